@@ -1,0 +1,99 @@
+/** The configuration as the program uses it: read, checked, paths resolved, files loaded. */
+import type { ConfiguredId } from "../model/ids.ts";
+
+/** `host:port` of a listener or of a peer. */
+export interface HostPort {
+  /** Host name or address; IPv6 without brackets. */
+  readonly hostname: string;
+  readonly port: number;
+}
+
+/** An mTLS listener. The PEM texts are loaded so that a start or a reload sees one consistent set. */
+export interface HttpsInterface {
+  readonly listen: HostPort;
+  /** PEM, one or more CA certificates that client certificates must chain to. */
+  readonly clientCa: string;
+  /** PEM, the server's certificate, intermediates after it. */
+  readonly serverCert: string;
+  /** PEM: PKCS#8, SEC1 or PKCS#1. */
+  readonly serverKey: string;
+}
+
+/** Where keys are stored. */
+export type Database =
+  | { readonly kind: "memory" }
+  | { readonly kind: "sqlite"; readonly path: string }
+  | { readonly kind: "postgres"; readonly uri: string }
+  | { readonly kind: "mysql"; readonly uri: string };
+
+export interface ThisKme {
+  readonly id: ConfiguredId;
+  readonly nickname: string;
+  readonly database: Database;
+  readonly deleteKeyFileAfterRead: boolean;
+  readonly keyDirectory: string;
+  readonly saesInterface: HttpsInterface;
+  readonly kmesInterface: HttpsInterface;
+  /** Absent: no web console. */
+  readonly consoleInterface?: HostPort;
+  /** Keys in one enc_keys, key_IDs in one dec_keys. */
+  readonly maxKeyPerRequest: number;
+  /** Cap of free blocks per link. */
+  readonly maxKeyCount: number;
+  /** Seconds a key waits for its slaves. */
+  readonly keyLifetimeSeconds: number;
+  /** Additional slaves in one request. */
+  readonly maxSaeIdCount: number;
+  /** Seconds for a peer to connect, and again to answer. */
+  readonly interKmeTimeoutSeconds: number;
+}
+
+/** The certificate with which we call a peer. */
+export type ClientCertificate =
+  | { readonly kind: "pfx"; readonly pfx: Uint8Array; readonly passphrase: string }
+  | { readonly kind: "pem"; readonly cert: string; readonly key: string; readonly passphrase: string };
+
+/** A KME that shares a link with this one. */
+export interface NeighbourKme {
+  readonly id: ConfiguredId;
+  readonly keyDirectory: string;
+  readonly address: HostPort;
+  readonly ignoreSystemProxySettings: boolean;
+  readonly clientCertificate: ClientCertificate;
+  /** PEM; absent: the system's trust store. */
+  readonly serverCa?: string;
+  /** Serial of the certificate with which that KME calls us; absent: not checked. */
+  readonly callerSerial?: bigint;
+}
+
+/** A KME without a direct link. */
+export interface RemoteKme {
+  readonly id: ConfiguredId;
+  readonly reachedThrough: string;
+}
+
+export type OtherKme = NeighbourKme | RemoteKme;
+
+export interface Sae {
+  readonly id: ConfiguredId;
+  readonly kmeId: string;
+  /** Serial of the SAE's client certificate, compared as a number; only for SAEs of this KME. */
+  readonly certificateSerial?: bigint;
+}
+
+export interface Config {
+  /** Path of the file as given on the command line. */
+  readonly file: string;
+  readonly thisKme: ThisKme;
+  readonly otherKmes: readonly OtherKme[];
+  readonly saes: readonly Sae[];
+}
+
+/** One thing wrong in a configuration file. */
+export interface Mistake {
+  readonly file: string;
+  /** Path of the member, like `saes[2].kme_id`; empty for the file as a whole. */
+  readonly member: string;
+  /** What is wrong and what would be right. Never holds a password. */
+  readonly message: string;
+}

@@ -1,0 +1,46 @@
+/**
+ * The program's log: one line an event on stderr, level by `LOG_LEVEL` (trace, debug, info, warning, error),
+ * JSON by `LOG_FORMAT=json`. A key's bits are never passed to it.
+ */
+import { configure, getJsonLinesFormatter, getLogger, getTextFormatter } from "@logtape/logtape";
+import type { LogLevel, LogRecord } from "@logtape/logtape";
+
+const LEVELS: Record<string, LogLevel> = {
+  trace: "trace",
+  debug: "debug",
+  info: "info",
+  warn: "warning",
+  warning: "warning",
+  error: "error",
+  fatal: "fatal",
+};
+
+/** Sends the log to stderr; called once by the command line before anything else. */
+export async function configureLog(env: (name: string) => string | undefined = Deno.env.get): Promise<void> {
+  const lowestLevel = LEVELS[(env("LOG_LEVEL") ?? "info").toLowerCase()] ?? "info";
+  const formatter = env("LOG_FORMAT")?.toLowerCase() === "json"
+    ? getJsonLinesFormatter({ properties: "flatten" })
+    : getTextFormatter({ timestamp: "rfc3339", level: "FULL", category: "." });
+  const encoder = new TextEncoder();
+  // One synchronous write a record: a line is never torn, and none is lost when the process ends.
+  const stderr = (record: LogRecord) => {
+    try {
+      Deno.stderr.writeSync(encoder.encode(formatter(record)));
+    } catch {
+      // A closed stderr must not stop a KME.
+    }
+  };
+  await configure({
+    sinks: { stderr },
+    loggers: [
+      { category: "kme", sinks: ["stderr"], lowestLevel },
+      { category: ["logtape", "meta"], sinks: ["stderr"], lowestLevel: "warning" },
+    ],
+    reset: true,
+  });
+}
+
+/** Logger of one room of the program, like `log("ingest")`. Silent until {@linkcode configureLog} has run. */
+export function log(room: string) {
+  return getLogger(["kme", room]);
+}

@@ -1,0 +1,48 @@
+/** Stored 256-bit blocks and their key_IDs. */
+import { createHash } from "node:crypto";
+
+/** Bytes in a stored block. */
+export const BLOCK_BYTES = 32;
+
+/** Bits in a stored block. */
+export const BLOCK_BITS = 256;
+
+/** The 16 bytes of a UUID, in the order of its text. */
+export type KeyIdBytes = Uint8Array;
+
+/** One 256-bit piece of shared random key, as a key file holds it. */
+export interface Block {
+  /** 16 bytes, derived from the bits by {@linkcode blockKeyId}. */
+  readonly id: KeyIdBytes;
+  /** 32 bytes. Never logged. */
+  readonly bits: Uint8Array;
+}
+
+// Byte order of the Rust KME's UUIDs: the first three groups are little-endian.
+const ORDER = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] as const;
+
+/**
+ * The key_ID that every KME of a link computes for a block, compatible with `qkd_kme_server`.
+ *
+ * @param bits 32 bytes of key.
+ * @returns 16 bytes in the order of the UUID's text.
+ */
+export function blockKeyId(bits: Uint8Array): KeyIdBytes {
+  const h = createHash("sha1").update(bits).digest();
+  h[6] = (h[6]! & 0x0f) | 0x50;
+  h[8] = (h[8]! & 0x3f) | 0x80;
+  return Uint8Array.from(ORDER, (i) => h[i]!);
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/** The 16 bytes of a UUID's text in any case, or `undefined` when the text is not a UUID. */
+export function parseKeyId(text: string): KeyIdBytes | undefined {
+  return UUID.test(text) ? Uint8Array.fromHex(text.replaceAll("-", "")) : undefined;
+}
+
+/** Lower-case text of a key_ID's 16 bytes. */
+export function formatKeyId(id: KeyIdBytes): string {
+  const hex = id.toHex();
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}
