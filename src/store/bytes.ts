@@ -1,0 +1,12 @@
+/** Bytes as the database drivers take them, and as keys of a map. */
+import { Buffer } from "node:buffer";
+
+/** The same memory as a Buffer: what every driver binds as a binary value. */
+export function buffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** A string that is equal for equal bytes. */
+export function mapKey(bytes: Uint8Array): string {
+  return buffer(bytes).toString("latin1");
+}

@@ -1,0 +1,191 @@
+/**
+ * Operations that wait at the same moment share one transaction, so one fsync or one round of statements serves many.
+ * A result is given out only after the commit.
+ */
+import type { Kysely, Transaction } from "kysely";
+import { setImmediate } from "node:timers";
+import type { StoreDialect } from "./dialects/dialect.ts";
+import { StoreUnavailable } from "./errors.ts";
+import type { Schema } from "./schema.ts";
+
+/** What an operation works with. */
+export interface Work {
+  readonly trx: Transaction<Schema>;
+  readonly dialect: StoreDialect;
+  /** Milliseconds since 1970, the same for the whole transaction. */
+  readonly now: number;
+  /** The stock slot that this lane writes. */
+  readonly slot: number;
+}
+
+/**
+ * One kind of change, for many callers at once. It must be repeatable: it may run again after a rollback.
+ * Refusals are results, not exceptions; an exception rolls everything back.
+ */
+export interface Operation<Item, Result> {
+  readonly name: string;
+  run(work: Work, items: readonly Item[]): Promise<Result[]>;
+}
+
+interface Waiting {
+  readonly operation: Operation<unknown, unknown>;
+  readonly item: unknown;
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  readonly since: number;
+}
+
+/** Callers in one transaction. */
+const MAX_BATCH = 256;
+
+/** Milliseconds after which a caller that still waits for its turn is told that the store is unavailable. */
+const PATIENCE_MS = 5000;
+
+/** Attempts at a transaction that lost against another one. */
+const MAX_ATTEMPTS = 8;
+
+export class CommitQueue {
+  readonly #db: Kysely<Schema>;
+  readonly #dialect: StoreDialect;
+  readonly #firstSlot: number;
+  readonly #slots: number;
+  readonly #onFailure: (error: unknown) => void;
+  readonly #freeLanes: number[];
+  readonly #idle: (() => void)[] = [];
+  #waiting: Waiting[] = [];
+  #scheduled = false;
+  #patience?: ReturnType<typeof setTimeout>;
+
+  /** @param firstSlot where this process starts among the stock's `slots`, so that processes spread over them. */
+  constructor(
+    db: Kysely<Schema>,
+    dialect: StoreDialect,
+    options: { firstSlot: number; slots: number; onFailure: (error: unknown) => void },
+  ) {
+    this.#db = db;
+    this.#dialect = dialect;
+    this.#firstSlot = options.firstSlot;
+    this.#slots = options.slots;
+    this.#onFailure = options.onFailure;
+    this.#freeLanes = Array.from({ length: dialect.lanes }, (_, lane) => lane);
+  }
+
+  /**
+   * Runs an operation with whatever else waits.
+   *
+   * @throws StoreUnavailable when the database failed or no turn came in time.
+   */
+  submit<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
+    return new Promise<Result>((resolve, reject) => {
+      this.#waiting.push({
+        operation: operation as Operation<unknown, unknown>,
+        item,
+        resolve: resolve as (result: unknown) => void,
+        reject,
+        since: Date.now(),
+      });
+      this.#schedule();
+    });
+  }
+
+  /** Resolves when nothing waits or runs. */
+  drained(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#idle.push(resolve);
+      this.#settleIdle();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#waiting.length === 0) return;
+    if (this.#freeLanes.length === 0) {
+      // Every lane is busy, maybe with a database that does not answer.
+      this.#patience ??= setTimeout(() => this.#dropLate(), PATIENCE_MS);
+      return;
+    }
+    this.#scheduled = true;
+    // After the I/O of this turn: requests that have arrived together go together.
+    setImmediate(() => {
+      this.#scheduled = false;
+      const lane = this.#freeLanes.shift();
+      if (lane === undefined) return this.#schedule();
+      const batch = this.#waiting.splice(0, MAX_BATCH);
+      this.#runBatch(batch, lane).finally(() => {
+        this.#freeLanes.push(lane);
+        this.#schedule();
+        this.#settleIdle();
+      });
+      this.#schedule();
+    });
+  }
+
+  #dropLate(): void {
+    this.#patience = undefined;
+    const limit = Date.now() - PATIENCE_MS;
+    const late = this.#waiting.filter((waiting) => waiting.since <= limit);
+    this.#waiting = this.#waiting.filter((waiting) => waiting.since > limit);
+    for (const waiting of late) waiting.reject(new StoreUnavailable("no turn in time"));
+    const next = this.#waiting[0];
+    if (next !== undefined) {
+      this.#patience = setTimeout(() => this.#dropLate(), Math.max(1, next.since + PATIENCE_MS - Date.now()));
+    }
+  }
+
+  #settleIdle(): void {
+    if (this.#waiting.length > 0 || this.#freeLanes.length < this.#dialect.lanes) return;
+    if (this.#patience !== undefined) clearTimeout(this.#patience);
+    this.#patience = undefined;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  async #runBatch(batch: readonly Waiting[], lane: number): Promise<void> {
+    try {
+      const results = await this.#transaction(batch, lane);
+      batch.forEach((waiting, i) => waiting.resolve(results[i]));
+    } catch (error) {
+      const failure = this.#dialect.classify(error);
+      if (failure === "fault" && batch.length > 1) {
+        // One caller's statement must not fail the others.
+        for (const waiting of batch) await this.#runBatch([waiting], lane);
+        return;
+      }
+      this.#onFailure(error);
+      for (const waiting of batch) waiting.reject(new StoreUnavailable(error));
+    }
+  }
+
+  async #transaction(batch: readonly Waiting[], lane: number): Promise<unknown[]> {
+    for (let attempt = 1;; attempt++) {
+      try {
+        return await this.#db.transaction().execute((trx) => this.#operate(trx, batch, lane));
+      } catch (error) {
+        if (attempt === MAX_ATTEMPTS || this.#dialect.classify(error) !== "again") throw error;
+      }
+    }
+  }
+
+  async #operate(trx: Transaction<Schema>, batch: readonly Waiting[], lane: number): Promise<unknown[]> {
+    const work: Work = {
+      trx,
+      dialect: this.#dialect,
+      now: Date.now(),
+      slot: (this.#firstSlot + lane) % this.#slots,
+    };
+    const results = new Array<unknown>(batch.length);
+    for (const [operation, places] of byOperation(batch)) {
+      const part = await operation.run(work, places.map((place) => batch[place]!.item));
+      places.forEach((place, i) => results[place] = part[i]);
+    }
+    return results;
+  }
+}
+
+function byOperation(batch: readonly Waiting[]): Map<Operation<unknown, unknown>, number[]> {
+  const groups = new Map<Operation<unknown, unknown>, number[]>();
+  batch.forEach(({ operation }, place) => {
+    const places = groups.get(operation);
+    if (places === undefined) groups.set(operation, [place]);
+    else places.push(place);
+  });
+  return groups;
+}

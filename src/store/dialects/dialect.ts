@@ -1,0 +1,54 @@
+/** What differs between the databases, and nothing else. */
+import type {
+  ColumnDataType,
+  ColumnDefinitionBuilder,
+  Dialect,
+  Expression,
+  InsertQueryBuilder,
+  SelectQueryBuilder,
+} from "kysely";
+
+/** How the store treats an error of the database. */
+export type Failure =
+  /** A deadlock or serialization failure: the same transaction may succeed now. */
+  | "again"
+  /** The connection or the database is gone, full or locked. */
+  | "unavailable"
+  /** The statement is at fault. */
+  | "fault";
+
+export interface StoreDialect {
+  readonly name: string;
+  readonly kysely: Dialect;
+  /** Transactions side by side. */
+  readonly lanes: number;
+  /** Column type of exactly `length` bytes. */
+  bytes(length: number): ColumnDataType | Expression<unknown>;
+  /** Column type of up to `length` bytes. */
+  varbytes(length: number): ColumnDataType | Expression<unknown>;
+  /** Column type of an id or a name: up to 255 characters, compared byte by byte. */
+  readonly text: ColumnDataType | Expression<unknown>;
+  /** Type of a numbering column, and what makes the database number it. */
+  readonly sequence: {
+    type: ColumnDataType;
+    define(column: ColumnDefinitionBuilder): ColumnDefinitionBuilder;
+  };
+  /** Whether an index can be limited to some rows. */
+  readonly partialIndexes: boolean;
+  /** Appended to `create table`, like an engine. */
+  readonly tableSuffix?: string;
+  /** Appended to `create table` of a table whose only access is by primary key. */
+  readonly keyedTableSuffix?: string;
+  /** Rows of the statement that are there already are left out; any other violation fails. */
+  // deno-lint-ignore no-explicit-any
+  insertIgnoring<Q extends InsertQueryBuilder<any, any, any>>(query: Q): Q;
+  /** Locks the selected rows for this transaction, leaving out rows that another one holds. */
+  // deno-lint-ignore no-explicit-any
+  skipLocked<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
+  /** Locks the selected rows for this transaction, waiting for others. */
+  // deno-lint-ignore no-explicit-any
+  forUpdate<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
+  classify(error: unknown): Failure;
+  /** Releases what {@linkcode kysely} does not own. */
+  close?(): Promise<void>;
+}

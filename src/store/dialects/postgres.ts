@@ -1,0 +1,57 @@
+/** PostgreSQL 13 or newer through `pg`. */
+import { PostgresDialect, sql } from "kysely";
+import pg from "pg";
+import type { Failure, StoreDialect } from "./dialect.ts";
+
+/** Milliseconds after which a statement or a connection attempt is given up: a caller waits seconds, not minutes. */
+const PATIENCE_MS = 4000;
+
+/** Transactions side by side; reads use the rest of the pool. */
+const LANES = 4;
+
+const INT8 = 20;
+const NUMERIC = 1700;
+
+/** @param uri `postgres://user:password@host[:port]/database`. */
+export function postgresDialect(uri: string, onError: (error: unknown) => void): StoreDialect {
+  const types = new pg.TypeOverrides();
+  // Counts, times and sequence numbers stay below 2^53.
+  types.setTypeParser(INT8, Number);
+  types.setTypeParser(NUMERIC, Number);
+  const pool = new pg.Pool({
+    connectionString: uri,
+    max: LANES + 4,
+    connectionTimeoutMillis: PATIENCE_MS,
+    query_timeout: PATIENCE_MS,
+    statement_timeout: PATIENCE_MS,
+    lock_timeout: PATIENCE_MS,
+    idle_in_transaction_session_timeout: 4 * PATIENCE_MS,
+    keepAlive: true,
+    application_name: "kme",
+    types,
+  });
+  pool.on("error", onError);
+  return {
+    name: "postgres",
+    kysely: new PostgresDialect({ pool }),
+    lanes: LANES,
+    bytes: () => "bytea",
+    varbytes: () => "bytea",
+    text: sql`varchar(255) collate "C"`,
+    sequence: { type: "bigint", define: (column) => column.generatedByDefaultAsIdentity() },
+    partialIndexes: true,
+    insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
+    skipLocked: (query) => query.forUpdate().skipLocked() as typeof query,
+    forUpdate: (query) => query.forUpdate() as typeof query,
+    classify,
+  };
+}
+
+function classify(error: unknown): Failure {
+  const code = (error as { code?: unknown }).code;
+  if (typeof code !== "string") return "unavailable"; // a lost connection or a time-out of the driver
+  if (code === "40001" || code === "40P01") return "again";
+  // Classes: connection, insufficient resources, operator intervention, system error, lock not available, read-only.
+  if (/^(08|53|57|58|55P03|25006|XX)/.test(code)) return "unavailable";
+  return /^[0-9A-Z]{5}$/.test(code) ? "fault" : "unavailable";
+}

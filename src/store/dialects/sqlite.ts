@@ -1,0 +1,72 @@
+/** SQLite through better-sqlite3: one process, one connection, every commit an fsync. */
+import SqliteDatabase from "better-sqlite3";
+import { SqliteDialect } from "kysely";
+import { StoreUnusable } from "../errors.ts";
+import type { Failure, StoreDialect } from "./dialect.ts";
+
+/**
+ * Opens a file, created with mode 0600 if missing, or `:memory:`.
+ *
+ * @throws StoreUnusable when another process has the file open, or it is not a database.
+ */
+export function sqliteDialect(path: string): StoreDialect {
+  if (path !== ":memory:") createPrivately(path);
+  const database = new SqliteDatabase(path, { timeout: 200 });
+  try {
+    // Exclusive: a second process on the file is refused instead of sharing it, and the lock dies with the process.
+    database.pragma("locking_mode = EXCLUSIVE");
+    database.pragma("journal_mode = WAL");
+    database.pragma("synchronous = FULL");
+    database.pragma("foreign_keys = ON");
+    // Bits of spent keys are overwritten, not left in free pages.
+    database.pragma("secure_delete = ON");
+    database.exec("BEGIN IMMEDIATE; COMMIT");
+  } catch (error) {
+    database.close();
+    throw new StoreUnusable(openFailure(path, error), { cause: error });
+  }
+  return {
+    name: "sqlite",
+    kysely: new SqliteDialect({ database }),
+    lanes: 1,
+    bytes: () => "blob",
+    varbytes: () => "blob",
+    text: "text",
+    sequence: { type: "integer", define: (column) => column },
+    partialIndexes: true,
+    insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
+    keyedTableSuffix: "without rowid",
+    skipLocked: (query) => query,
+    forUpdate: (query) => query,
+    classify,
+  };
+}
+
+function createPrivately(path: string): void {
+  try {
+    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) {
+      throw new StoreUnusable(`cannot create the database file ${path}: ${reason(error)}`, { cause: error });
+    }
+  }
+}
+
+function openFailure(path: string, error: unknown): string {
+  const code = (error as { code?: string }).code ?? "";
+  if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return `the database file ${path} is in use by another process`;
+  if (code === "SQLITE_NOTADB") return `${path} is not an SQLite database`;
+  return `cannot open the database file ${path}: ${reason(error)}`;
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function classify(error: unknown): Failure {
+  const code = (error as { code?: unknown }).code;
+  if (typeof code !== "string" || !code.startsWith("SQLITE_")) return "fault";
+  return /^SQLITE_(FULL|IOERR|BUSY|LOCKED|CANTOPEN|READONLY|NOMEM|CORRUPT|PROTOCOL)/.test(code)
+    ? "unavailable"
+    : "fault";
+}

@@ -1,0 +1,125 @@
+/** The ledger's first schema: stock, reservations, keys, and what must be remembered for ever. */
+import { type Kysely, sql } from "kysely";
+import type { Migration } from "kysely/migration";
+import type { StoreDialect } from "../dialects/dialect.ts";
+
+/** Slots of a link's stock: as many writers can change it without waiting for each other. */
+export const STOCK_SLOTS = 8;
+
+export function ledger(dialect: StoreDialect): Migration {
+  const { bytes, varbytes, text, sequence } = dialect;
+  // deno-lint-ignore no-explicit-any
+  const table = (db: Kysely<any>, name: string) =>
+    db.schema.createTable(name).modifyEnd(sql.raw(dialect.tableSuffix ?? ""));
+  // deno-lint-ignore no-explicit-any
+  const keyed = (db: Kysely<any>, name: string) =>
+    db.schema.createTable(name).modifyEnd(sql.raw(dialect.keyedTableSuffix ?? dialect.tableSuffix ?? ""));
+
+  return {
+    async up(db) {
+      await table(db, "kme")
+        .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
+        .addColumn("kme_id", text, (c) => c.notNull())
+        .execute();
+
+      await table(db, "links")
+        .addColumn("id", sequence.type, (c) => sequence.define(c).primaryKey())
+        .addColumn("kme_id", text, (c) => c.notNull().unique())
+        .execute();
+
+      await keyed(db, "stock")
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("slot", "integer", (c) => c.notNull())
+        .addColumn("free", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("stock_key", ["link_id", "slot"])
+        .addForeignKeyConstraint("stock_link", ["link_id"], "links", ["id"])
+        .execute();
+
+      await keyed(db, "seen_blocks")
+        .addColumn("block_id", bytes(16), (c) => c.notNull().primaryKey())
+        .execute();
+
+      await table(db, "reservations")
+        .addColumn("reservation_id", bytes(16), (c) => c.notNull().primaryKey())
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("phase", "integer", (c) => c.notNull().check(sql`phase in (0, 1, 2)`))
+        .addColumn("process_id", bytes(16), (c) => c.notNull())
+        .addColumn("since", "bigint", (c) => c.notNull())
+        .addColumn("master_sae", text, (c) => c.notNull())
+        .addColumn("slave_sae", text, (c) => c.notNull())
+        .addForeignKeyConstraint("reservation_link", ["link_id"], "links", ["id"])
+        .execute();
+
+      await table(db, "blocks")
+        .addColumn("seq", sequence.type, (c) => sequence.define(c).primaryKey())
+        .addColumn("block_id", bytes(16), (c) => c.notNull().unique())
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("state", "integer", (c) => c.notNull().check(sql`state in (0, 1)`))
+        .addColumn("half", "integer", (c) => c.notNull().check(sql`half in (0, 1)`))
+        .addColumn("stored_at", "bigint", (c) => c.notNull())
+        .addColumn("reservation_id", bytes(16))
+        .addColumn("bits", bytes(32), (c) => c.notNull().check(sql`length(bits) = 32`))
+        .addCheckConstraint(
+          "reserved_by_a_reservation",
+          sql`(state = 0 and reservation_id is null) or (state = 1 and reservation_id is not null)`,
+        )
+        .addForeignKeyConstraint("block_link", ["link_id"], "links", ["id"])
+        .addForeignKeyConstraint("block_seen", ["block_id"], "seen_blocks", ["block_id"])
+        .addForeignKeyConstraint("block_reservation", ["reservation_id"], "reservations", ["reservation_id"])
+        .execute();
+      // The order in which free blocks are taken.
+      await db.schema.createIndex("blocks_free").on("blocks").columns(["link_id", "state", "half", "seq"])
+        .execute();
+      if (dialect.partialIndexes) {
+        await db.schema.createIndex("blocks_reserved").on("blocks").column("reservation_id")
+          .where(sql.ref("reservation_id"), "is not", null).execute();
+      } else {
+        await db.schema.createIndex("blocks_reserved").on("blocks").column("reservation_id").execute();
+      }
+
+      await table(db, "keys")
+        .addColumn("key_id", bytes(16), (c) => c.notNull().primaryKey())
+        .addColumn("origin_kme", text, (c) => c.notNull())
+        .addColumn("master_sae", text, (c) => c.notNull())
+        .addColumn("created_at", "bigint", (c) => c.notNull())
+        .addColumn("expires_at", "bigint", (c) => c.notNull())
+        .addColumn("bits", varbytes(8192))
+        .execute();
+      await db.schema.createIndex("keys_expiry").on("keys").column("expires_at").execute();
+
+      await keyed(db, "key_slaves")
+        .addColumn("key_id", bytes(16), (c) => c.notNull())
+        .addColumn("sae_id", text, (c) => c.notNull())
+        .addColumn("read_at", "bigint")
+        .addPrimaryKeyConstraint("key_slaves_key", ["key_id", "sae_id"])
+        .addForeignKeyConstraint("slave_of_key", ["key_id"], "keys", ["key_id"], (c) => c.onDelete("cascade"))
+        .execute();
+
+      await keyed(db, "key_files")
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("name", text, (c) => c.notNull())
+        .addColumn("size", "bigint", (c) => c.notNull())
+        .addColumn("mtime", "bigint", (c) => c.notNull())
+        .addColumn("taken", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("key_files_key", ["link_id", "name"])
+        .addForeignKeyConstraint("file_link", ["link_id"], "links", ["id"])
+        .execute();
+
+      await table(db, "byte_counts")
+        .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
+        .addColumn("counts", bytes(2048), (c) => c.notNull())
+        .execute();
+
+      await table(db, "processes")
+        .addColumn("process_id", bytes(16), (c) => c.notNull().primaryKey())
+        .addColumn("lease_until", "bigint", (c) => c.notNull())
+        .execute();
+
+      await table(db, "leases")
+        .addColumn("name", text, (c) => c.notNull().primaryKey())
+        .addColumn("process_id", bytes(16), (c) => c.notNull())
+        .addColumn("lease_until", "bigint", (c) => c.notNull())
+        .execute();
+    },
+  };
+}

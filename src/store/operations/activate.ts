@@ -1,0 +1,163 @@
+/** A peer's master SAE got keys: their blocks become keys waiting for slaves of this KME. */
+import type { KeyIdBytes } from "../../model/block.ts";
+import type { KmeId, SaeId } from "../../model/ids.ts";
+import { buffer, mapKey } from "../bytes.ts";
+import type { Operation, Work } from "../commit_queue.ts";
+import { composeBits } from "../keys.ts";
+import type { Link } from "../link.ts";
+import { BlockState, ReservationPhase } from "../schema.ts";
+import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
+import { StockChanges } from "./stock.ts";
+
+/** One key and the blocks it is made of, in order. */
+export interface KeyComposition {
+  readonly id: KeyIdBytes;
+  /** In bits, a multiple of 8. */
+  readonly size: number;
+  readonly blocks: readonly KeyIdBytes[];
+}
+
+export interface PeerActivation {
+  readonly link: Link;
+  readonly keys: readonly KeyComposition[];
+  readonly master: SaeId;
+  readonly slaves: readonly SaeId[];
+  readonly expiresAt: number;
+  /** The same activation again is answered as before when the first was at or after this time. */
+  readonly repeatableSince: number;
+}
+
+export type Activated =
+  | { readonly kind: "activated" }
+  /** The same activation was made before; nothing changed. */
+  | { readonly kind: "repeated" }
+  /** At least one block is not free here; nothing changed. */
+  | { readonly kind: "refused"; readonly blocks: readonly KeyIdBytes[] };
+
+interface StoredBlock {
+  readonly seq: number;
+  readonly link_id: number;
+  readonly state: number;
+  readonly half: number;
+  readonly phase: number | null;
+  readonly bits: Uint8Array;
+}
+
+interface StoredKey {
+  readonly origin: KmeId;
+  readonly master: SaeId;
+  readonly slaves: Set<SaeId>;
+  readonly createdAt: number;
+}
+
+export const activate: Operation<PeerActivation, Activated> = {
+  name: "activate",
+  async run(work, items) {
+    const blocks = await loadBlocks(work, items.flatMap((item) => item.keys.flatMap((key) => key.blocks)));
+    const keys = await loadKeys(work, items.flatMap((item) => item.keys.map((key) => key.id)));
+    const stock = new StockChanges();
+    const spent: number[] = [];
+    const made: NewKey[] = [];
+    const results = items.map((item): Activated => {
+      if (item.keys.every((key) => isRepeated(keys.get(mapKey(key.id)), item))) return { kind: "repeated" };
+      const ids = item.keys.flatMap((key) => key.blocks);
+      const refused = ids.filter((id) => !mayActivate(blocks.get(mapKey(id)), item.link));
+      if (refused.length > 0 || new Set(ids.map(mapKey)).size !== ids.length) {
+        return { kind: "refused", blocks: refused };
+      }
+      if (item.keys.some((key) => keys.has(mapKey(key.id)))) return { kind: "refused", blocks: ids };
+      for (const { id, size, blocks: parts } of item.keys) {
+        const used = parts.map((part) => {
+          const block = blocks.get(mapKey(part))!;
+          blocks.delete(mapKey(part)); // a later item of this transaction finds it gone
+          spent.push(block.seq);
+          if (block.state === BlockState.free) stock.add(block.link_id, -1);
+          return block;
+        });
+        made.push({ ...item, id, origin: item.link.kme, bits: composeBits(used, size) });
+        keys.set(mapKey(id), {
+          origin: item.link.kme,
+          master: item.master,
+          slaves: new Set(item.slaves),
+          createdAt: work.now,
+        });
+      }
+      return { kind: "activated" };
+    });
+    for (const part of chunks(spent, 2000)) {
+      await work.trx.deleteFrom("blocks").where("seq", "in", part).execute();
+    }
+    await insertKeys(work, made);
+    await stock.apply(work);
+    return results;
+  },
+};
+
+/**
+ * Whether the peer of `link` may have the block: it is free, or both ends reached for it at once and it is of the
+ * peer's half, or our own attempt at it did not succeed.
+ */
+function mayActivate(block: StoredBlock | undefined, link: Link): boolean {
+  if (block === undefined || block.link_id !== link.id) return false;
+  if (block.state === BlockState.free) return true;
+  return block.phase !== ReservationPhase.open || block.half !== link.ownHalf;
+}
+
+function isRepeated(key: StoredKey | undefined, item: PeerActivation): boolean {
+  return key !== undefined && key.origin === item.link.kme && key.master === item.master &&
+    key.createdAt >= item.repeatableSince && key.slaves.size === item.slaves.length &&
+    item.slaves.every((slave) => key.slaves.has(slave));
+}
+
+async function loadBlocks({ trx, dialect }: Work, ids: readonly KeyIdBytes[]) {
+  const blocks = new Map<string, StoredBlock>();
+  for (const part of chunks(ids, 2000)) {
+    const rows = await dialect.forUpdate(
+      trx.selectFrom("blocks").select([
+        "seq",
+        "block_id",
+        "link_id",
+        "state",
+        "half",
+        "reservation_id",
+        "bits",
+      ])
+        .where("block_id", "in", part.map(buffer)),
+    ).execute();
+    const phases = await loadPhases(trx, rows.flatMap((row) => row.reservation_id ?? []));
+    for (const { block_id, reservation_id, ...row } of rows) {
+      const phase = reservation_id === null ? null : phases.get(mapKey(reservation_id)) ?? null;
+      blocks.set(mapKey(block_id), { ...row, phase });
+    }
+  }
+  return blocks;
+}
+
+async function loadPhases(trx: Work["trx"], reservations: readonly Uint8Array[]) {
+  if (reservations.length === 0) return new Map<string, number>();
+  const rows = await trx.selectFrom("reservations").select(["reservation_id", "phase"])
+    .where("reservation_id", "in", reservations.map(buffer)).execute();
+  return new Map(rows.map((row) => [mapKey(row.reservation_id), row.phase]));
+}
+
+async function loadKeys({ trx }: Work, ids: readonly KeyIdBytes[]) {
+  const keys = new Map<string, StoredKey>();
+  for (const part of chunks(ids, 2000)) {
+    const rows = await trx.selectFrom("keys").innerJoin("key_slaves", "key_slaves.key_id", "keys.key_id")
+      .select(["keys.key_id", "origin_kme", "master_sae", "created_at", "sae_id"])
+      .where("keys.key_id", "in", part.map(buffer)).execute();
+    for (const row of rows) {
+      const key = keys.get(mapKey(row.key_id));
+      if (key !== undefined) key.slaves.add(row.sae_id);
+      else {
+        keys.set(mapKey(row.key_id), {
+          origin: row.origin_kme,
+          master: row.master_sae,
+          slaves: new Set([row.sae_id]),
+          createdAt: row.created_at,
+        });
+      }
+    }
+  }
+  return keys;
+}

@@ -1,0 +1,51 @@
+/** A key whose slaves are all SAEs of this KME: free blocks become a key waiting for them, in one step. */
+import type { KmeId, SaeId } from "../../model/ids.ts";
+import type { Operation } from "../commit_queue.ts";
+import { blocksPerKey, composeBits, type Key, keyIdFor } from "../keys.ts";
+import type { Link } from "../link.ts";
+import { claim } from "./claim.ts";
+import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
+import { StockChanges } from "./stock.ts";
+
+export interface Delivery {
+  readonly link: Link;
+  readonly number: number;
+  /** Bits of each key, a multiple of 8. */
+  readonly size: number;
+  readonly origin: KmeId;
+  readonly master: SaeId;
+  readonly slaves: readonly SaeId[];
+  readonly expiresAt: number;
+}
+
+/** The keys, or `undefined` when the pool holds too few blocks: then nothing is taken. */
+export const deliver: Operation<Delivery, Key[] | undefined> = {
+  name: "deliver",
+  async run(work, items) {
+    const claimed = await claim(
+      work,
+      items.map(({ link, number, size }) => ({ link, blocks: number * blocksPerKey(size) })),
+    );
+    const stock = new StockChanges();
+    const spent: number[] = [];
+    const keys: NewKey[] = [];
+    const results = items.map((item, i) => {
+      const blocks = claimed[i];
+      if (blocks === undefined) return undefined;
+      stock.add(item.link.id, -blocks.length);
+      for (const block of blocks) spent.push(block.seq);
+      const made = [...chunks(blocks, blocksPerKey(item.size))].map((part): Key => ({
+        id: keyIdFor(part, item.size),
+        bits: composeBits(part, item.size),
+      }));
+      for (const key of made) keys.push({ ...item, ...key });
+      return made;
+    });
+    for (const part of chunks(spent, 2000)) {
+      await work.trx.deleteFrom("blocks").where("seq", "in", part).execute();
+    }
+    await insertKeys(work, keys);
+    await stock.apply(work);
+    return results;
+  },
+};

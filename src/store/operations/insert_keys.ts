@@ -1,0 +1,41 @@
+/** Records keys and who may read them. */
+import type { KeyIdBytes } from "../../model/block.ts";
+import type { KmeId, SaeId } from "../../model/ids.ts";
+import { buffer } from "../bytes.ts";
+import type { Work } from "../commit_queue.ts";
+
+export interface NewKey {
+  readonly id: KeyIdBytes;
+  /** The KME whose SAE asked for the key. */
+  readonly origin: KmeId;
+  readonly master: SaeId;
+  readonly slaves: readonly SaeId[];
+  /** Absent where no slave reads the key here: only the fact that it was handed out is kept. */
+  readonly bits?: Uint8Array;
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number;
+}
+
+/** Rows in one statement: below every database's limit of parameters. */
+const ROWS = 2000;
+
+export async function insertKeys({ trx, now }: Work, keys: readonly NewKey[]): Promise<void> {
+  const rows = keys.map((key) => ({
+    key_id: buffer(key.id),
+    origin_kme: key.origin,
+    master_sae: key.master,
+    created_at: now,
+    expires_at: key.expiresAt,
+    bits: key.bits === undefined ? null : buffer(key.bits),
+  }));
+  const slaves = keys.flatMap((key) =>
+    key.slaves.map((sae) => ({ key_id: buffer(key.id), sae_id: sae, read_at: null }))
+  );
+  for (const part of chunks(rows, ROWS)) await trx.insertInto("keys").values(part).execute();
+  for (const part of chunks(slaves, ROWS)) await trx.insertInto("key_slaves").values(part).execute();
+}
+
+/** Consecutive parts of at most `length` items. */
+export function* chunks<T>(items: readonly T[], length: number): Generator<T[]> {
+  for (let i = 0; i < items.length; i += length) yield items.slice(i, i + length);
+}

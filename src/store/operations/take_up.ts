@@ -1,0 +1,98 @@
+/** Blocks of a key file enter a link's pool, each block once for ever. */
+import type { AddedBlocks, BlockBatch } from "../../ingest/block_store.ts";
+import type { Block } from "../../model/block.ts";
+import { buffer, mapKey } from "../bytes.ts";
+import type { Operation, Work } from "../commit_queue.ts";
+import { halfOf, type Link } from "../link.ts";
+import { BlockState } from "../schema.ts";
+import { chunks } from "./insert_keys.ts";
+import { freeBlocks, StockChanges } from "./stock.ts";
+
+export interface TakeUp extends Omit<BlockBatch, "link"> {
+  readonly link: Link;
+}
+
+/** Rows in one statement. */
+const ROWS = 1000;
+
+export const takeUp: Operation<TakeUp, AddedBlocks> = {
+  name: "takeUp",
+  async run(work, items) {
+    const results: AddedBlocks[] = [];
+    for (const item of items) results.push(await takeUpOne(work, item));
+    return results;
+  },
+};
+
+async function takeUpOne(work: Work, item: TakeUp): Promise<AddedBlocks> {
+  let room = Math.max(0, item.maxFree - await freeBlocks(work.trx, item.link.id));
+  let taken = 0;
+  const fresh: Block[] = [];
+  const inBatch = new Set<string>();
+  for (const part of chunks(item.blocks, ROWS)) {
+    const seen = await seenAmong(work, part);
+    for (const block of part) {
+      const key = mapKey(block.id);
+      const isNew = !seen.has(key) && !inBatch.has(key);
+      if (isNew && room === 0) break;
+      taken++;
+      if (!isNew) continue;
+      room--;
+      inBatch.add(key);
+      fresh.push(block);
+    }
+    if (room === 0 && taken < item.blocks.length) break;
+  }
+  await insertBlocks(work, item.link, fresh);
+  await countBytes(work, fresh);
+  const stock = new StockChanges();
+  stock.add(item.link.id, fresh.length);
+  await stock.apply(work);
+  await recordProgress(work, item, taken);
+  return { stored: fresh.length, known: taken - fresh.length, taken };
+}
+
+async function seenAmong({ trx }: Work, blocks: readonly Block[]): Promise<Set<string>> {
+  const rows = await trx.selectFrom("seen_blocks").select("block_id")
+    .where("block_id", "in", blocks.map((block) => buffer(block.id))).execute();
+  return new Set(rows.map((row) => mapKey(row.block_id)));
+}
+
+async function insertBlocks({ trx, now }: Work, link: Link, blocks: readonly Block[]): Promise<void> {
+  for (const part of chunks(blocks, ROWS)) {
+    await trx.insertInto("seen_blocks").values(part.map((block) => ({ block_id: buffer(block.id) })))
+      .execute();
+    await trx.insertInto("blocks").values(part.map((block) => ({
+      block_id: buffer(block.id),
+      link_id: link.id,
+      state: BlockState.free,
+      half: halfOf(block.id),
+      stored_at: now,
+      reservation_id: null,
+      bits: buffer(block.bits),
+    }))).execute();
+  }
+}
+
+async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Promise<void> {
+  if (blocks.length === 0) return;
+  const { counts } = await dialect.forUpdate(
+    trx.selectFrom("byte_counts").select("counts").where("one", "=", 1),
+  )
+    .executeTakeFirstOrThrow();
+  const bytes = Uint8Array.from(counts);
+  const view = new BigUint64Array(bytes.buffer);
+  const added = new Uint32Array(256);
+  for (const { bits } of blocks) for (const byte of bits) added[byte]!++;
+  added.forEach((count, byte) => view[byte]! += BigInt(count));
+  await trx.updateTable("byte_counts").set({ counts: buffer(bytes) }).where("one", "=", 1).execute();
+}
+
+async function recordProgress({ trx }: Work, { link, file, blocks }: TakeUp, taken: number): Promise<void> {
+  const bytesTaken = file.offset + taken * (blocks[0]?.bits.length ?? 0);
+  const progress = { size: file.size, mtime: Math.trunc(file.mtime), taken: bytesTaken };
+  const updated = await trx.updateTable("key_files").set(progress)
+    .where("link_id", "=", link.id).where("name", "=", file.name).executeTakeFirst();
+  if (Number(updated.numUpdatedRows) > 0) return;
+  await trx.insertInto("key_files").values({ link_id: link.id, name: file.name, ...progress }).execute();
+}

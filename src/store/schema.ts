@@ -1,0 +1,122 @@
+/** Tables of the ledger, as Kysely sees them. All times are milliseconds since 1970, all ids of SAEs and KMEs are text. */
+import type { Generated } from "kysely";
+
+/** State of a stored block; a block that is gone has no row. */
+export const BlockState = { free: 0, reserved: 1 } as const;
+
+/**
+ * Phase of a reservation.
+ * `open`: a request of `process` is under way;
+ * `unresolved`: the peer may or may not have activated its blocks, nobody gets them until that is settled;
+ * `refused`: the peer said it does not have them free: ours to burn, unless the peer activates them here first.
+ */
+export const ReservationPhase = { open: 0, unresolved: 1, refused: 2 } as const;
+
+export interface KmeTable {
+  /** Always 1: the database belongs to one KME. */
+  one: number;
+  kme_id: string;
+}
+
+export interface LinksTable {
+  id: Generated<number>;
+  /** The KME at the other end; this KME's own id for keys between its own SAEs. */
+  kme_id: string;
+}
+
+/** Free blocks of a link: the sum over its slots. Several slots so that writers do not wait for each other. */
+export interface StockTable {
+  link_id: number;
+  slot: number;
+  free: number;
+}
+
+/** Every block that was ever stored: what makes it impossible to store one twice. */
+export interface SeenBlocksTable {
+  block_id: Uint8Array;
+}
+
+export interface BlocksTable {
+  /** Order of taking up. */
+  seq: Generated<number>;
+  block_id: Uint8Array;
+  link_id: number;
+  state: number;
+  /** Last bit of the key_ID: which KME of the link takes the block first. */
+  half: number;
+  stored_at: number;
+  reservation_id: Uint8Array | null;
+  /** 32 bytes. */
+  bits: Uint8Array;
+}
+
+export interface ReservationsTable {
+  reservation_id: Uint8Array;
+  link_id: number;
+  phase: number;
+  /** The process that reserved; its lease tells whether it still lives. */
+  process_id: Uint8Array;
+  since: number;
+  master_sae: string;
+  slave_sae: string;
+}
+
+export interface KeysTable {
+  key_id: Uint8Array;
+  /** The KME whose SAE asked for the key. */
+  origin_kme: string;
+  master_sae: string;
+  created_at: number;
+  expires_at: number;
+  /** Null once the last slave has read it, and on the master's KME when no slave is its own. */
+  bits: Uint8Array | null;
+}
+
+/** Who may read a key. On a KME that only handed the key to the master: its remote slaves, so that asking here is told apart. */
+export interface KeySlavesTable {
+  key_id: Uint8Array;
+  sae_id: string;
+  /** When the slave read it; null: not yet. */
+  read_at: number | null;
+}
+
+export interface KeyFilesTable {
+  link_id: number;
+  name: string;
+  size: number;
+  mtime: number;
+  taken: number;
+}
+
+/** How often each byte value occurred in all blocks ever stored: one row, 256 little-endian 64-bit counts. */
+export interface ByteCountsTable {
+  one: number;
+  counts: Uint8Array;
+}
+
+export interface ProcessesTable {
+  process_id: Uint8Array;
+  lease_until: number;
+}
+
+/** Work that one process at a time does. */
+export interface LeasesTable {
+  name: string;
+  process_id: Uint8Array;
+  lease_until: number;
+}
+
+export interface Schema {
+  kme: KmeTable;
+  links: LinksTable;
+  stock: StockTable;
+  seen_blocks: SeenBlocksTable;
+  blocks: BlocksTable;
+  reservations: ReservationsTable;
+  keys: KeysTable;
+  key_slaves: KeySlavesTable;
+  key_files: KeyFilesTable;
+  byte_counts: ByteCountsTable;
+  processes: ProcessesTable;
+  leases: LeasesTable;
+}

@@ -1,0 +1,189 @@
+/** The key store: one database, opened, migrated, and its operations. */
+import { Kysely } from "kysely";
+import { randomBytes } from "node:crypto";
+import type { Database } from "../config/config.ts";
+import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "../ingest/block_store.ts";
+import type { Block } from "../model/block.ts";
+import { shannonEntropy } from "../model/entropy.ts";
+import type { ConfiguredId, KmeId } from "../model/ids.ts";
+import { buffer } from "./bytes.ts";
+import { CommitQueue } from "./commit_queue.ts";
+import type { StoreDialect } from "./dialects/dialect.ts";
+import { openDialect } from "./dialects/open.ts";
+import { StoreUnavailable, StoreUnusable } from "./errors.ts";
+import type { Key } from "./keys.ts";
+import { type Link, ownHalf } from "./link.ts";
+import { STOCK_SLOTS } from "./migrations/0001_ledger.ts";
+import { migrate } from "./migrations/migrate.ts";
+import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
+import { collect, type Collected, type Collection } from "./operations/collect.ts";
+import { deliver, type Delivery } from "./operations/deliver.ts";
+import { expire, type Expired, type Expiry } from "./operations/expire.ts";
+import { type Reserve, reserve } from "./operations/reserve.ts";
+import { settle, type Settled, type Settlement } from "./operations/settle.ts";
+import { freeBlocks } from "./operations/stock.ts";
+import { takeUp } from "./operations/take_up.ts";
+import type { Schema } from "./schema.ts";
+
+export interface StoreOptions {
+  readonly database: Database;
+  readonly thisKme: ConfiguredId;
+  /** The KMEs with which this one shares a link. */
+  readonly neighbours: readonly ConfiguredId[];
+  /** Told of every failure of the database, once per failed transaction. */
+  readonly onFailure?: (error: unknown) => void;
+}
+
+export class Store implements BlockStore {
+  /** Identifies this process among those that share the database. */
+  readonly processId: Uint8Array = Uint8Array.from(randomBytes(16));
+  readonly #db: Kysely<Schema>;
+  readonly #queue: CommitQueue;
+  readonly #links: ReadonlyMap<KmeId, Link>;
+  readonly #onFailure: (error: unknown) => void;
+
+  private constructor(
+    db: Kysely<Schema>,
+    dialect: StoreDialect,
+    links: ReadonlyMap<KmeId, Link>,
+    onFailure: (error: unknown) => void,
+  ) {
+    this.#db = db;
+    this.#links = links;
+    this.#onFailure = onFailure;
+    const firstSlot = this.processId[0]! % STOCK_SLOTS;
+    this.#queue = new CommitQueue(db, dialect, { firstSlot, slots: STOCK_SLOTS, onFailure });
+  }
+
+  /**
+   * Opens the database, creates or migrates its tables.
+   *
+   * @throws StoreUnusable with one clear line when it cannot be used.
+   */
+  static async open(options: StoreOptions): Promise<Store> {
+    const onFailure = options.onFailure ?? (() => {});
+    const dialect = openDialect(options.database, onFailure);
+    const db = new Kysely<Schema>({ dialect: dialect.kysely });
+    try {
+      await migrate(db, dialect);
+      await claimDatabase(db, dialect, options.thisKme);
+      const links = await openLinks(db, dialect, options);
+      return new Store(db, dialect, links, onFailure);
+    } catch (error) {
+      await db.destroy().catch(() => {});
+      if (error instanceof StoreUnusable) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new StoreUnusable(`cannot open the database: ${reason}`, { cause: error });
+    }
+  }
+
+  /** The link shared with a KME, or this KME's own pool; `undefined` when there is none. */
+  link(kme: KmeId): Link | undefined {
+    return this.#links.get(kme);
+  }
+
+  /** Keys for slaves of this KME; `undefined`: too few blocks, nothing taken. */
+  deliver(delivery: Delivery): Promise<Key[] | undefined> {
+    return this.#queue.submit(deliver, delivery);
+  }
+
+  /** Blocks set aside until {@linkcode settle}; `undefined`: too few blocks, nothing reserved. */
+  reserve(item: Omit<Reserve, "processId">): Promise<Block[] | undefined> {
+    return this.#queue.submit(reserve, { ...item, processId: this.processId });
+  }
+
+  settle(settlement: Settlement): Promise<Settled> {
+    return this.#queue.submit(settle, settlement);
+  }
+
+  activate(activation: PeerActivation): Promise<Activated> {
+    return this.#queue.submit(activate, activation);
+  }
+
+  collect(collection: Collection): Promise<Collected> {
+    return this.#queue.submit(collect, collection);
+  }
+
+  expire(expiry: Expiry): Promise<Expired> {
+    return this.#queue.submit(expire, expiry);
+  }
+
+  async addBlocks(batch: BlockBatch): Promise<AddedBlocks> {
+    return await this.#queue.submit(takeUp, { ...batch, link: this.#requireLink(batch.link) });
+  }
+
+  fileProgress(link: KmeId, name: string): Promise<FileProgress | undefined> {
+    return this.#read(async () => {
+      const row = await this.#db.selectFrom("key_files").selectAll()
+        .where("link_id", "=", this.#requireLink(link).id).where("name", "=", name).executeTakeFirst();
+      return row && { name, size: row.size, mtime: row.mtime, offset: row.taken };
+    });
+  }
+
+  freeBlocks(link: KmeId): Promise<number> {
+    return this.#read(() => freeBlocks(this.#db, this.#requireLink(link).id));
+  }
+
+  /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */
+  totalEntropy(): Promise<number> {
+    return this.#read(async () => {
+      const { counts } = await this.#db.selectFrom("byte_counts").select("counts").executeTakeFirstOrThrow();
+      return shannonEntropy(Array.from(new BigUint64Array(Uint8Array.from(counts).buffer), Number));
+    });
+  }
+
+  /** Lets what is under way finish, then closes the database. */
+  async close(): Promise<void> {
+    await this.#queue.drained();
+    await this.#db.destroy();
+  }
+
+  #requireLink(kme: KmeId): Link {
+    const link = this.#links.get(kme);
+    if (link === undefined) throw new Error(`no link with KME ${kme}`);
+    return link;
+  }
+
+  async #read<T>(query: () => Promise<T>): Promise<T> {
+    try {
+      return await query();
+    } catch (error) {
+      this.#onFailure(error);
+      throw new StoreUnavailable(error);
+    }
+  }
+}
+
+async function claimDatabase(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  thisKme: ConfiguredId,
+): Promise<void> {
+  await dialect.insertIgnoring(db.insertInto("kme").values({ one: 1, kme_id: thisKme.text })).execute();
+  const { kme_id } = await db.selectFrom("kme").select("kme_id").executeTakeFirstOrThrow();
+  if (kme_id !== thisKme.text) {
+    throw new StoreUnusable(`the database belongs to KME ${kme_id}, not to KME ${thisKme.text}`);
+  }
+  await dialect.insertIgnoring(
+    db.insertInto("byte_counts").values({ one: 1, counts: buffer(new Uint8Array(2048)) }),
+  )
+    .execute();
+}
+
+async function openLinks(db: Kysely<Schema>, dialect: StoreDialect, { thisKme, neighbours }: StoreOptions) {
+  const links = new Map<KmeId, Link>();
+  for (const kme of [thisKme, ...neighbours]) {
+    const known = () => db.selectFrom("links").select("id").where("kme_id", "=", kme.text).executeTakeFirst();
+    if (await known() === undefined) {
+      await dialect.insertIgnoring(db.insertInto("links").values({ kme_id: kme.text })).execute();
+    }
+    const { id } = (await known())!;
+    await dialect.insertIgnoring(
+      db.insertInto("stock").values(
+        Array.from({ length: STOCK_SLOTS }, (_, slot) => ({ link_id: id, slot, free: 0 })),
+      ),
+    ).execute();
+    links.set(kme.text, { id, kme: kme.text, ownHalf: ownHalf(thisKme, kme) });
+  }
+  return links;
+}
