@@ -67,9 +67,7 @@ export function configText(
     "  this_kme: {",
     `    id: ${idText(kme.id)},`,
     ...optional("nickname", kme.nickname),
-    `    db_uri: ${
-      text(kme.databaseUri ?? `sqlite://${join(out, `${configName(id).replace(".json5", "")}.db`)}`)
-    },`,
+    `    db_uri: ${text(kme.databaseUri ?? `sqlite://${join(out, databaseName(id))}`)},`,
     `    delete_key_file_after_read: ${kme.deleteKeyFileAfterRead},`,
     `    key_directory_to_watch: ${directory(id)},`,
     "    saes_https_interface: {",
