@@ -193,10 +193,9 @@ class Maker {
   }
 
   async #issue(planned: PlannedCertificate, keys: CryptoKeyPair, serial = randomSerial()): Promise<Identity> {
-    if (planned.kind === "ca") {
-      return await issueCa(planned.subject, keys, validity(this.network.caDays, this.now), serial);
-    }
-    const lifetime = validity(this.network.leafDays, this.now);
+    const { caDays, leafDays, validFrom } = this.network;
+    const lifetime = validity(planned.kind === "ca" ? caDays : leafDays, this.now, validFrom);
+    if (planned.kind === "ca") return await issueCa(planned.subject, keys, lifetime, serial);
     return await issueLeaf(await this.#ca(planned), planned.subject, planned.purpose, keys, lifetime, serial);
   }
 

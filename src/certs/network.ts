@@ -48,6 +48,8 @@ export interface Network {
   readonly keyType: KeyType;
   readonly caDays: number;
   readonly leafDays: number;
+  /** From when new certificates are valid; absent: an hour before they are made. */
+  readonly validFrom?: Date;
   readonly pfxPassword: string;
   readonly kmes: readonly NetworkKme[];
   /** Texts of the ids of each two KMEs that share a quantum link. */
@@ -153,6 +155,8 @@ const networkFile = z.strictObject({
   key_type: z.enum(["P-256", "P-384"]).default("P-256"),
   ca_days: z.int().min(1).max(MAX_DAYS).default(7300),
   leaf_days: z.int().min(1).max(MAX_DAYS).default(730),
+  valid_from: z.iso.date("must be a day like 2025-01-31").transform((day) => new Date(day))
+    .refine((day) => day.getTime() <= Date.now(), "must not be in the future").optional(),
   pfx_password: z.string().default("password"),
   kmes: z.array(kme).min(1, "must name at least one KME"),
   links: z.array(z.tuple([id, id])).optional(),
@@ -175,7 +179,7 @@ export function checkNetwork(value: unknown, file = ""): Network {
       message: issue.message,
     })));
   }
-  const { organization, key_type, ca_days, leaf_days, pfx_password, kmes, links } = parsed.data;
+  const { organization, key_type, ca_days, leaf_days, valid_from, pfx_password, kmes, links } = parsed.data;
   const mistakes = [...ambiguities(kmes), ...linkMistakes(kmes, links)];
   if (mistakes.length > 0) throw new NetworkError(mistakes.map((mistake) => ({ file, ...mistake })));
   const ids = kmes.map((kme) => kme.id.text);
@@ -184,6 +188,7 @@ export function checkNetwork(value: unknown, file = ""): Network {
     keyType: key_type,
     caDays: ca_days,
     leafDays: leaf_days,
+    validFrom: valid_from,
     pfxPassword: pfx_password,
     kmes,
     links: links?.map(([a, b]) => [a.text, b.text] as const) ??

@@ -35,10 +35,13 @@ const BACKDATED_MS = 3_600_000;
 /** ub-common-name and ub-organization-name (RFC 5280, appendix A.1). */
 const MAX_NAME_LENGTH = 64;
 
-/** From an hour before `now`, `days` long, whole seconds. */
-export function validity(days: number, now: Date): Validity {
-  const start = Math.floor((now.getTime() - BACKDATED_MS) / 1000) * 1000;
-  return { notBefore: new Date(start), notAfter: new Date(start + days * MS_PER_DAY) };
+/** Until `days` after `now`; from `from`, or an hour before `now`. Whole seconds, as certificates have them. */
+export function validity(days: number, now: Date, from?: Date): Validity {
+  const seconds = (time: number) => new Date(Math.floor(time / 1000) * 1000);
+  return {
+    notBefore: from ?? seconds(now.getTime() - BACKDATED_MS),
+    notAfter: seconds(now.getTime() + days * MS_PER_DAY),
+  };
 }
 
 export function generateKeys(type: KeyType): Promise<CryptoKeyPair> {
