@@ -16,10 +16,12 @@ import { type Link, ownHalf } from "./link.ts";
 import { STOCK_SLOTS } from "./migrations/0001_ledger.ts";
 import { migrate } from "./migrations/migrate.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
+import { adopt } from "./operations/adopt.ts";
 import { collect, type Collected, type Collection } from "./operations/collect.ts";
 import { deliver, type Delivery } from "./operations/deliver.ts";
 import { expire, type Expired, type Expiry } from "./operations/expire.ts";
 import { type Reserve, reserve } from "./operations/reserve.ts";
+import { type SetAside, setAside } from "./operations/set_aside.ts";
 import { settle, type Settled, type Settlement } from "./operations/settle.ts";
 import { freeBlocks } from "./operations/stock.ts";
 import { takeUp } from "./operations/take_up.ts";
@@ -106,6 +108,16 @@ export class Store implements BlockStore {
 
   expire(expiry: Expiry): Promise<Expired> {
     return this.#queue.submit(expire, expiry);
+  }
+
+  /** Takes blocks out of the pool that the peer does not have free; returns how many were free until now. */
+  setAside(item: Omit<SetAside, "processId">): Promise<number> {
+    return this.#queue.submit(setAside, { ...item, processId: this.processId });
+  }
+
+  /** Takes over the reservations of processes that are gone; returns how many. */
+  adopt(): Promise<number> {
+    return this.#queue.submit(adopt, { processId: this.processId });
   }
 
   async addBlocks(batch: BlockBatch): Promise<AddedBlocks> {

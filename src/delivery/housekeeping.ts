@@ -1,0 +1,43 @@
+/** Removes what time has ended: keys that nobody fetched, blocks that a peer refused. */
+import { log } from "../log.ts";
+import type { Store } from "../store/store.ts";
+
+export interface HousekeepingOptions {
+  readonly store: Pick<Store, "expire">;
+  readonly keyLifetimeSeconds: number;
+  readonly interKmeTimeoutSeconds: number;
+}
+
+/** Records removed in one transaction. */
+const BATCH = 1000;
+
+/** Starts the rounds; call the result to end them. */
+export function startHousekeeping(options: HousekeepingOptions): () => void {
+  // A tenth of a key's life, but neither busy nor sleepy.
+  const period = Math.min(30_000, Math.max(250, options.keyLifetimeSeconds * 100));
+  // Longer than any activation of the peer that may still be under way.
+  const grace = 3000 * options.interKmeTimeoutSeconds;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let ended = false;
+  const round = async () => {
+    let more = false;
+    try {
+      const expired = await options.store.expire({ limit: BATCH, refusedBefore: Date.now() - grace });
+      more = expired.keys === BATCH;
+      if (expired.unread > 0) {
+        log("delivery").info("{unread} keys expired unread", { unread: expired.unread });
+      }
+      if (expired.burnt > 0) {
+        log("delivery").warn("{burnt} blocks burnt that a peer does not have", { burnt: expired.burnt });
+      }
+    } catch {
+      // The store reports its own failures; the next round tries again.
+    }
+    if (!ended) timer = setTimeout(round, more ? 0 : period);
+  };
+  timer = setTimeout(round, 0);
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
+}

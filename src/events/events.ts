@@ -1,0 +1,45 @@
+/** What users follow on the console and in the log: who asked for which key. No event holds a key's bits. */
+import { log } from "../log.ts";
+import type { KmeId, SaeId } from "../model/ids.ts";
+
+/** The wording is that of `qkd_kme_server`, which tools of its users read. */
+export const EventText = {
+  requested: (origin: SaeId, target: SaeId) => `SAE ${origin} requested a key to communicate with ${target}`,
+  activating: (target: SaeId, kme: KmeId) =>
+    `As SAE ${target} belongs to KME ${kme}, activating it through inter KMEs network`,
+  activated: (keyId: string, origin: SaeId, target: SaeId) =>
+    `Key ${keyId} activated between SAEs ${origin} and ${target}`,
+  collected: (slave: SaeId, keyId: string, master: SaeId) =>
+    `SAE ${slave} requested key ${keyId} (from ${master})`,
+} as const;
+
+export interface KmeEvent {
+  /** With the KME's nickname in front. */
+  readonly message: string;
+  readonly at: Date;
+}
+
+export type EventListener = (event: KmeEvent) => void;
+
+/** Hands each event to the log and to whoever listens. */
+export class Events {
+  readonly #prefix: string;
+  readonly #listeners = new Set<EventListener>();
+  readonly #log = log("event");
+
+  constructor(nickname: string) {
+    this.#prefix = `[${nickname}] `;
+  }
+
+  publish(text: string): void {
+    const event = { message: this.#prefix + text, at: new Date() };
+    this.#log.info("{message}", { message: event.message });
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  /** Returns what ends the subscription. */
+  subscribe(listener: EventListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+}

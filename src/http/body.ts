@@ -1,0 +1,44 @@
+/** Reads request bodies within bounds. */
+import { HttpProblem } from "./problem.ts";
+
+/** Bytes of a body at most. */
+export const MAX_BODY_BYTES = 64 * 1024;
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
+
+/**
+ * The whole body as text; empty when there is none.
+ *
+ * @throws HttpProblem 413 over the limit, without reading the rest; 400 when it is not UTF-8 or breaks off.
+ */
+export async function readBody(request: Request, limit = MAX_BODY_BYTES): Promise<string> {
+  const announced = Number(request.headers.get("content-length") ?? 0);
+  if (announced > limit) throw new HttpProblem(413, `the body is larger than ${limit} bytes`);
+  if (request.body === null) return "";
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of request.body) {
+      length += chunk.length;
+      if (length > limit) throw new HttpProblem(413, `the body is larger than ${limit} bytes`);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw error instanceof HttpProblem ? error : new HttpProblem(400, "the body is incomplete");
+  }
+  try {
+    return utf8.decode(chunks.length === 1 ? chunks[0] : concatenate(chunks, length));
+  } catch {
+    throw new HttpProblem(400, "the body is not UTF-8");
+  }
+}
+
+function concatenate(chunks: readonly Uint8Array[], length: number): Uint8Array {
+  const whole = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.length;
+  }
+  return whole;
+}

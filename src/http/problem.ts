@@ -1,0 +1,44 @@
+/** The one place where errors become HTTP answers. */
+import { type Detail, InvalidRequest, NotAuthorized, Refusal, Unavailable } from "../delivery/errors.ts";
+import { log } from "../log.ts";
+import { StoreUnavailable } from "../store/errors.ts";
+
+/** Status codes of errors; those of clause 5 and those that HTTP itself defines. */
+export type ProblemStatus = 400 | 401 | 404 | 405 | 413 | 415 | 500 | 503;
+
+/** An error that belongs to HTTP rather than to keys. */
+export class HttpProblem extends Error {
+  override name = "HttpProblem";
+  constructor(
+    readonly status: ProblemStatus,
+    message: string,
+    readonly headers: Readonly<Record<string, string>> = {},
+  ) {
+    super(message);
+  }
+}
+
+export interface Problem {
+  readonly status: ProblemStatus;
+  readonly message: string;
+  readonly details?: readonly Detail[];
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** What the caller is told; nothing of the program's insides. */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof HttpProblem) return error;
+  if (error instanceof Refusal) {
+    return { status: statusOf(error), message: error.message, details: error.details };
+  }
+  if (error instanceof StoreUnavailable) return { status: 503, message: error.message };
+  log("http").error("request failed: {error}", { error });
+  return { status: 503, message: "internal error" };
+}
+
+function statusOf(error: Refusal): ProblemStatus {
+  if (error instanceof InvalidRequest) return 400;
+  if (error instanceof NotAuthorized) return 401;
+  if (error instanceof Unavailable) return 503;
+  return 503;
+}

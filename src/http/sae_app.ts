@@ -1,0 +1,161 @@
+/** The SAE interface: ETSI GS QKD 014 V1.1.1, clauses 5 and 6, as Hono routes. */
+import { Buffer } from "node:buffer";
+import { type Context, Hono } from "hono";
+import type { Sae } from "../config/config.ts";
+import { type Delivery, KeySize } from "../delivery/delivery.ts";
+import type { Directory } from "../delivery/directory.ts";
+import { InvalidRequest } from "../delivery/errors.ts";
+import { formatKeyId } from "../model/block.ts";
+import { idToJson } from "../model/ids.ts";
+import type { Key } from "../store/keys.ts";
+import { readBody } from "./body.ts";
+import type { FrontEnv } from "./context.ts";
+import { tolerantPath } from "./path.ts";
+import { HttpProblem, toProblem } from "./problem.ts";
+import {
+  checkParameters,
+  parseKeyIdParameter,
+  parseKeyIds,
+  parseKeyRequest,
+  parseKeyRequestParameters,
+} from "./requests.ts";
+
+export interface SaeAppOptions {
+  readonly delivery: Delivery;
+  readonly directory: Directory;
+}
+
+type SaeEnv = FrontEnv & { Variables: { sae: Sae } };
+type SaeContext = Context<SaeEnv>;
+
+const HEADERS = { "content-type": "application/json", "cache-control": "no-store" } as const;
+
+export function saeApp({ delivery, directory }: SaeAppOptions): Hono<SaeEnv> {
+  const app = new Hono<SaeEnv>({ getPath: tolerantPath });
+
+  app.onError((error, c) => {
+    const { status, message, details, headers } = toProblem(error);
+    return c.body(JSON.stringify({ message, details }), status, { ...HEADERS, ...headers });
+  });
+  app.notFound((c) => c.body(JSON.stringify({ message: "no such resource" }), 404, HEADERS));
+
+  // Who calls is settled before anything else about the request.
+  app.use("/api/v1/keys/*", async (c, next) => {
+    const sae = directory.saeBySerial(c.env.connection.identity.serial);
+    if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
+    c.set("sae", sae);
+    await next();
+  });
+
+  app.all("/api/v1/keys/entropy/total", async (c) => {
+    allow(c, ["GET"]);
+    withoutBody(c);
+    return answer(c, { total_entropy: await delivery.totalEntropy() });
+  });
+
+  app.all("/api/v1/keys/:slave/status", async (c) => {
+    allow(c, ["GET", "HEAD"]);
+    checkParameters(new URL(c.req.url).searchParams, []);
+    withoutBody(c);
+    const status = await delivery.status(c.var.sae, saeId(c, "slave"));
+    return answer(c, {
+      source_KME_ID: status.sourceKme,
+      target_KME_ID: status.targetKme,
+      master_SAE_ID: status.master,
+      slave_SAE_ID: status.slave,
+      key_size: status.keySize,
+      stored_key_count: status.storedKeyCount,
+      max_key_count: status.maxKeyCount,
+      max_key_per_request: status.maxKeyPerRequest,
+      max_key_size: status.maxKeySize,
+      min_key_size: status.minKeySize,
+      max_SAE_ID_count: status.maxSaeIdCount,
+    });
+  });
+
+  app.all("/api/v1/keys/:slave/enc_keys", async (c) => {
+    allow(c, ["GET", "POST"]);
+    const parameters = new URL(c.req.url).searchParams;
+    const defaults = { size: KeySize.default };
+    let request;
+    if (c.req.method === "GET") {
+      withoutBody(c);
+      request = parseKeyRequestParameters(parameters, defaults);
+    } else {
+      checkParameters(parameters, []);
+      request = parseKeyRequest(await jsonBody(c), defaults);
+    }
+    return answer(c, container(await delivery.getKeys(c.var.sae, saeId(c, "slave"), request)));
+  });
+
+  app.all("/api/v1/keys/:master/dec_keys", async (c) => {
+    allow(c, ["GET", "POST"]);
+    const parameters = new URL(c.req.url).searchParams;
+    let ids;
+    if (c.req.method === "GET") {
+      withoutBody(c);
+      ids = parseKeyIdParameter(parameters);
+    } else {
+      checkParameters(parameters, []);
+      ids = parseKeyIds(await jsonBody(c));
+    }
+    return answer(c, container(await delivery.getKeysWithIds(c.var.sae, saeId(c, "master"), ids)));
+  });
+
+  app.all("/api/v1/sae/info/me", (c) => {
+    allow(c, ["GET"]);
+    withoutBody(c);
+    const sae = directory.saeBySerial(c.env.connection.identity.serial);
+    if (sae === undefined) throw new HttpProblem(404, "the client certificate belongs to no SAE of this KME");
+    return answer(c, { SAE_ID: idToJson(sae.id), KME_ID: idToJson(directory.thisKme) });
+  });
+
+  return app;
+}
+
+/** Hono treats HEAD as GET; here HEAD must not spend keys. */
+function allow(c: SaeContext, methods: readonly string[]): void {
+  if (!methods.includes(c.req.raw.method)) {
+    throw new HttpProblem(405, `${c.req.raw.method} is not allowed here`, { allow: methods.join(", ") });
+  }
+}
+
+/** A GET whose caller meant to say more than its URL does is not answered as if it had not. */
+function withoutBody(c: SaeContext): void {
+  if (c.req.raw.body !== null) throw new InvalidRequest(`${c.req.raw.method} takes no body`);
+  c.env.connection.requestComplete();
+}
+
+async function jsonBody(c: SaeContext): Promise<string> {
+  const body = await readBody(c.req.raw);
+  c.env.connection.requestComplete();
+  const type = c.req.raw.headers.get("content-type");
+  // Clients that send no type at all mean JSON; clients that name another one mean that.
+  if (body !== "" && type !== null && !/^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(type)) {
+    throw new HttpProblem(415, "the body must be application/json");
+  }
+  return body;
+}
+
+function saeId(c: SaeContext, parameter: "slave" | "master"): string {
+  const raw = c.req.path.split("/")[4] ?? "";
+  try {
+    return decodeURIComponent(raw);
+  } catch {
+    throw new InvalidRequest(`${parameter}_SAE_ID in the URL is not percent-encoded correctly`);
+  }
+}
+
+/** Key container data format, clause 6.3. */
+function container(keys: readonly Key[]) {
+  return {
+    keys: keys.map((key) => ({
+      key_ID: formatKeyId(key.id),
+      key: Buffer.from(key.bits.buffer, key.bits.byteOffset, key.bits.byteLength).toString("base64"),
+    })),
+  };
+}
+
+function answer(c: SaeContext, value: unknown): Response {
+  return c.body(JSON.stringify(value), 200, HEADERS);
+}

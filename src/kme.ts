@@ -1,0 +1,114 @@
+/** One running KME: the only place where its parts are put together. */
+import type { Config } from "./config/config.ts";
+import { Delivery } from "./delivery/delivery.ts";
+import { Directory, isNeighbour } from "./delivery/directory.ts";
+import { startHousekeeping } from "./delivery/housekeeping.ts";
+import type { Peer } from "./delivery/peer.ts";
+import { Events } from "./events/events.ts";
+import { kmeApp } from "./http/kme_app.ts";
+import { saeApp } from "./http/sae_app.ts";
+import { startIngestion } from "./ingest/ingestion.ts";
+import { log } from "./log.ts";
+import type { KmeId } from "./model/ids.ts";
+import { activateKeys } from "./peer/activation.ts";
+import { PeerChannel } from "./peer/channel.ts";
+import { Store } from "./store/store.ts";
+import { storeFailureLog } from "./store/failure_log.ts";
+import { startFront } from "./tls/front.ts";
+
+/** Milliseconds in which requests under way may still be finished when the KME stops. */
+const GRACE_MS = 5000;
+
+/** Milliseconds for which the listeners wait for key files that are there at the start. */
+const FIRST_KEYS_MS = 2000;
+
+export interface Kme {
+  /** Stops accepting, finishes what is under way (bounded), closes the database. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a KME.
+ *
+ * @throws Error with one clear line when a listener or the database cannot be opened; nothing stays open.
+ */
+export async function startKme(config: Config): Promise<Kme> {
+  const { thisKme, otherKmes } = config;
+  // What was opened is closed in reverse, whether the start fails or the KME stops.
+  await using opened = new AsyncDisposableStack();
+
+  const neighbours = otherKmes.filter(isNeighbour);
+  const store = await Store.open({
+    database: thisKme.database,
+    thisKme: thisKme.id,
+    neighbours: neighbours.map((kme) => kme.id),
+    onFailure: storeFailureLog(),
+  });
+  opened.defer(() => store.close());
+  const adopted = await store.adopt();
+  if (adopted > 0) {
+    log("kme").warn(
+      "{adopted} reservations were left by a process that ended: their blocks will not be used",
+      {
+        adopted,
+      },
+    );
+  }
+
+  const peers = new Map<KmeId, Peer>();
+  for (const neighbour of neighbours) {
+    const channel = new PeerChannel(neighbour, thisKme);
+    opened.defer(() => channel.close());
+    peers.set(neighbour.id.text, { activate: (request) => activateKeys(channel, request) });
+  }
+
+  const events = new Events(thisKme.nickname);
+  const directory = new Directory(config);
+  const delivery = new Delivery({ config, directory, store, peers, events });
+  opened.defer(() => delivery.close());
+  opened.defer(startHousekeeping({ store, ...thisKme }));
+
+  const ingestion = startIngestion({
+    directories: [
+      { link: thisKme.id.text, directory: thisKme.keyDirectory },
+      ...neighbours.map((kme) => ({ link: kme.id.text, directory: kme.keyDirectory })),
+    ],
+    store,
+    maxKeyCount: thisKme.maxKeyCount,
+    deleteAfterRead: thisKme.deleteKeyFileAfterRead,
+  });
+  opened.defer(() => ingestion.close());
+  // An SAE that connects at once finds the keys that were there; a great many do not delay the start.
+  await Promise.race([ingestion.started, unlessBusy(FIRST_KEYS_MS)]);
+
+  const kmes = kmeApp({ delivery });
+  const kmesFront = await startFront({
+    name: "inter-KME",
+    ...thisKme.kmesInterface,
+    handler: (request, connection) => kmes.fetch(request, { connection }),
+  });
+  opened.defer(() => kmesFront.close(GRACE_MS));
+  const saes = saeApp({ delivery, directory });
+  const saesFront = await startFront({
+    name: "SAE",
+    ...thisKme.saesInterface,
+    handler: (request, connection) => saes.fetch(request, { connection }),
+  });
+  opened.defer(() => saesFront.close(GRACE_MS));
+
+  log("kme").info("KME {id} is ready: SAE interface on {saes}, inter-KME interface on {kmes}", {
+    id: thisKme.id.text,
+    saes: hostPort(saesFront.address),
+    kmes: hostPort(kmesFront.address),
+  });
+  const running = opened.move();
+  return { stop: () => running.disposeAsync() };
+}
+
+function unlessBusy(ms: number): Promise<void> {
+  return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, ms)));
+}
+
+function hostPort({ hostname, port }: { hostname: string; port: number }): string {
+  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+}

@@ -1,0 +1,42 @@
+/** The command line. */
+import { certsCommand } from "./commands/certs.ts";
+import { keysCommand } from "./commands/keys.ts";
+import { startCommand } from "./commands/start.ts";
+import { VERSION } from "./version.ts";
+
+const USAGE = `kme ${VERSION}: key management entity for quantum key distribution (ETSI GS QKD 014 V1.1.1)
+
+kme CONFIG.json5      run a KME until SIGTERM or SIGINT
+kme certs ...         make the certificates of a network
+kme keys ...          make sample key files (not quantum)
+kme COMMAND --help    more about a command
+kme --version
+
+Environment: LOG_LEVEL (trace, debug, info, warning, error), LOG_FORMAT=json
+
+Exit codes: 0 stopped as asked; 1 a listener or the database cannot be opened; 2 bad command line or configuration`;
+
+async function main(args: string[]): Promise<number> {
+  const [first, ...rest] = args;
+  switch (first) {
+    case "--help":
+    case "-h":
+      console.log(USAGE);
+      return 0;
+    case "--version":
+    case "-V":
+      console.log(`kme ${VERSION}`);
+      return 0;
+    case "certs":
+      return await certsCommand(rest);
+    case "keys":
+      return await keysCommand(rest);
+  }
+  if (first === undefined || first.startsWith("-") || rest.length > 0) {
+    console.error(first === undefined ? USAGE : `cannot understand: ${args.join(" ")}\n\n${USAGE}`);
+    return 2;
+  }
+  return await startCommand(first);
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,0 +1,27 @@
+/** Logs failures of the database once a period, not once a request. */
+import { log } from "../log.ts";
+
+const PERIOD_MS = 10_000;
+
+export function storeFailureLog(now: () => number = Date.now): (error: unknown) => void {
+  let last = -Infinity;
+  let suppressed = 0;
+  return (error) => {
+    if (now() - last < PERIOD_MS) {
+      suppressed++;
+      return;
+    }
+    log("store").error("the database failed: {reason} ({suppressed} more since the last message)", {
+      reason: describe(error),
+      suppressed,
+    });
+    last = now();
+    suppressed = 0;
+  };
+}
+
+/** The database's own words, without statements and parameters. */
+function describe(error: unknown): string {
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  return [code, message].filter((part) => typeof part === "string" && part !== "").join(" ") || String(error);
+}

@@ -1,0 +1,48 @@
+/** Free blocks that turned out not to be free at the peer: ours to burn, unless the peer activates them here first. */
+import { randomBytes } from "node:crypto";
+import type { KeyIdBytes } from "../../model/block.ts";
+import { buffer } from "../bytes.ts";
+import type { Operation } from "../commit_queue.ts";
+import type { Link } from "../link.ts";
+import { BlockState, ReservationPhase } from "../schema.ts";
+import { chunks } from "./insert_keys.ts";
+import { StockChanges } from "./stock.ts";
+
+export interface SetAside {
+  readonly link: Link;
+  readonly processId: Uint8Array;
+  readonly blocks: readonly KeyIdBytes[];
+}
+
+/** How many of them were free until now. */
+export const setAside: Operation<SetAside, number> = {
+  name: "setAside",
+  async run(work, items) {
+    const stock = new StockChanges();
+    const results: number[] = [];
+    for (const { link, processId, blocks } of items) {
+      const reservation = randomBytes(16);
+      await work.trx.insertInto("reservations").values({
+        reservation_id: reservation,
+        link_id: link.id,
+        phase: ReservationPhase.refused,
+        process_id: buffer(processId),
+        since: work.now,
+        master_sae: "",
+        slave_sae: "",
+      }).execute();
+      let changed = 0;
+      for (const part of chunks(blocks, 2000)) {
+        const { numUpdatedRows } = await work.trx.updateTable("blocks")
+          .set({ state: BlockState.reserved, reservation_id: reservation })
+          .where("block_id", "in", part.map(buffer)).where("link_id", "=", link.id)
+          .where("state", "=", BlockState.free).executeTakeFirst();
+        changed += Number(numUpdatedRows);
+      }
+      stock.add(link.id, -changed);
+      results.push(changed);
+    }
+    await stock.apply(work);
+    return results;
+  },
+};
