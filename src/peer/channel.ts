@@ -1,0 +1,315 @@
+/** Messages to one neighbour KME: HTTPS/1.1 POST with mutual TLS over kept connections. */
+import { Buffer } from "node:buffer";
+import type { ClientRequest } from "node:http";
+import https from "node:https";
+import { isIP } from "node:net";
+import type { Duplex } from "node:stream";
+import type tls from "node:tls";
+import type { NeighbourKme, ThisKme } from "../config/config.ts";
+import { log } from "../log.ts";
+import { ConnectError, connectTls, explain } from "./connect.ts";
+import { clientContext } from "./credentials.ts";
+import { type Env, proxyFor } from "./proxy.ts";
+import { Slots } from "./slots.ts";
+
+/** Connections to one peer at the same time; more messages wait for their turn. */
+export const MAX_SOCKETS = 32;
+
+/** Bytes of an answer that are kept; the rest is cut off. */
+export const MAX_ANSWER_BYTES = 1024 * 1024;
+
+/** What became of one message. Reasons are one line each and hold no secrets. */
+export type PostOutcome =
+  /** The peer answered; `body` is cut at {@linkcode MAX_ANSWER_BYTES}. */
+  | { readonly kind: "answer"; readonly status: number; readonly body: string }
+  /** Certainly not processed: no connection, or the peer refused our certificate. */
+  | { readonly kind: "unreached"; readonly reason: string }
+  /** The peer may have processed it: it was sent, at least in part, and no whole answer came back. */
+  | { readonly kind: "unknown"; readonly reason: string };
+
+/** Whether a peer can be reached, as the last message found out. */
+export interface PeerHealth {
+  /** `undefined` before the first message. */
+  readonly up: boolean | undefined;
+  /** Since when it is so. */
+  readonly since?: Date;
+  readonly lastError?: string;
+}
+
+/** A kept connection broke before the answer began: most likely the peer had closed it while it was idle. */
+interface Stale {
+  readonly kind: "stale";
+  readonly reason: string;
+}
+
+/** The given-up message says nothing about the peer. */
+type Attempt = (PostOutcome | Stale) & { readonly givenUp?: boolean };
+
+/** Client side of the inter-KME interface towards one neighbour. */
+export class PeerChannel {
+  /** The neighbour's id as text. */
+  readonly kmeId: string;
+  readonly #neighbour: NeighbourKme;
+  readonly #timeout: number;
+  readonly #kept: https.Agent;
+  readonly #fresh: https.Agent;
+  readonly #slots = new Slots(MAX_SOCKETS);
+  readonly #closed = new AbortController();
+  readonly #log = log("peer");
+  #health: PeerHealth = { up: undefined };
+  #probing: Promise<PostOutcome> | undefined;
+
+  /**
+   * @param settings of this KME: seconds to connect, and again to answer.
+   * @param env looks up `QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT` and the proxy variables.
+   * @throws Error when the client certificate cannot be used.
+   */
+  constructor(
+    neighbour: NeighbourKme,
+    settings: Pick<ThisKme, "interKmeTimeoutSeconds">,
+    env: Env = (name) => Deno.env.get(name),
+  ) {
+    this.#neighbour = neighbour;
+    this.kmeId = neighbour.id.text;
+    this.#timeout = settings.interKmeTimeoutSeconds * 1000;
+    const verifyServer = env("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT") !== "Y";
+    if (!verifyServer) {
+      this.#log.warn(
+        "DANGER: the server certificate of KME {kme} is NOT verified, anybody can pretend to be that KME " +
+          "(QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT=Y)",
+        { kme: this.kmeId },
+      );
+    }
+    let secureContext: tls.SecureContext;
+    try {
+      secureContext = clientContext(neighbour.clientCertificate, neighbour.serverCa);
+    } catch (error) {
+      throw new Error(`the client certificate for KME ${this.kmeId} cannot be used: ${explain(error)}`);
+    }
+    const { address } = neighbour;
+    const connect = () => {
+      const proxy = neighbour.ignoreSystemProxySettings ? undefined : proxyFor(address, env);
+      return connectTls({ address, secureContext, verifyServer, proxy }, this.#timeout, this.#closed.signal);
+    };
+    this.#kept = new PeerAgent(connect, true);
+    this.#fresh = new PeerAgent(connect, false);
+  }
+
+  /** Whether the peer can be reached, as the last message found out. */
+  get health(): PeerHealth {
+    return this.#health;
+  }
+
+  /**
+   * Sends one message. The message must be idempotent: where a kept connection breaks before the answer begins, it is
+   * sent once more over a new connection.
+   *
+   * To a peer that was last found unreachable, a question without consequences goes first: as long as the peer does not
+   * answer that, a message is `unreached` and not `unknown`.
+   *
+   * @param path absolute, like `/keys/activate`.
+   * @param json the body.
+   * @param signal gives the message up: `unreached` where it was not sent yet, `unknown` afterwards.
+   */
+  async post(path: string, json: string, signal?: AbortSignal): Promise<PostOutcome> {
+    if (this.#health.up === false) {
+      const found = await this.#probe(signal);
+      if (found.kind !== "answer") return { kind: "unreached", reason: found.reason };
+    }
+    return await this.#exchange(path, json, signal);
+  }
+
+  /** Closes all connections; messages under way end as if the connection had broken. */
+  close(): void {
+    this.#closed.abort();
+    this.#kept.destroy();
+    this.#fresh.destroy();
+  }
+
+  /** Any answer will do: it shows that the peer is there and takes our certificate. All who ask share one message. */
+  #probe(signal?: AbortSignal): Promise<PostOutcome> {
+    const probe = this.#probing ??= this.#exchange("/", "{}").finally(() => this.#probing = undefined);
+    if (!signal) return probe;
+    const given = Promise.withResolvers<PostOutcome>();
+    const giveUp = () => given.resolve({ kind: "unreached", reason: "given up" });
+    signal.addEventListener("abort", giveUp);
+    if (signal.aborted) giveUp();
+    return Promise.race([probe, given.promise]).finally(() => signal.removeEventListener("abort", giveUp));
+  }
+
+  async #exchange(path: string, json: string, signal?: AbortSignal): Promise<PostOutcome> {
+    if (!await this.#slots.acquire(this.#timeout, signal)) {
+      return { kind: "unreached", reason: signal?.aborted ? "given up" : "all connections are busy" };
+    }
+    try {
+      const body = Buffer.from(json);
+      let attempt = await this.#attempt(this.#kept, path, body, signal);
+      if (attempt.kind === "stale") {
+        const again = await this.#attempt(this.#fresh, path, body, signal);
+        // Not `unreached`: what the broken connection carried may have been processed.
+        attempt = again.kind === "answer" ? again : { ...again, kind: "unknown" };
+      }
+      const { givenUp, ...outcome } = attempt;
+      if (!givenUp) this.#report(outcome);
+      return outcome;
+    } finally {
+      this.#slots.release();
+    }
+  }
+
+  #attempt(agent: https.Agent, path: string, body: Buffer, signal?: AbortSignal): Promise<Attempt> {
+    if (this.#closed.signal.aborted) {
+      return Promise.resolve({ kind: "unreached", reason: "the channel is closed", givenUp: true });
+    }
+    if (signal?.aborted) return Promise.resolve({ kind: "unreached", reason: "given up", givenUp: true });
+    return new Promise((resolve) => {
+      const seconds = this.#timeout / 1000;
+      const request = this.#request(agent, path, body.length);
+      let sent = false;
+      let reused = false;
+      let answering = false;
+
+      const settle = (attempt: Attempt) => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", abort);
+        resolve(this.#closed.signal.aborted ? { ...attempt, givenUp: true } : attempt);
+      };
+      const stop = (attempt: Attempt) => {
+        settle(attempt);
+        request.destroy();
+      };
+      const abort = () => stop({ kind: sent ? "unknown" : "unreached", reason: "given up", givenUp: true });
+      const broken = (error: unknown) => {
+        const reason = explain(error);
+        if (!sent) settle({ kind: "unreached", reason });
+        else if (reused && !answering) settle({ kind: "stale", reason });
+        else if (!reused && refusesOurCertificate(error)) settle({ kind: "unreached", reason });
+        else settle({ kind: "unknown", reason });
+      };
+      let timer = setTimeout(
+        () => stop({ kind: "unreached", reason: `no connection within ${seconds} s` }),
+        this.#timeout,
+      );
+
+      signal?.addEventListener("abort", abort);
+      // The request is written right after this event and not before.
+      request.on("socket", () => {
+        if (request.destroyed) return;
+        sent = true;
+        reused = request.reusedSocket;
+        // Deno sends a request again by itself when its reused connection ends, even after destroy() (denoland/deno#36786).
+        // Whether something is sent twice is decided here alone.
+        request.reusedSocket = false;
+        clearTimeout(timer);
+        timer = setTimeout(
+          () => stop({ kind: "unknown", reason: `no answer within ${seconds} s` }),
+          this.#timeout,
+        );
+      });
+      request.on("response", (response) => {
+        answering = true;
+        const status = response.statusCode ?? 0;
+        const chunks: Buffer[] = [];
+        let length = 0;
+        const answer = (): Attempt => ({
+          kind: "answer",
+          status,
+          body: Buffer.concat(chunks).subarray(0, MAX_ANSWER_BYTES).toString(),
+        });
+        response.on("data", (chunk: Buffer) => {
+          chunks.push(chunk);
+          length += chunk.length;
+          if (length > MAX_ANSWER_BYTES) stop(answer());
+        });
+        response.on(
+          "end",
+          () => response.complete ? settle(answer()) : broken(new Error("the answer was cut off")),
+        );
+        response.on("error", broken);
+        response.on("close", () => broken(new Error("the answer was cut off")));
+      });
+      request.on("error", broken);
+      // An answer may still be in the buffers when this comes.
+      request.on(
+        "close",
+        () => answering || broken(new Error("the connection was closed without an answer")),
+      );
+      request.end(body);
+    });
+  }
+
+  #request(agent: https.Agent, path: string, length: number): ClientRequest {
+    const { hostname, port } = this.#neighbour.address;
+    return https.request({
+      agent,
+      host: hostname,
+      port,
+      method: "POST",
+      path,
+      headers: {
+        "host": isIP(hostname) === 6 ? `[${hostname}]:${port}` : `${hostname}:${port}`,
+        "content-type": "application/json",
+        "content-length": length,
+      },
+    });
+  }
+
+  #report(outcome: PostOutcome): void {
+    const up = outcome.kind === "answer";
+    const before = this.#health.up;
+    const lastError = outcome.kind === "answer" ? this.#health.lastError : outcome.reason;
+    this.#health = { up, since: up === before ? this.#health.since : new Date(), lastError };
+    if (outcome.kind !== "answer") {
+      if (before !== false) {
+        this.#log.warn("KME {kme} is unreachable: {reason}", { kme: this.kmeId, reason: outcome.reason });
+      }
+    } else if (before === false) {
+      this.#log.info("KME {kme} is reachable again", { kme: this.kmeId });
+    }
+  }
+}
+
+/** Pools connections that are handed to it only once they are verified. */
+class PeerAgent extends https.Agent {
+  readonly #connect: () => Promise<tls.TLSSocket>;
+
+  constructor(connect: () => Promise<tls.TLSSocket>, keepAlive: boolean) {
+    // No `maxSockets`: the agent does not count connections that are still being opened.
+    super({ keepAlive, maxFreeSockets: MAX_SOCKETS, scheduling: "lifo" });
+    this.#connect = connect;
+  }
+
+  override createConnection(
+    _options: unknown,
+    callback?: (error: Error | null, socket: Duplex) => void,
+  ): Duplex {
+    const none = undefined as unknown as Duplex;
+    Promise.try(this.#connect).then(
+      (socket) => callback?.(null, socket),
+      (error) => callback?.(error instanceof ConnectError ? error : new ConnectError(explain(error)), none),
+    );
+    // The socket comes with the callback.
+    return none;
+  }
+}
+
+// In TLS 1.3 the client has finished its handshake before the server looks at the client's certificate, so that a
+// refusal arrives after the request has been sent. A server that sends one of these alerts has not finished its own
+// handshake and cannot have read a request.
+const REFUSALS = new Set([
+  "badcertificate",
+  "unsupportedcertificate",
+  "certificaterevoked",
+  "certificateexpired",
+  "certificateunknown",
+  "unknownca",
+  "accessdenied",
+  "certificaterequired",
+  "handshakefailure",
+  "decrypterror",
+]);
+
+function refusesOurCertificate(error: unknown): boolean {
+  const alert = /fatal alert: (\w+)/.exec(String((error as Error)?.message))?.[1];
+  return alert !== undefined && REFUSALS.has(alert.toLowerCase());
+}

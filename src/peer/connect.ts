@@ -1,0 +1,161 @@
+/** Opens one verified TLS connection to a peer, directly or through a proxy. */
+import { Buffer } from "node:buffer";
+import http from "node:http";
+import https from "node:https";
+import { isIP, type Socket } from "node:net";
+import tls from "node:tls";
+import type { HostPort } from "../config/config.ts";
+import { systemCa } from "./credentials.ts";
+
+/** Where to connect and what to accept there. */
+export interface TlsTarget {
+  readonly address: HostPort;
+  readonly secureContext: tls.SecureContext;
+  /** False: any server certificate is accepted. */
+  readonly verifyServer: boolean;
+  /** `http:` or `https:` proxy to tunnel through. */
+  readonly proxy?: URL;
+}
+
+/** There is no connection, and nothing of a request was sent. The message is fit for a log: no secrets. */
+export class ConnectError extends Error {
+  override readonly name = "ConnectError";
+}
+
+/**
+ * Connects: TCP, the proxy's tunnel if any, TLS with the server's certificate and host name verified. The socket is
+ * handed over only after all of it, so that a caller knows that a failure here means that nothing was sent.
+ *
+ * @param timeout milliseconds for all of it.
+ * @param signal gives up early.
+ * @throws ConnectError
+ */
+export async function connectTls(
+  target: TlsTarget,
+  timeout: number,
+  signal: AbortSignal,
+): Promise<tls.TLSSocket> {
+  const attempt = new AbortController();
+  const closed = () => attempt.abort(new ConnectError("the connection was given up"));
+  const timer = setTimeout(
+    () => attempt.abort(new ConnectError(`no connection within ${timeout / 1000} s`)),
+    timeout,
+  );
+  signal.addEventListener("abort", closed);
+  if (signal.aborted) closed();
+  try {
+    const tunnel = target.proxy && await openTunnel(target.proxy, target.address, attempt.signal);
+    return await startTls(target, tunnel, attempt.signal);
+  } catch (error) {
+    throw error instanceof ConnectError ? error : new ConnectError(explain(error), { cause: error });
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", closed);
+  }
+}
+
+function startTls(
+  target: TlsTarget,
+  tunnel: Socket | undefined,
+  signal: AbortSignal,
+): Promise<tls.TLSSocket> {
+  const { hostname: host, port } = target.address;
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      tunnel?.destroy();
+      return reject(signal.reason);
+    }
+    // No `session`: every connection is a full handshake, so that no peer's session can be taken for another's.
+    const socket = tls.connect({
+      ...(tunnel ? { socket: tunnel, host } : { host, port }),
+      servername: isIP(host) ? undefined : host,
+      secureContext: target.secureContext,
+      rejectUnauthorized: target.verifyServer,
+      ALPNProtocols: ["http/1.1"],
+    });
+    const end = (error?: unknown) => {
+      signal.removeEventListener("abort", aborted);
+      socket.off("error", end).off("close", closed).off("secureConnect", secure);
+      if (error === undefined) return resolve(socket);
+      socket.on("error", () => {}).destroy();
+      tunnel?.destroy();
+      reject(error);
+    };
+    const aborted = () => end(signal.reason);
+    const closed = () => end(new ConnectError("the peer closed the connection during the TLS handshake"));
+    const secure = () => {
+      if (target.verifyServer && !socket.authorized) {
+        return end(new ConnectError("the server is not authorized"));
+      }
+      socket.setNoDelay(true);
+      socket.setKeepAlive(true, 30_000);
+      end();
+    };
+    signal.addEventListener("abort", aborted);
+    socket.on("error", end).on("close", closed).on("secureConnect", secure);
+  });
+}
+
+/** `CONNECT` through a proxy (RFC 9110, clause 9.3.6). */
+function openTunnel(proxy: URL, { hostname, port }: HostPort, signal: AbortSignal): Promise<Socket> {
+  const authority = isIP(hostname) === 6 ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+  const headers: Record<string, string> = { host: authority };
+  if (proxy.username !== "" || proxy.password !== "") {
+    const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
+    headers["proxy-authorization"] = `Basic ${Buffer.from(credentials).toString("base64")}`;
+  }
+  const { request } = proxy.protocol === "https:" ? https : http;
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason);
+    const connect = request({
+      method: "CONNECT",
+      host: proxy.hostname.replace(/^\[|\]$/g, ""),
+      port: proxy.port === "" ? (proxy.protocol === "https:" ? 443 : 80) : Number(proxy.port),
+      path: authority,
+      headers,
+      agent: false,
+      ...(proxy.protocol === "https:" ? { ca: systemCa() } : {}),
+    });
+    const refuse = (error: unknown) => {
+      signal.removeEventListener("abort", aborted);
+      connect.on("error", () => {}).destroy();
+      reject(error);
+    };
+    const aborted = () => refuse(signal.reason);
+    const status = (code: number | undefined) =>
+      refuse(new ConnectError(`the proxy ${proxy.host} refused the connection with status ${code}`));
+    signal.addEventListener("abort", aborted);
+    connect.on("connect", (answer, socket: Socket) => {
+      if (answer.statusCode === undefined || answer.statusCode < 200 || answer.statusCode > 299) {
+        socket.on("error", () => {}).destroy();
+        return status(answer.statusCode);
+      }
+      signal.removeEventListener("abort", aborted);
+      // Its failures show on the TLS connection inside it.
+      resolve(socket.on("error", () => {}));
+    });
+    connect.on("response", (answer) => status(answer.statusCode));
+    connect.on("error", (error) => refuse(new ConnectError(`proxy ${proxy.host}: ${explain(error)}`)));
+    connect.on("close", () => refuse(new ConnectError(`the proxy ${proxy.host} closed the connection`)));
+    connect.end();
+  });
+}
+
+const TEXTS: Record<string, string> = {
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "connection reset",
+  EPIPE: "connection closed",
+  ETIMEDOUT: "connection timed out",
+  EHOSTUNREACH: "no route to the host",
+  ENETUNREACH: "no route to the network",
+  ENOTFOUND: "host name not found",
+  EAI_AGAIN: "host name cannot be looked up now",
+};
+
+/** One line for a failed connection or request. */
+export function explain(error: unknown): string {
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  const text = (typeof code === "string" ? TEXTS[code] : undefined) ??
+    (message ? String(message) : String(code ?? error));
+  return text.replace(/\s+/g, " ").slice(0, 300);
+}
