@@ -39,13 +39,13 @@ export async function encodePkcs12(
   } as unknown as Parameters<pkijs.PKCS8ShroudedKeyBag["makeInternalValues"]>[0];
   // How readers find out which certificate belongs to which key.
   const localKeyId = await crypto.subtle.digest("SHA-1", certificate);
-  const attributes = [
+  const attributes = derSet([
     new pkijs.Attribute({ type: ATTRIBUTE_FRIENDLY_NAME, values: [new asn1js.BmpString({ value: name })] }),
     new pkijs.Attribute({
       type: ATTRIBUTE_LOCAL_KEY_ID,
       values: [new asn1js.OctetString({ valueHex: localKeyId })],
     }),
-  ];
+  ]);
 
   const shrouded = new pkijs.PKCS8ShroudedKeyBag({ parsedValue: pkijs.PrivateKeyInfo.fromBER(key) });
   await shrouded.makeInternalValues(encryption);
@@ -102,4 +102,11 @@ export async function encodePkcs12(
 /** pkijs cuts octet strings into pieces, which is BER; some readers take DER only. */
 function whole(octets: asn1js.OctetString): asn1js.OctetString {
   return new asn1js.OctetString({ valueHex: octets.getValue() });
+}
+
+/** Attributes in the order that DER wants in a SET OF (X.690, clause 11.6): node:tls of Deno refuses another. */
+function derSet(attributes: pkijs.Attribute[]): pkijs.Attribute[] {
+  const encoded = (attribute: pkijs.Attribute) => new Uint8Array(attribute.toSchema().toBER(false)).toHex();
+  // Tags and lengths come first, so that no encoding is the beginning of another.
+  return attributes.sort((a, b) => encoded(a) < encoded(b) ? -1 : 1);
 }
