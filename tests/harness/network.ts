@@ -12,7 +12,10 @@ import {
   type TestCa,
 } from "./test_certificates.ts";
 
-/** Id of a KME or SAE: written to the configuration as an integer or as a string, as it is here. */
+/**
+ * Id of a KME or SAE: written to the configuration as an integer or as a string, as it is here. A bigint beyond 2^53 is
+ * written with all its digits, which a KME refuses; as a string of digits it is taken.
+ */
 export type TestId = number | bigint | string;
 
 export interface SaeSpec {

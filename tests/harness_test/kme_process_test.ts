@@ -107,3 +107,13 @@ function isGone(pid: number): boolean {
     return true;
   }
 }
+
+Deno.test("the program itself, given a configuration that is not there, ends instead of getting ready", async () => {
+  await using dir = await makeTempDir();
+  const missing = `${dir.path}/missing.json5`;
+  await assert.rejects(startKme(missing), (error: Error) => {
+    assert.match(error.message, /exit code 2/);
+    return error.message.includes(missing);
+  });
+  assert.equal((await runKme([missing])).code, 2);
+});
