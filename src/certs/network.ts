@@ -8,7 +8,7 @@ import { z } from "zod";
 import type { Mistake } from "../config/config.ts";
 import type { ConfiguredId } from "../model/ids.ts";
 import { allNames } from "./layout.ts";
-import { serialFromHex } from "./serial.ts";
+import { serialFromHex, serialToHex } from "./serial.ts";
 import type { KeyType } from "./x509.ts";
 
 /** One listener of a KME. */
@@ -248,7 +248,7 @@ function ambiguities(kmes: readonly NetworkKme[]): Finding[] {
     kme.saes.forEach((sae, s) => {
       once("SAE", sae.id.text, `kmes[${k}].saes[${s}].id`);
       if (sae.serial !== undefined) {
-        once("serial", `${kme.id.text}/${sae.serial}`, `kmes[${k}].saes[${s}].serial`);
+        once("serial", `${serialToHex(sae.serial)} of KME ${kme.id.text}`, `kmes[${k}].saes[${s}].serial`);
       }
     });
   });

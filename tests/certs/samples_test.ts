@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import { makeCheckedNetwork } from "../../src/certs/make_network.ts";
+import { readNetwork } from "../../src/certs/network.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
+import { copy, readJson5 } from "./networks.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+
+Deno.test("the sample certificates are whole, in date and those of the sample configurations", async () => {
+  await using out = await makeTempDir();
+  const certs = new URL("certs/", ROOT);
+  await copy(certs, out.path);
+  const network = await readNetwork(`${out.path}/network.json5`);
+  const { written, warnings, kmes } = await makeCheckedNetwork(network, out.path, { configs: true });
+  assert.deepEqual(warnings, []);
+  assert.deepEqual(written, [kmes.get("1")!.config, kmes.get("2")!.config], "no certificate was missing");
+  for (const kme of kmes.values()) {
+    const name = `config_kme${kme.id}.json5`;
+    const made = JSON.stringify(await readJson5(kme.config!)).replaceAll(`${out.path}/raw_keys`, "raw_keys")
+      .replaceAll(out.path, "certs");
+    assert.deepEqual(await readJson5(new URL(name, ROOT).pathname), JSON.parse(made), name);
+  }
+});
