@@ -20,7 +20,12 @@ export async function configureLog(env: (name: string) => string | undefined = D
   const lowestLevel = LEVELS[(env("LOG_LEVEL") ?? "info").toLowerCase()] ?? "info";
   const formatter = env("LOG_FORMAT")?.toLowerCase() === "json"
     ? getJsonLinesFormatter({ properties: "flatten" })
-    : getTextFormatter({ timestamp: "rfc3339", level: "FULL", category: "." });
+    : getTextFormatter({
+      timestamp: "rfc3339",
+      level: "FULL",
+      category: ".",
+      value: (value, inspect) => typeof value === "string" ? oneLine(value) : inspect(value),
+    });
   const encoder = new TextEncoder();
   // One synchronous write a record: a line is never torn, and none is lost when the process ends.
   const stderr = (record: LogRecord) => {
@@ -43,4 +48,10 @@ export async function configureLog(env: (name: string) => string | undefined = D
 /** Logger of one room of the program, like `log("ingest")`. Silent until {@linkcode configureLog} has run. */
 export function log(room: string) {
   return getLogger(["kme", room]);
+}
+
+/** Texts from outside cannot begin a line of their own. */
+function oneLine(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (c) => JSON.stringify(c).slice(1, -1));
 }

@@ -1,6 +1,6 @@
 /** `kme CONFIG`: runs a KME until it is told to stop. */
-import { loadConfig } from "../config/load.ts";
-import { formatMistake } from "../config/mistake.ts";
+import { formatMistake, loadConfig } from "../config/load.ts";
+
 import { type Kme, startKme } from "../kme.ts";
 import { configureLog, log } from "../log.ts";
 
