@@ -1,0 +1,59 @@
+/** Puts together what was read and loaded, once nothing is wrong with it. */
+import type { Config, HttpsInterface, OtherKme } from "./config.ts";
+import type { LoadedInterface, LoadedKme, Materials } from "./materials.ts";
+import type { ConfigFile } from "./schema.ts";
+
+/** @param content A file without mistakes. */
+export function assemble(file: string, content: ConfigFile, materials: Materials): Config {
+  const { this_kme: thisKme, other_kmes: otherKmes, saes } = content;
+  return {
+    file,
+    thisKme: {
+      id: thisKme.id,
+      nickname: thisKme.nickname ?? `KME ${thisKme.id.text}`,
+      database: materials.database!,
+      deleteKeyFileAfterRead: thisKme.delete_key_file_after_read,
+      keyDirectory: materials.keyDirectory!,
+      saesInterface: httpsInterface(thisKme.saes_https_interface, materials.saesInterface),
+      kmesInterface: httpsInterface(thisKme.kmes_https_interface, materials.kmesInterface),
+      consoleInterface: thisKme.debugging_http_interface,
+      maxKeyPerRequest: thisKme.max_key_per_request,
+      maxKeyCount: thisKme.max_key_count,
+      keyLifetimeSeconds: thisKme.key_lifetime_seconds,
+      maxSaeIdCount: thisKme.max_SAE_ID_count,
+      interKmeTimeoutSeconds: thisKme.inter_kme_timeout_seconds,
+    },
+    otherKmes: otherKmes.map((kme, index) => otherKme(kme, materials.otherKmes[index]!)),
+    saes: saes.map((sae) => ({
+      id: sae.id,
+      kmeId: sae.kme_id.text,
+      certificateSerial: sae.https_client_certificate_serial,
+    })),
+  };
+}
+
+function httpsInterface(
+  file: ConfigFile["this_kme"]["saes_https_interface"],
+  loaded: LoadedInterface,
+): HttpsInterface {
+  return {
+    listen: file.listen_address,
+    clientCa: loaded.clientCa!,
+    serverCert: loaded.serverCert!,
+    serverKey: loaded.serverKey!,
+  };
+}
+
+function otherKme(file: ConfigFile["other_kmes"][number], loaded: LoadedKme): OtherKme {
+  // Others tell the two kinds apart by whether the member is there.
+  if (file.reached_through !== undefined) return { id: file.id, reachedThrough: file.reached_through.text };
+  return {
+    id: file.id,
+    keyDirectory: loaded.keyDirectory!,
+    address: file.inter_kme_bind_address!,
+    ignoreSystemProxySettings: file.ignore_system_proxy_settings,
+    clientCertificate: loaded.clientCertificate!,
+    serverCa: loaded.serverCa,
+    callerSerial: file.https_client_certificate_serial,
+  };
+}

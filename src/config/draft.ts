@@ -1,0 +1,119 @@
+/** A file of which single members may be wrong: all that can be read of it, so that one mistake hides no other. */
+import { z } from "zod";
+import type { Findings, MemberPath } from "./findings.ts";
+import { type ConfigFile, configSchema } from "./schema.ts";
+import { nearest } from "./spelling.ts";
+
+/** The same with every member possibly missing. */
+export type Part<T> = T extends readonly (infer Element)[] ? (Part<Element> | undefined)[]
+  : T extends { text: string } | { hostname: string } | { kind: string } ? T
+  : T extends object ? { [Name in keyof T]?: Part<T[Name]> }
+  : T;
+
+export interface Draft {
+  /** Members that are missing or wrong are undefined. */
+  readonly content: Part<ConfigFile>;
+  /** True when nothing is wrong: then `content` is a whole {@linkcode ConfigFile}. */
+  readonly complete: boolean;
+  /** Whether the file says something for a member, right or wrong, if only under a misspelt name. */
+  given(path: MemberPath): boolean;
+}
+
+/** Checks each member by itself and reports what is wrong with it. */
+export function readDraft(raw: unknown, findings: Findings): Draft {
+  const result = configSchema.safeParse(raw);
+  const issues = result.error?.issues ?? [];
+  const misspelt = new Set<string>();
+  for (const issue of issues) {
+    if (issue.code !== "unrecognized_keys") continue;
+    for (const name of issue.keys) {
+      const { message, meant } = unknownMember(name, issue.path as MemberPath);
+      if (meant !== undefined) misspelt.add(JSON.stringify([...issue.path, meant]));
+      findings.mistake([...issue.path as MemberPath, name], message);
+    }
+  }
+  const reported = new Set<string>();
+  for (const issue of issues) {
+    const key = JSON.stringify(issue.path);
+    // One mistake a member: a misspelt name is not missing too, and a number that is out of bounds is no integer besides.
+    if (issue.code === "unrecognized_keys" || reported.has(key) || misspelt.has(key)) continue;
+    reported.add(key);
+    findings.mistake(issue.path as MemberPath, issue.message);
+  }
+  return {
+    content: (result.data ?? readable(configSchema, raw) ?? {}) as Part<ConfigFile>,
+    complete: result.success,
+    given: (path) => (memberOf(raw, path) ?? undefined) !== undefined || misspelt.has(JSON.stringify(path)),
+  };
+}
+
+/** What can be read of a value that is not right as a whole. */
+function readable(schema: z.ZodType, raw: unknown): unknown {
+  if (schema instanceof z.ZodObject) {
+    if (!isObject(raw)) return undefined;
+    return Object.fromEntries(
+      Object.entries(schema.shape).map((
+        [name, member],
+      ) => [name, readable(member as z.ZodType, own(raw, name))]),
+    );
+  }
+  if (schema instanceof z.ZodArray) {
+    return Array.isArray(raw)
+      ? raw.map((element) => readable(schema.element as z.ZodType, element))
+      : undefined;
+  }
+  return schema.safeParse(raw).data;
+}
+
+function unknownMember(name: string, path: MemberPath): { message: string; meant?: string } {
+  const known = namesAt(path);
+  const meant = nearest(name, known);
+  if (meant !== undefined) {
+    const hint = meant.toLowerCase() === name.toLowerCase()
+      ? "upper and lower case differ"
+      : "did you mean it?";
+    return { message: `unknown member; the nearest known name is ${meant} (${hint})`, meant };
+  }
+  const homes = homesOf(name, configSchema, "");
+  if (homes.length > 0) return { message: `unknown member here; it belongs into ${homes.join(" or ")}` };
+  return { message: `unknown member; known here are ${known.join(", ")}` };
+}
+
+function namesAt(path: MemberPath): string[] {
+  let schema: unknown = configSchema;
+  for (const step of path) {
+    if (schema instanceof z.ZodArray) schema = schema.element;
+    else if (schema instanceof z.ZodObject) schema = schema.shape[step];
+  }
+  return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+}
+
+/** Objects that have a member of this name. */
+function homesOf(name: string, schema: unknown, place: string): string[] {
+  if (schema instanceof z.ZodArray) return homesOf(name, schema.element, `${place}[]`);
+  if (!(schema instanceof z.ZodObject)) return [];
+  return Object.entries(schema.shape).flatMap(([member, inner]) => [
+    ...member === name ? [place === "" ? "the outermost object" : place] : [],
+    ...homesOf(name, inner, place === "" ? member : `${place}.${member}`),
+  ]);
+}
+
+function memberOf(raw: unknown, path: MemberPath): unknown {
+  return path.reduce<unknown>(
+    (value, step) =>
+      Array.isArray(value) && typeof step === "number"
+        ? value[step]
+        : isObject(value)
+        ? own(value, String(step))
+        : undefined,
+    raw,
+  );
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function own(object: Record<string, unknown>, name: string): unknown {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
+}

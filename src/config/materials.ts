@@ -1,0 +1,201 @@
+/** Looks at every directory and file that a configuration names, and loads what the program needs of them. */
+import type { ClientCertificate, Database, HttpsInterface } from "./config.ts";
+import {
+  belongTogether,
+  checkCaDates,
+  checkChainDates,
+  type DateCheck,
+  parseCertificates,
+  parsePemCredentials,
+  parsePkcs12,
+  parsePrivateKey,
+} from "./certificates.ts";
+import type { Draft, Part } from "./draft.ts";
+import { type Findings, formatMember, type MemberPath } from "./findings.ts";
+import { findDatabaseFile, findDirectory, type FoundFile, type PathBase, readSmallFile } from "./paths.ts";
+import type { ConfigFile } from "./schema.ts";
+
+type OtherKmeFile = ConfigFile["other_kmes"][number];
+type InterfaceFile = ConfigFile["this_kme"]["saes_https_interface"];
+
+/** What lies behind the paths; undefined where a mistake was reported. */
+export interface Materials {
+  readonly database?: Database;
+  readonly keyDirectory?: string;
+  readonly saesInterface: LoadedInterface;
+  readonly kmesInterface: LoadedInterface;
+  /** In the order of `other_kmes`. */
+  readonly otherKmes: readonly LoadedKme[];
+}
+
+export type LoadedInterface = Partial<Omit<HttpsInterface, "listen">>;
+
+export interface LoadedKme {
+  readonly keyDirectory?: string;
+  readonly clientCertificate?: ClientCertificate;
+  readonly serverCa?: string;
+}
+
+/** Reports all that is missing, unreadable, out of date or does not fit. */
+export async function loadMaterials(
+  draft: Draft,
+  base: PathBase,
+  now: Date,
+  findings: Findings,
+): Promise<Materials> {
+  return await new Loader(base, now, findings).load(draft);
+}
+
+class Loader {
+  /** Real paths of key directories, with the first member that names each. */
+  readonly #directories = new Map<string, MemberPath>();
+  /** Files whose mode was already spoken of. */
+  readonly #openFiles = new Set<string>();
+  readonly #base: PathBase;
+  readonly #now: Date;
+  readonly #findings: Findings;
+
+  constructor(base: PathBase, now: Date, findings: Findings) {
+    this.#base = base;
+    this.#now = now;
+    this.#findings = findings;
+  }
+
+  async load({ content, given }: Draft): Promise<Materials> {
+    const thisKme = content.this_kme ?? {};
+    const at = (member: string): MemberPath => ["this_kme", member];
+    const database = await this.#database(at("db_uri"), thisKme.db_uri);
+    const keyDirectory = await this.#directory(at("key_directory_to_watch"), thisKme.key_directory_to_watch);
+    const saesInterface = await this.#interface(at("saes_https_interface"), thisKme.saes_https_interface);
+    const kmesInterface = await this.#interface(at("kmes_https_interface"), thisKme.kmes_https_interface);
+    const otherKmes: LoadedKme[] = [];
+    for (const [index, kme] of (content.other_kmes ?? []).entries()) {
+      const member: MemberPath = ["other_kmes", index];
+      // What a KME without a link should not have is not looked at either.
+      const linked = !given([...member, "reached_through"]);
+      // A password of a wrong type is a mistake already; opening a file without it would give another.
+      const password = "https_client_authentication_certificate_password";
+      const openable = kme?.[password] !== undefined || !given([...member, password]);
+      otherKmes.push(linked && kme ? await this.#kme(member, kme, openable) : {});
+    }
+    return { database, keyDirectory, saesInterface, kmesInterface, otherKmes };
+  }
+
+  async #database(member: MemberPath, database: Database | undefined): Promise<Database | undefined> {
+    if (database?.kind !== "sqlite") return database;
+    const path = this.#value(member, await findDatabaseFile(database.path, this.#base));
+    return path === undefined ? undefined : { kind: "sqlite", path };
+  }
+
+  async #directory(member: MemberPath, path: string | undefined): Promise<string | undefined> {
+    if (path === undefined) return undefined;
+    const found = this.#value(member, await findDirectory(path, this.#base));
+    if (found === undefined) return undefined;
+    const first = this.#directories.get(found.realPath);
+    if (first === undefined) this.#directories.set(found.realPath, member);
+    else {
+      this.#findings.mistake(
+        member,
+        `${JSON.stringify(path)} is the directory of ${
+          formatMember(first)
+        } too; the same keys would be taken up ` +
+          "for two links, so give each its own",
+      );
+    }
+    return found.path;
+  }
+
+  async #interface(member: MemberPath, file: Part<InterfaceFile> | undefined): Promise<LoadedInterface> {
+    const at = (name: keyof InterfaceFile): MemberPath => [...member, name];
+    const clientCa = await this.#ca(at("ca_client_cert_path"), file?.ca_client_cert_path);
+
+    const certFile = await this.#file(at("server_cert_path"), file?.server_cert_path);
+    const cert = certFile && this.#value(at("server_cert_path"), parseCertificates(certFile.bytes));
+    if (cert) this.#dates(at("server_cert_path"), checkChainDates(cert.certificates, this.#now));
+
+    const keyFile = await this.#file(at("server_key_path"), file?.server_key_path, "secret");
+    const key = keyFile && this.#value(at("server_key_path"), parsePrivateKey(keyFile.bytes));
+    if (cert && key && !belongTogether(cert.certificates, key.key)) {
+      this.#findings.mistake(
+        at("server_key_path"),
+        "the private key does not belong to the (first) certificate of server_cert_path; write the paths of two " +
+          "files that do belong together",
+      );
+    }
+    return { clientCa, serverCert: cert?.pem, serverKey: key?.pem };
+  }
+
+  async #kme(member: MemberPath, file: Part<OtherKmeFile>, openable: boolean): Promise<LoadedKme> {
+    const at = (name: keyof OtherKmeFile): MemberPath => [...member, name];
+    return {
+      keyDirectory: await this.#directory(at("key_directory_to_watch"), file.key_directory_to_watch),
+      clientCertificate: await this.#clientCertificate(
+        at("https_client_authentication_certificate"),
+        at("https_client_authentication_certificate_password"),
+        openable ? file.https_client_authentication_certificate : undefined,
+        file.https_client_authentication_certificate_password ?? "",
+      ),
+      serverCa: await this.#ca(at("inter_kme_ca_cert_path"), file.inter_kme_ca_cert_path),
+    };
+  }
+
+  async #clientCertificate(
+    member: MemberPath,
+    passwordMember: MemberPath,
+    path: string | undefined,
+    password: string,
+  ): Promise<ClientCertificate | undefined> {
+    const extension = path === undefined ? undefined : /\.(pfx|p12|pem)$/i.exec(path)?.[1]?.toLowerCase();
+    if (path !== undefined && extension === undefined) {
+      this.#findings.mistake(
+        member,
+        `${JSON.stringify(path)} is neither .pfx, .p12 nor .pem; write the path of such a file`,
+      );
+      return undefined;
+    }
+    const file = await this.#file(member, path, "secret");
+    if (file === undefined) return undefined;
+    const parsed = extension === "pem"
+      ? parsePemCredentials(file.bytes, password)
+      : parsePkcs12(file.bytes, password);
+    // A wrong password is the mistake of the member that holds it.
+    const wrongPassword = "complaint" in parsed && /password/.test(parsed.complaint);
+    const credentials = this.#value(wrongPassword ? passwordMember : member, parsed);
+    if (credentials === undefined) return undefined;
+    this.#dates(member, checkChainDates(credentials.certificates, this.#now));
+    return extension === "pem"
+      ? { kind: "pem", cert: credentials.cert, key: credentials.key, passphrase: "" }
+      : { kind: "pfx", pfx: file.bytes, passphrase: password };
+  }
+
+  async #ca(member: MemberPath, path: string | undefined): Promise<string | undefined> {
+    const file = await this.#file(member, path);
+    const certificates = file && this.#value(member, parseCertificates(file.bytes));
+    if (certificates) this.#dates(member, checkCaDates(certificates.certificates, this.#now));
+    return certificates?.pem;
+  }
+
+  async #file(member: MemberPath, path: string | undefined, kind?: "secret"): Promise<FoundFile | undefined> {
+    if (path === undefined) return undefined;
+    const file = this.#value(member, await readSmallFile(path, this.#base));
+    if (file?.readByOthers && kind === "secret" && !this.#openFiles.has(path)) {
+      this.#openFiles.add(path);
+      this.#findings.warning(
+        member,
+        `${JSON.stringify(path)} holds a private key and may be read by other users; chmod 600 it`,
+      );
+    }
+    return file;
+  }
+
+  #dates(member: MemberPath, { complaint, warning }: DateCheck): void {
+    if (complaint !== undefined) this.#findings.mistake(member, complaint);
+    if (warning !== undefined) this.#findings.warning(member, warning);
+  }
+
+  #value<T>(member: MemberPath, parsed: { value: T } | { complaint: string }): T | undefined {
+    if ("value" in parsed) return parsed.value;
+    this.#findings.mistake(member, parsed.complaint);
+    return undefined;
+  }
+}

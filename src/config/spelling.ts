@@ -1,0 +1,41 @@
+/** Finds the name that was meant. */
+
+/** Of the known names the one that is nearest to a wrong one, if it is near enough to have been meant. */
+export function nearest(wrong: string, known: readonly string[]): string | undefined {
+  let best: { name: string; distance: number } | undefined;
+  const plain = simplify(wrong);
+  for (const name of known) {
+    const other = simplify(name);
+    const distance = editDistance(plain, other);
+    const limit = Math.max(1, Math.floor(Math.max(plain.length, other.length) / 3));
+    const isPart = plain.length >= 4 && (other.startsWith(plain) || other.endsWith(plain));
+    if ((distance <= limit || isPart) && (best === undefined || distance < best.distance)) {
+      best = { name, distance };
+    }
+  }
+  return best?.name;
+}
+
+/** Without what other notations do differently: `keyLifetimeSeconds` and `KEY-LIFETIME-SECONDS` are the same. */
+function simplify(name: string): string {
+  return name.slice(0, 100).toLowerCase().replaceAll(/[-_ ]/g, "");
+}
+
+/** Insertions, deletions, replacements and swaps of neighbours that lead from one text to the other. */
+export function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const cost = a[i - 1] === b[j - 1] ? 0 : 1;
+      let distance = Math.min(last[j]! + 1, row[j - 1]! + 1, last[j - 1]! + cost);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        distance = Math.min(distance, beforeLast[j - 2]! + 1);
+      }
+      row.push(distance);
+    }
+    [beforeLast, last] = [last, row];
+  }
+  return last[b.length]!;
+}

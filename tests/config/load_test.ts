@@ -1,0 +1,256 @@
+import assert from "node:assert/strict";
+import { createPrivateKey } from "node:crypto";
+import tls from "node:tls";
+import { z } from "zod";
+import { loadConfig } from "../../src/config/load.ts";
+import { configSchema } from "../../src/config/schema.ts";
+import { makeFixture, PASSWORD, right } from "./fixture.ts";
+
+Deno.test("a right configuration gives what the program needs", async () => {
+  await using fixture = await makeFixture();
+  const { config, warnings } = right(await fixture.load());
+  assert.deepEqual(warnings, []);
+  const { path, server, ca, client } = fixture;
+  const httpsInterface = (port: number) => ({
+    listen: { hostname: "127.0.0.1", port },
+    clientCa: ca.ca,
+    serverCert: server.cert,
+    serverKey: server.key,
+  });
+  assert.deepEqual(config, {
+    file: `${path}/config.json5`,
+    thisKme: {
+      id: { text: "1", integer: true },
+      nickname: "Alice",
+      database: { kind: "memory" },
+      deleteKeyFileAfterRead: false,
+      keyDirectory: `${path}/keys-1`,
+      saesInterface: httpsInterface(13000),
+      kmesInterface: httpsInterface(13001),
+      consoleInterface: { hostname: "127.0.0.1", port: 18080 },
+      maxKeyPerRequest: 128,
+      maxKeyCount: 1_000_000,
+      keyLifetimeSeconds: 86_400,
+      maxSaeIdCount: 8,
+      interKmeTimeoutSeconds: 10,
+    },
+    otherKmes: [
+      {
+        id: { text: "2", integer: true },
+        keyDirectory: `${path}/keys-2`,
+        address: { hostname: "kme2.example", port: 13001 },
+        ignoreSystemProxySettings: true,
+        clientCertificate: {
+          kind: "pfx",
+          pfx: await Deno.readFile(`${path}/client.pfx`),
+          passphrase: PASSWORD,
+        },
+        serverCa: undefined,
+        callerSerial: undefined,
+      },
+      {
+        id: { text: "3", integer: true },
+        keyDirectory: `${path}/keys-3`,
+        address: { hostname: "::1", port: 13003 },
+        ignoreSystemProxySettings: false,
+        clientCertificate: { kind: "pem", cert: client.cert, key: client.key, passphrase: "" },
+        serverCa: undefined,
+        callerSerial: undefined,
+      },
+    ],
+    saes: [
+      { id: { text: "1", integer: true }, kmeId: "1", certificateSerial: BigInt(`0x${client.serialHex}`) },
+      { id: { text: "2", integer: true }, kmeId: "1", certificateSerial: 0xaf1n },
+      { id: { text: "3", integer: true }, kmeId: "2", certificateSerial: undefined },
+    ],
+  });
+});
+
+Deno.test("members that are added or left out", async () => {
+  await using fixture = await makeFixture();
+  const { config } = right(
+    await fixture.load((c) => {
+      Object.assign(c.this_kme, {
+        id: "Vienna",
+        nickname: null,
+        debugging_http_interface: null,
+        max_key_per_request: 1,
+        max_key_count: 5,
+        key_lifetime_seconds: 1,
+        max_SAE_ID_count: 0,
+        inter_kme_timeout_seconds: 0.25,
+      });
+      c.saes[0].kme_id = c.saes[1].kme_id = "Vienna";
+      c.other_kmes[0].inter_kme_ca_cert_path = "ca.pem";
+      c.other_kmes[0].https_client_certificate_serial = "0x00ff";
+      c.other_kmes[0].ignore_system_proxy_settings = null;
+      c.other_kmes.push({ id: 5, reached_through: "4" }, { id: "4", reached_through: 2 });
+      c.saes.push({ id: "18446744073709551615", kme_id: 5, https_client_certificate_serial: null });
+    }),
+  );
+  const { thisKme, otherKmes, saes } = config;
+  assert.deepEqual(thisKme.id, { text: "Vienna", integer: false });
+  assert.equal(thisKme.nickname, "KME Vienna");
+  assert.equal(thisKme.consoleInterface, undefined);
+  assert.deepEqual(
+    [thisKme.maxKeyPerRequest, thisKme.maxKeyCount, thisKme.keyLifetimeSeconds, thisKme.maxSaeIdCount],
+    [1, 5, 1, 0],
+  );
+  assert.equal(thisKme.interKmeTimeoutSeconds, 0.25);
+  const [neighbour, , remote, middle] = otherKmes;
+  assert.ok(neighbour !== undefined && !("reachedThrough" in neighbour));
+  assert.equal(neighbour.serverCa, fixture.ca.ca);
+  assert.equal(neighbour.callerSerial, 255n);
+  assert.equal(neighbour.ignoreSystemProxySettings, false);
+  assert.deepEqual(remote, { id: { text: "5", integer: true }, reachedThrough: "4" });
+  assert.deepEqual(middle, { id: { text: "4", integer: false }, reachedThrough: "2" });
+  assert.deepEqual(saes[3], {
+    id: { text: "18446744073709551615", integer: true },
+    kmeId: "5",
+    certificateSerial: undefined,
+  });
+});
+
+Deno.test("a file as written for the Rust KME, with comments and hexadecimal bytes", async () => {
+  await using fixture = await makeFixture();
+  const { config, warnings } = right(
+    await fixture.loadText(`{
+  "this_kme": {
+    "id": 0x1, // hexadecimal
+    "nickname": "Alice",
+    "db_uri": ":memory:",
+    "delete_key_file_after_read": false,
+    "key_directory_to_watch": "keys-1",
+    "saes_https_interface": {
+      "listen_address": "0.0.0.0:13000",
+      "ca_client_cert_path": "ca.pem",
+      "server_cert_path": "server.pem",
+      "server_key_path": "server.key"
+    },
+    "debugging_http_interface": "0.0.0.0:18080",
+    "kmes_https_interface": {
+      "listen_address": "0.0.0.0:13001",
+      "ca_client_cert_path": "ca.pem",
+      "server_cert_path": "server.pem",
+      "server_key_path": "server.key"
+    }
+  },
+  "other_kmes": [{
+    "id": 2,
+    "key_directory_to_watch": "keys-2",
+    "inter_kme_bind_address": "127.0.0.1:14001",
+    "ignore_system_proxy_settings": true,
+    "https_client_authentication_certificate": "client.pfx",
+    "https_client_authentication_certificate_password": "${PASSWORD}",
+  }],
+  "saes": [
+    { "id": 1, "kme_id": 1, "https_client_certificate_serial": [0x70, 0xf4, 0xc, 0x3] },
+    { "id": 3, "kme_id": 2 },
+  ],
+}`),
+  );
+  assert.equal(config.saes[0]!.certificateSerial, 0x70f40c03n);
+  assert.deepEqual(warnings.map(({ member }) => member), ["this_kme.debugging_http_interface"]);
+});
+
+Deno.test("paths: the working directory first, beside the configuration file second", async () => {
+  await using fixture = await makeFixture();
+  const { path } = fixture;
+  const cwd = `${path}/cwd`;
+  await Deno.mkdir(`${cwd}/keys-1`, { recursive: true });
+  await fixture.write("beside.db", "");
+  await fixture.write("both.db", "");
+  await fixture.write("cwd/both.db", "");
+  const load = async (uri: string) =>
+    right(await fixture.load((c) => c.this_kme.db_uri = uri, { cwd })).config.thisKme;
+  const both = await load("sqlite://both.db");
+  assert.deepEqual(both.database, { kind: "sqlite", path: `${cwd}/both.db` });
+  assert.equal(both.keyDirectory, `${cwd}/keys-1`);
+  assert.deepEqual((await load("sqlite://beside.db")).database, {
+    kind: "sqlite",
+    path: `${path}/beside.db`,
+  });
+  assert.deepEqual((await load("sqlite://new.db")).database, { kind: "sqlite", path: `${cwd}/new.db` });
+  assert.deepEqual((await load(`sqlite://${path}/abs.db`)).database, {
+    kind: "sqlite",
+    path: `${path}/abs.db`,
+  });
+  // The configuration file's own path is relative to the working directory too.
+  const loaded = right(await loadConfig("../config.json5", { cwd }));
+  assert.equal(loaded.config.file, "../config.json5");
+});
+
+Deno.test("keys as SEC1, PKCS#1 and RSA serve, as do certificates after other text", async () => {
+  await using fixture = await makeFixture();
+  const { server, client } = fixture;
+  const sec1 = createPrivateKey(server.key).export({ type: "sec1", format: "pem" }) as string;
+  const encrypted = createPrivateKey(client.key)
+    .export({ type: "pkcs8", format: "pem", cipher: "aes-256-cbc", passphrase: "open" });
+  await fixture.write("sec1.key", sec1);
+  await fixture.write("text.pem", `subject=a test\n${server.cert}\nbye\n`);
+  await fixture.write("encrypted.pem", `${encrypted}${client.cert}`);
+  const { config } = right(
+    await fixture.load((c) => {
+      c.this_kme.saes_https_interface.server_key_path = "sec1.key";
+      c.this_kme.saes_https_interface.server_cert_path = "text.pem";
+      c.other_kmes[1].https_client_authentication_certificate = "encrypted.pem";
+      c.other_kmes[1].https_client_authentication_certificate_password = "open";
+    }),
+  );
+  assert.equal(config.thisKme.saesInterface.serverKey, sec1);
+  assert.equal(config.thisKme.saesInterface.serverCert, server.cert);
+  const peer = config.otherKmes[1]!;
+  assert.ok("clientCertificate" in peer && peer.clientCertificate.kind === "pem");
+  tls.createSecureContext({ cert: peer.clientCertificate.cert, key: peer.clientCertificate.key });
+  assert.match(peer.clientCertificate.key, /^-----BEGIN PRIVATE KEY-----/);
+});
+
+Deno.test("what is right but perhaps not meant is a warning", async () => {
+  await using fixture = await makeFixture();
+  const warned = async (...args: Parameters<typeof fixture.load>) =>
+    right(await fixture.load(...args)).warnings.map(({ member, message }) => `${member}: ${message}`);
+  const [lost, ...none] = await warned((c) => c.this_kme.delete_key_file_after_read = true);
+  assert.match(lost!, /^this_kme\.delete_key_file_after_read: .*restart/);
+  assert.deepEqual(none, []);
+
+  const [open] = await warned((c) => c.this_kme.debugging_http_interface = "[::]:18080");
+  assert.match(open!, /^this_kme\.debugging_http_interface: .*console/);
+
+  // The certificates are valid for 90 days, the CA for ten years.
+  const soon = await warned(undefined, { now: new Date(Date.now() + 61 * 86_400_000) });
+  assert.deepEqual(soon.map((line) => line.replace(/:.*/, "")), [
+    "this_kme.saes_https_interface.server_cert_path",
+    "this_kme.kmes_https_interface.server_cert_path",
+    "other_kmes[0].https_client_authentication_certificate",
+    "other_kmes[1].https_client_authentication_certificate",
+  ]);
+  assert.match(soon[0]!, /expires on .*, in 2\d days/);
+
+  const old = await fixture.ca.server({ notBefore: new Date(0), notAfter: new Date(1e12) });
+  await fixture.write("cas.pem", fixture.ca.ca + old.cert);
+  const [expired] = await warned((c) => c.this_kme.saes_https_interface.ca_client_cert_path = "cas.pem");
+  assert.match(expired!, /certificate 2 of 2 in the file expired/);
+});
+
+Deno.test({
+  name: "a private key that others may read is a warning, once a file",
+  ignore: Deno.build.os === "windows",
+  fn: async () => {
+    await using fixture = await makeFixture();
+    await Deno.chmod(`${fixture.path}/server.key`, 0o640);
+    await Deno.chmod(`${fixture.path}/client.pfx`, 0o604);
+    const { warnings } = right(await fixture.load());
+    assert.deepEqual(warnings.map(({ member }) => member), [
+      "this_kme.saes_https_interface.server_key_path",
+      "other_kmes[0].https_client_authentication_certificate",
+    ]);
+    assert.match(warnings[0]!.message, /chmod 600/);
+  },
+});
+
+Deno.test("the schema can be described by itself", () => {
+  const described = z.toJSONSchema(configSchema, { io: "input" });
+  const thisKme = (described.properties!.this_kme as z.core.JSONSchema.JSONSchema).properties!;
+  assert.equal((thisKme.max_key_per_request as z.core.JSONSchema.JSONSchema).default, 128);
+  assert.deepEqual(Object.keys(described.properties!), ["this_kme", "other_kmes", "saes"]);
+});
