@@ -305,7 +305,7 @@ export class LinkIngestion {
     this.#unready(name);
     if (outcome === "settled") this.#storeAnswers();
     if (outcome === "look again") {
-      this.#hinted.add(name);
+      this.#resting.set(name, performance.now() + this.#restMs);
       return;
     }
     // One that is unreadable is tried again by the next scan or event.
@@ -319,8 +319,9 @@ export class LinkIngestion {
     if (!await this.#mayIngest()) return "paused";
     const path = this.#path(name);
     using file = await Deno.open(path);
-    const state = fileState(await file.stat());
-    if (!sameState(state, known.state)) return "look again";
+    // The path's states are compared with each other only: a platform may number an open file differently.
+    const state = known.state!;
+    if ((await file.stat()).size !== state.size) return "look again";
 
     const whole = wholeBytes(state.size);
     let offset = 0;
@@ -405,7 +406,11 @@ export class LinkIngestion {
     if (state.size === 0) {
       this.#warn(name, `empty ${stateText(state)}`, "is empty");
     } else if (rest > 0) {
-      this.#warn(name, `rest ${stateText(state)}`, `ends in ${rest} bytes that are no whole key, left out`);
+      this.#warn(
+        name,
+        `rest ${stateText(state)}`,
+        `ends in ${rest} of a key's ${BLOCK_BYTES} bytes, left out`,
+      );
     } else if (this.#options.deleteAfterRead) {
       known.deletable = true;
       await this.#delete(name, known);

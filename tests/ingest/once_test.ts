@@ -1,0 +1,115 @@
+/** A block is taken up once, whatever happens to its file. */
+import assert from "node:assert/strict";
+import { idsOf, roomTest, testKey } from "./harness.ts";
+
+roomTest("a restart does not read what was read", async (room) => {
+  room.drop("a.cor", testKey(64));
+  room.drop("rest.cor", testKey(70));
+  await room.start().started;
+  await room.stop();
+  const batches = room.store.batches.length;
+  await room.start().started;
+  assert.equal(room.store.batches.length, batches);
+  assert.equal(room.ingested.all.length, 2);
+});
+
+roomTest("a touch stores nothing again", async (room) => {
+  const key = testKey(64);
+  room.drop("a.cor", key);
+  await room.start().started;
+  await room.ingested.next();
+  Deno.utimeSync(room.path("a.cor"), new Date(), new Date());
+  assert.deepEqual(await room.ingested.next(), { link: "2", file: "a.cor", stored: 0, known: 2 });
+  assert.deepEqual(room.store.stored, idsOf(key));
+});
+
+roomTest("a touch while nothing runs stores nothing again", async (room) => {
+  const key = testKey(64);
+  room.drop("a.cor", key);
+  await room.start().started;
+  await room.stop();
+  Deno.utimeSync(room.path("a.cor"), new Date(), new Date());
+  await room.start().started;
+  assert.deepEqual(room.store.stored, idsOf(key));
+  assert.deepEqual(room.ingested.all.at(-1), { link: "2", file: "a.cor", stored: 0, known: 2 });
+});
+
+roomTest("further events for a file that has not changed do nothing", async (room) => {
+  room.drop("a.cor", testKey(64));
+  await room.start().started;
+  for (let i = 0; i < 3; i++) Deno.openSync(room.path("a.cor"), { write: true }).close();
+  Deno.chmodSync(room.path("a.cor"), 0o600);
+  room.drop("b.cor", testKey(64));
+  await room.ingested.next(({ file }) => file === "b.cor");
+  assert.deepEqual(room.store.batches.map(({ file }) => file.name), ["a.cor", "b.cor"]);
+});
+
+roomTest("the same keys under another name are known", async (room) => {
+  const key = testKey(64);
+  room.drop("a.cor", key);
+  await room.start().started;
+  await room.ingested.next();
+  Deno.renameSync(room.path("a.cor"), room.path("b.cor"));
+  assert.deepEqual(await room.ingested.next(), { link: "2", file: "b.cor", stored: 0, known: 2 });
+});
+
+roomTest("another file under the same name is read from its start", async (room) => {
+  const [first, second] = [testKey(64), testKey(128)];
+  room.drop("a.cor", first);
+  await room.start().started;
+  await room.ingested.next();
+  room.drop("a.cor", second);
+  assert.deepEqual(await room.ingested.next(), { link: "2", file: "a.cor", stored: 4, known: 0 });
+  assert.deepEqual(room.store.stored, idsOf(first, second));
+});
+
+roomTest("a file that grows while it is read is read again when it is at rest", async (room) => {
+  const key = testKey(128);
+  room.drop("a.cor", key.subarray(0, 48));
+  room.store.beforeProgress = () => {
+    room.store.beforeProgress = () => {};
+    Deno.writeFileSync(room.path("a.cor"), key.subarray(48), { append: true });
+  };
+  await room.start().started;
+  await room.ingested.next();
+  assert.deepEqual(room.store.stored, idsOf(key));
+  assert.deepEqual(room.store.batches.map(({ file }) => file.size), [128]);
+});
+
+roomTest("what is read while the file is rewritten is not stored", async (room) => {
+  const [before, after] = [testKey(64), testKey(64)];
+  room.drop("a.cor", before);
+  room.store.beforeProgress = () => {
+    room.store.beforeProgress = () => {};
+    Deno.writeFileSync(room.path("a.cor"), after);
+  };
+  await room.start().started;
+  await room.ingested.next();
+  assert.deepEqual(room.store.stored, idsOf(after));
+});
+
+roomTest("a file that is truncated or vanishes while it is read is no error", async (room) => {
+  room.drop("a.cor", testKey(64));
+  room.drop("b.cor", testKey(64));
+  room.store.beforeProgress = (name) => {
+    if (name === "a.cor") Deno.removeSync(room.path(name));
+    else Deno.truncateSync(room.path(name), 32);
+    if (name === "b.cor") room.store.beforeProgress = () => {};
+  };
+  await room.start().started;
+  await room.ingested.next(({ file }) => file === "b.cor");
+  assert.equal(room.store.stored.length, 1);
+  assert.deepEqual(room.complaints, []);
+});
+
+roomTest("a process that may not ingest leaves everything to the other one", async (room) => {
+  let may = false;
+  room.drop("a.cor", testKey(64));
+  const ingestion = room.start({ mayIngest: () => Promise.resolve(may) });
+  await ingestion.started;
+  assert.equal(room.store.batches.length, 0);
+  may = true;
+  ingestion.poke();
+  await room.ingested.next();
+  assert.equal(room.store.stored.length, 2);
+});
