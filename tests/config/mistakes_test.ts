@@ -266,6 +266,16 @@ Deno.test("routes: to nobody, in a circle, with a link besides", async () => {
       "other_kmes[2].key_directory_to_watch",
       /no link of its own/,
     ),
+    one(
+      "to a KME whose own id is wrong",
+      (c) => {
+        c.saes.pop();
+        c.other_kmes[0].id = 2.5;
+        c.other_kmes.push({ id: 4, reached_through: 2 });
+      },
+      "other_kmes[0].id",
+      /2\.5/,
+    ),
     one("wrong id", (c) => c.other_kmes.push({ id: 4, reached_through: 2.5 }), through(2), /not an integer/),
   ]);
 });
@@ -338,27 +348,23 @@ Deno.test({
   name: "what may not be read",
   // Root may read everything, Windows has no modes.
   ignore: Deno.build.os === "windows" || Deno.uid() === 0,
-  fn: () =>
-    tryAll([
-      one(
-        "file",
-        async (c, { path, write }) => {
-          c.this_kme.saes_https_interface.server_key_path = await write("closed.key", "");
-          await Deno.chmod(`${path}/closed.key`, 0);
-        },
+  fn: async () => {
+    await using fixture = await makeFixture();
+    const [key, directory] = [`${fixture.path}/server.key`, `${fixture.path}/keys-2`];
+    await Deno.chmod(key, 0);
+    await Deno.chmod(directory, 0);
+    try {
+      const mistakes = wrong(await fixture.load());
+      assert.deepEqual(mistakes.map(({ member }) => member), [
         "this_kme.saes_https_interface.server_key_path",
-        /may not be read/,
-      ),
-      one(
-        "directory",
-        async (c, { path }) => {
-          await Deno.mkdir(`${path}/closed`, { mode: 0 });
-          c.this_kme.key_directory_to_watch = "closed";
-        },
-        "this_kme.key_directory_to_watch",
-        /may not be read/,
-      ),
-    ]),
+        "this_kme.kmes_https_interface.server_key_path",
+        "other_kmes[0].key_directory_to_watch",
+      ]);
+      for (const { message } of mistakes) assert.match(message, /may not be read/);
+    } finally {
+      await Deno.chmod(directory, 0o700);
+    }
+  },
 });
 
 Deno.test("certificates and keys of the listeners", async () => {
