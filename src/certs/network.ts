@@ -233,7 +233,7 @@ export function firstHop(network: Network, kmeId: string, target: string): strin
 
 type Finding = Omit<Mistake, "file">;
 
-/** Ids, serials and file names that are there twice. */
+/** Ids, serials, ports of one KME and file names that are there twice. */
 function ambiguities(kmes: readonly NetworkKme[]): Finding[] {
   const findings: Finding[] = [];
   const seen = new Map<string, string>();
@@ -245,6 +245,12 @@ function ambiguities(kmes: readonly NetworkKme[]): Finding[] {
   };
   kmes.forEach((kme, k) => {
     once("KME", kme.id.text, `kmes[${k}].id`);
+    if (kme.saesInterface.port === kme.kmesInterface.port) {
+      findings.push({
+        member: `kmes[${k}].kmes_interface.port`,
+        message: "is the port of saes_interface too",
+      });
+    }
     kme.saes.forEach((sae, s) => {
       once("SAE", sae.id.text, `kmes[${k}].saes[${s}].id`);
       if (sae.serial !== undefined) {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { relative } from "node:path";
+import { formatMistake, loadConfig } from "../../src/config/load.ts";
 import { makeNetwork } from "../../src/certs/make_network.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { differences, filesOf, readJson5, twoKmes } from "./networks.ts";
@@ -83,4 +84,29 @@ Deno.test("a configuration that is there is left as it is, and told when it is o
   assert.ok(warnings[0]!.startsWith(`${kmes.get("1")!.config!} was left as it is`));
   const changed = differences(before, await filesOf(out.path));
   assert.ok(changed.every((path) => path.includes("client_4")), changed.join());
+});
+
+Deno.test("configurations are good as they are written, relayed KMEs and odd ids too", async () => {
+  await using out = await makeTempDir();
+  const network = twoKmes();
+  network.kmes[0]!.id = "Alice's KME";
+  network.kmes[0]!.saes = [{ id: "9007199254740993", serial: "0a00" }, { id: 2, serial: "00ff01" }];
+  network.kmes.push({
+    ...network.kmes[1]!,
+    id: 3,
+    nickname: undefined,
+    saes: [{ id: "x/y" }],
+    debugging_http_interface: "127.0.0.1:18082",
+  });
+  network.kmes[2]!.kmes_interface = { hosts: ["::1", "kme3.example"], port: 15001, listen: "::" };
+  network.links = [["Alice's KME", 2], [2, 3]];
+  const { kmes } = await makeNetwork(network, out.path, { configs: true });
+  for (const kme of kmes.values()) {
+    const loaded = await loadConfig(kme.config!);
+    assert.ok("config" in loaded, "mistakes" in loaded ? loaded.mistakes.map(formatMistake).join("\n") : "");
+    assert.deepEqual(loaded.warnings.map(formatMistake), []);
+    for (const sae of loaded.config.saes.filter((sae) => sae.kmeId === kme.id)) {
+      assert.equal(sae.certificateSerial, BigInt(`0x${kme.saes.get(sae.id.text)!.serial.toHex()}`));
+    }
+  }
 });

@@ -48,7 +48,7 @@ Deno.test("all mistakes of a network file are told at once", () => {
   for (const nothing of [null, 1, [], {}]) assert.ok(mistakesOf(nothing).length > 0);
 });
 
-Deno.test("ids, serials and file names are there once", () => {
+Deno.test("ids, serials, ports and file names are there once", () => {
   const network = twoKmes();
   network.kmes[1]!.id = "1";
   network.kmes[1]!.saes = [{ id: "2" }, { id: 5, serial: "00ff" }, { id: 6, serial: "FF" }];
@@ -57,6 +57,9 @@ Deno.test("ids, serials and file names are there once", () => {
     ["kmes[1].saes[0].id", "SAE 2 is there already (kmes[0].saes[1].id)"],
     ["kmes[1].saes[2].serial", "serial ff of KME 1 is there already (kmes[1].saes[1].serial)"],
   ]);
+  const ports = twoKmes();
+  ports.kmes[0]!.kmes_interface.port = ports.kmes[0]!.saes_interface.port;
+  assert.deepEqual(mistakesOf(ports), [["kmes[0].kmes_interface.port", "is the port of saes_interface too"]]);
   const names = twoKmes();
   names.kmes[0]!.saes = [{ id: 1, name: "CA" }, { id: 2, name: "kme_server" }, { id: 4, name: "x" }, {
     id: 5,

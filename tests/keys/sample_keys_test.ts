@@ -117,19 +117,35 @@ Deno.test(
   { ignore: Deno.build.os === "windows" },
   async () => {
     await using directory = await makeTempDir();
-    const running = run(directory.path, "--rate", "1000", "--file-blocks", "1");
-    for await (const { paths } of Deno.watchFs(directory.path)) {
+    const command = new URL("../../src/commands/keys.ts", import.meta.url);
+    const watcher = Deno.watchFs(directory.path);
+    const process = new Deno.Command(Deno.execPath(), {
+      args: [
+        "eval",
+        `import { keysCommand } from ${JSON.stringify(command.href)};
+       Deno.exit(await keysCommand([${
+          JSON.stringify(directory.path)
+        }, "--rate", "1000", "--file-blocks", "1"]));`,
+      ],
+      cwd: new URL("../../", import.meta.url),
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    for await (const { paths } of watcher) {
       if (paths.some((path) => path.endsWith(".cor"))) break;
     }
-    // The command listens for it, so this test does not end by it.
-    Deno.kill(Deno.pid, "SIGINT");
-    const { code, output } = await running;
+    process.kill("SIGINT");
+    const { code, stderr } = await process.output();
     assert.equal(code, 0);
     const files = filesIn(directory.path);
     assert.ok(
       files.every((file) => file.endsWith(".cor") && blocksIn(`${directory.path}/${file}`).length === 1),
     );
-    assert.match(output, new RegExp(`${files.length} blocks in ${files.length} files`));
+    assert.match(
+      new TextDecoder().decode(stderr),
+      new RegExp(`${files.length} blocks in ${files.length} files`),
+    );
   },
 );
 
