@@ -144,7 +144,7 @@ Deno.test(
     );
     assert.match(
       new TextDecoder().decode(stderr),
-      new RegExp(`${files.length} blocks in ${files.length} files`),
+      new RegExp(`${files.length} blocks in ${files.length} file\\(s\\)`),
     );
   },
 );
