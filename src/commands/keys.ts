@@ -38,7 +38,9 @@ export async function keysCommand(args: string[]): Promise<number> {
       onProgress: (written) => progress(written, options.blocks),
     });
     endProgress();
-    console.error(`${blocks} blocks in ${files.length} file(s), in each of: ${options.directories.join(", ")}`);
+    console.error(
+      `${blocks} blocks in ${files.length} file(s), in each of: ${options.directories.join(", ")}`,
+    );
     return 0;
   } catch (error) {
     endProgress();
