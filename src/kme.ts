@@ -10,8 +10,9 @@ import { saeApp } from "./http/sae_app.ts";
 import { startIngestion } from "./ingest/ingestion.ts";
 import { log } from "./log.ts";
 import type { KmeId } from "./model/ids.ts";
-import { activateKeys } from "./peer/activation.ts";
 import { PeerChannel } from "./peer/channel.ts";
+import { PeerKme } from "./peer/peer.ts";
+import { startPresence } from "./delivery/presence.ts";
 import { Store } from "./store/store.ts";
 import { storeFailureLog } from "./store/failure_log.ts";
 import { startFront } from "./tls/front.ts";
@@ -45,27 +46,21 @@ export async function startKme(config: Config): Promise<Kme> {
     onFailure: storeFailureLog(),
   });
   opened.defer(() => store.close());
-  const adopted = await store.adopt();
-  if (adopted > 0) {
-    log("kme").warn(
-      "{adopted} reservations were left by a process that ended: their blocks will not be used",
-      {
-        adopted,
-      },
-    );
-  }
+  const presence = await startPresence(store);
+  opened.defer(() => presence.close());
 
   const peers = new Map<KmeId, Peer>();
   for (const neighbour of neighbours) {
     const channel = new PeerChannel(neighbour, thisKme);
     opened.defer(() => channel.close());
-    peers.set(neighbour.id.text, { activate: (request) => activateKeys(channel, request) });
+    peers.set(neighbour.id.text, new PeerKme(thisKme.id.text, channel));
   }
 
   const events = new Events(thisKme.nickname);
   const directory = new Directory(config);
   const delivery = new Delivery({ config, directory, store, peers, events });
   opened.defer(() => delivery.close());
+  delivery.start();
   opened.defer(startHousekeeping({ store, ...thisKme }));
 
   const ingestion = startIngestion({
@@ -76,12 +71,13 @@ export async function startKme(config: Config): Promise<Kme> {
     store,
     maxKeyCount: thisKme.maxKeyCount,
     deleteAfterRead: thisKme.deleteKeyFileAfterRead,
+    mayIngest: () => presence.mayIngest,
   });
   opened.defer(() => ingestion.close());
   // An SAE that connects at once finds the keys that were there; a great many do not delay the start.
   await Promise.race([ingestion.started, unlessBusy(FIRST_KEYS_MS)]);
 
-  const kmes = kmeApp({ delivery });
+  const kmes = kmeApp({ delivery, directory });
   const kmesFront = await startFront({
     name: "inter-KME",
     ...thisKme.kmesInterface,

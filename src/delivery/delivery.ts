@@ -8,10 +8,16 @@ import { mapKey } from "../store/bytes.ts";
 import type { Key } from "../store/keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
-import { InvalidRequest, NotAuthorized, Unavailable } from "./errors.ts";
+import { InvalidRequest, NotAuthorized, tooFewBlocks, Unavailable } from "./errors.ts";
 import type { Peer } from "./peer.ts";
-import { RemoteDelivery } from "./remote_delivery.ts";
+import { BlockDelivery } from "./block_delivery.ts";
+import { makePlan, type Plan } from "./plan.ts";
+import { Reception, type ReceptionAnswer } from "./reception.ts";
+import { Recovery } from "./recovery.ts";
+import { Routes } from "./routes.ts";
 import { Settling } from "./settling.ts";
+import type { TakeBackAnswer, TakeBackRequest, Transaction } from "./transaction.ts";
+import { TransactionDelivery } from "./transaction_delivery.ts";
 
 /** Facts of the Status data format (clause 6.1); sizes in bits. */
 export interface Status {
@@ -34,10 +40,12 @@ export interface KeyRequest {
   /** Bits of each key. */
   readonly size: number;
   readonly additionalSlaves: readonly SaeId[];
+  /** Only blocks stored at most so many seconds ago. */
+  readonly maxAgeSeconds?: number;
 }
 
 /** Sizes that can be delivered, in bits. */
-export const KeySize = { default: BLOCK_BITS, min: BLOCK_BITS, max: BLOCK_BITS } as const;
+export const KeySize = { default: BLOCK_BITS, min: 64, max: 4096 } as const;
 
 /** Milliseconds in which a peer may repeat an activation and is answered as before. */
 const REPEATABLE_MS = 60_000;
@@ -65,8 +73,12 @@ export class Delivery {
   readonly #store: Store;
   readonly #peers: ReadonlyMap<KmeId, Peer>;
   readonly #events: Events;
+  readonly #routes: Routes;
   readonly #settling: Settling;
-  readonly #remote: RemoteDelivery;
+  readonly #recovery: Recovery;
+  readonly #reception: Reception;
+  readonly #blocks: BlockDelivery;
+  readonly #transactions: TransactionDelivery;
 
   constructor(options: DeliveryOptions) {
     this.#config = options.config;
@@ -74,27 +86,49 @@ export class Delivery {
     this.#store = options.store;
     this.#peers = options.peers;
     this.#events = options.events;
-    this.#settling = new Settling(options.store);
-    this.#remote = new RemoteDelivery(options.store, this.#settling);
+    const { store, peers, directory } = options;
+    const { thisKme, otherKmes } = options.config;
+    this.#routes = new Routes(otherKmes);
+    const settling = this.#settling = new Settling(store);
+    const recovery = this.#recovery = new Recovery({ store, peers, ...thisKme });
+    this.#blocks = new BlockDelivery(store, settling);
+    this.#transactions = new TransactionDelivery({ store, peers, settling, recovery });
+    this.#reception = new Reception({
+      thisKme: thisKme.id.text,
+      keySize: KeySize,
+      directory,
+      routes: this.#routes,
+      store,
+      peers,
+      settling,
+      recovery,
+      expiry: () => this.#expiry(),
+      onActivated: (key, master, slave) => this.#activated(key, master, slave),
+    });
+  }
+
+  /** Begins to settle what earlier requests, or processes that ended, left behind. */
+  start(): void {
+    this.#recovery.start();
   }
 
   /** What can be delivered to `master` for `slave` now (clause 5.2). */
   async status(master: Sae, slaveId: SaeId): Promise<Status> {
     const slave = this.#requireSae(slaveId);
     const { thisKme } = this.#config;
-    const link = this.#store.link(slave.kmeId);
+    const pool = slave.kmeId === thisKme.id.text ? slave.kmeId : this.#routes.nextHop(slave.kmeId);
     return {
       sourceKme: thisKme.id.text,
       targetKme: slave.kmeId,
       master: master.id.text,
       slave: slave.id.text,
       keySize: KeySize.default,
-      storedKeyCount: link === undefined ? 0 : await this.#store.freeBlocks(slave.kmeId),
+      storedKeyCount: pool === undefined ? 0 : await this.#store.freeBlocks(pool),
       maxKeyCount: thisKme.maxKeyCount,
       maxKeyPerRequest: thisKme.maxKeyPerRequest,
       maxKeySize: KeySize.max,
       minKeySize: KeySize.min,
-      maxSaeIdCount: 0,
+      maxSaeIdCount: thisKme.maxSaeIdCount,
     };
   }
 
@@ -106,27 +140,15 @@ export class Delivery {
   async getKeys(master: Sae, slaveId: SaeId, request: KeyRequest): Promise<readonly Key[]> {
     const slave = this.#requireSae(slaveId);
     this.#check(request);
+    const slaves = [slave, ...this.#additionalSlaves(master, slave, request.additionalSlaves)];
     this.#events.publish(EventText.requested(master.id.text, slave.id.text));
-    const link = this.#store.link(slave.kmeId);
-    if (link === undefined) throw noLink(slave.kmeId);
-    const common = {
-      link,
-      number: request.number,
-      origin: this.#config.thisKme.id.text,
-      expiresAt: this.#expiry(),
-    };
-    const keys = this.#directory.isLocal(slave)
-      ? await this.#store.deliver({
-        ...common,
-        size: request.size,
-        master: master.id.text,
-        slaves: [slave.id.text],
-      })
-      : await this.#deliverRemotely(master, slave, common);
-    if (keys === undefined) throw new Unavailable("not enough keys are in stock");
-    for (const key of keys) {
-      this.#events.publish(EventText.activated(formatKeyId(key.id), master.id.text, slave.id.text));
-    }
+    const { thisKme } = this.#config;
+    const plan = makePlan(thisKme.id.text, this.#routes, slaves);
+    if (plan === undefined) throw noLink(slave.kmeId);
+    const keys = plan.hops.length === 0
+      ? await this.#deliverHere(master, slaves, request)
+      : await this.#deliverRemotely(master, slaves, request, plan);
+    for (const key of keys) for (const { id } of slaves) this.#activated(key.id, master.id.text, id.text);
     return keys;
   }
 
@@ -175,19 +197,28 @@ export class Delivery {
     const unique = [...new Map(ids.map((id) => [mapKey(id), id])).values()];
     const result = await this.#store.activate({
       link,
+      origin: origin.kmeId,
       keys: unique.map((id) => ({ id, size: BLOCK_BITS, blocks: [id] })),
       master: origin.id.text,
       slaves: [remote.id.text],
       expiresAt: this.#expiry(),
       repeatableSince: Date.now() - REPEATABLE_MS,
     });
-    if (result.kind === "refused") return "refused";
+    if (result.kind === "refused" || result.kind === "voided") return "refused";
     if (result.kind === "activated") {
-      for (const id of unique) {
-        this.#events.publish(EventText.activated(formatKeyId(id), origin.id.text, remote.id.text));
-      }
+      for (const id of unique) this.#activated(id, origin.id.text, remote.id.text);
     }
     return "activated";
+  }
+
+  /** A neighbour that knows transactions hands keys over. `caller` is the serial of its certificate. */
+  receive(caller: bigint, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
+    return this.#reception.receive(caller, sender, transaction);
+  }
+
+  /** A neighbour takes a transaction back. */
+  takeBack(caller: bigint, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
+    return this.#reception.takeBack(caller, sender, request);
   }
 
   /** Shannon entropy in bits per byte over the bytes of all keys stored. */
@@ -195,19 +226,91 @@ export class Delivery {
     return this.#store.totalEntropy();
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.#recovery.close();
     this.#settling.close();
   }
 
-  #deliverRemotely(
+  async #deliverHere(master: Sae, slaves: readonly Sae[], request: KeyRequest): Promise<readonly Key[]> {
+    const { id } = this.#config.thisKme;
+    const keys = await this.#store.deliver({
+      link: this.#store.link(id.text)!,
+      number: request.number,
+      size: request.size,
+      origin: id.text,
+      master: master.id.text,
+      slaves: slaves.map((slave) => slave.id.text),
+      expiresAt: this.#expiry(),
+      storedSince: storedSince(request),
+    });
+    if (keys === undefined) throw tooFewBlocks(request.maxAgeSeconds !== undefined);
+    return keys;
+  }
+
+  async #deliverRemotely(
     master: Sae,
-    slave: Sae,
-    common: Omit<Parameters<RemoteDelivery["deliver"]>[0], "peer" | "master" | "slave">,
-  ) {
-    const peer = this.#peers.get(slave.kmeId);
-    if (peer === undefined) throw noLink(slave.kmeId);
-    this.#events.publish(EventText.activating(slave.id.text, slave.kmeId));
-    return this.#remote.deliver({ ...common, peer, master: master.id, slave: slave.id });
+    slaves: readonly Sae[],
+    request: KeyRequest,
+    plan: Plan,
+  ): Promise<readonly Key[]> {
+    const [slave] = slaves as [Sae, ...Sae[]];
+    for (const { id, kmeId } of slaves) {
+      if (kmeId !== this.#config.thisKme.id.text) this.#events.publish(EventText.activating(id.text, kmeId));
+    }
+    const common = {
+      number: request.number,
+      origin: this.#config.thisKme.id.text,
+      expiresAt: this.#expiry(),
+      storedSince: storedSince(request),
+    };
+    const onlyBlocks = await this.#hopsThatKnowOnlyBlocks(plan);
+    if (onlyBlocks.length === 0) {
+      return await this.#transactions.deliver({
+        ...common,
+        plan,
+        size: request.size,
+        master: master.id.text,
+        slaves: slaves.map(({ id }) => id.text),
+      });
+    }
+    if (slaves.length > 1 || request.size !== BLOCK_BITS || slave.kmeId !== plan.source) {
+      throw new Unavailable("the keys cannot be activated on every slave's KME", [
+        {
+          peer: `KME ${onlyBlocks.join(", ")} takes keys of ${BLOCK_BITS} bits for one slave of its own only`,
+        },
+      ]);
+    }
+    return await this.#blocks.deliver({
+      ...common,
+      link: this.#store.link(slave.kmeId)!,
+      peer: this.#peers.get(slave.kmeId)!,
+      master: master.id,
+      slave: slave.id,
+    });
+  }
+
+  /**
+   * @returns hops whose KME knows no transactions.
+   * @throws Unavailable when one cannot be asked.
+   */
+  async #hopsThatKnowOnlyBlocks(plan: Plan): Promise<KmeId[]> {
+    const abilities = await Promise.all(plan.hops.map(async ({ kme }) => {
+      const peer = this.#peers.get(kme);
+      if (peer === undefined) throw noLink(kme);
+      return { kme, ability: await peer.ability() };
+    }));
+    return abilities.flatMap(({ kme, ability }) => {
+      if (ability.kind === "unreached") {
+        throw new Unavailable("the keys cannot be activated on every slave's KME", [{
+          peer: ability.reason,
+        }]);
+      }
+      return ability.kind === "blocks" ? [kme] : [];
+    });
+  }
+
+  #activated(key: KeyIdBytes, master: SaeId, slave: SaeId): void {
+    this.#events.publish(EventText.activated(formatKeyId(key), master, slave));
   }
 
   #requireSae(id: SaeId): Sae {
@@ -216,7 +319,7 @@ export class Delivery {
     return sae;
   }
 
-  #check({ number, size, additionalSlaves }: KeyRequest): void {
+  #check({ number, size }: KeyRequest): void {
     const { maxKeyPerRequest } = this.#config.thisKme;
     if (number > maxKeyPerRequest) {
       throw new InvalidRequest(`number: at most ${maxKeyPerRequest} keys can be requested at once`);
@@ -225,11 +328,27 @@ export class Delivery {
     if (size < KeySize.min || size > KeySize.max) {
       throw new InvalidRequest(`size: keys of ${KeySize.min} to ${KeySize.max} bits can be delivered`);
     }
-    if (additionalSlaves.length > 0) {
-      throw new InvalidRequest(
-        "additional_slave_SAE_IDs: this KME delivers to one slave only (max_SAE_ID_count is 0)",
-      );
+  }
+
+  #additionalSlaves(master: Sae, slave: Sae, ids: readonly SaeId[]): Sae[] {
+    const { maxSaeIdCount } = this.#config.thisKme;
+    const member = "additional_slave_SAE_IDs";
+    if (ids.length > maxSaeIdCount) {
+      throw new InvalidRequest(`${member}: at most ${maxSaeIdCount} can be named`);
     }
+    const seen = new Set<SaeId>();
+    return ids.map((id, i) => {
+      if (id.trim() === "") throw new InvalidRequest(`${member}[${i}]: is blank`);
+      if (id === slave.id.text) throw new InvalidRequest(`${member}[${i}]: ${id} is the slave already`);
+      if (id === master.id.text) throw new InvalidRequest(`${member}[${i}]: ${id} is the master`);
+      if (seen.has(id)) throw new InvalidRequest(`${member}[${i}]: ${id} is named twice`);
+      seen.add(id);
+      const sae = this.#directory.sae(id);
+      if (sae === undefined) {
+        throw new InvalidRequest(`${member}[${i}]: SAE ${JSON.stringify(id)} is unknown`);
+      }
+      return sae;
+    });
   }
 
   #expiry(): number {
@@ -241,4 +360,8 @@ function noLink(kme: KmeId): Unavailable {
   return new Unavailable("the slave's KME cannot be reached", [{
     peer: `no link with KME ${kme} is configured`,
   }]);
+}
+
+function storedSince({ maxAgeSeconds }: KeyRequest): number | undefined {
+  return maxAgeSeconds === undefined ? undefined : Date.now() - maxAgeSeconds * 1000;
 }

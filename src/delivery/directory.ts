@@ -39,6 +39,11 @@ export class Directory {
     return this.#bySerial.get(serial);
   }
 
+  /** Ids of this KME's SAEs. */
+  localSaes(): SaeId[] {
+    return [...this.#saes.values()].filter((sae) => this.isLocal(sae)).map((sae) => sae.id.text);
+  }
+
   kme(id: KmeId): OtherKme | undefined {
     return this.#kmes.get(id);
   }

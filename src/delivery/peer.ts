@@ -1,6 +1,7 @@
 /** What delivery needs of the KME at the other end of a link. */
 import type { KeyIdBytes } from "../model/block.ts";
-import type { ConfiguredId } from "../model/ids.ts";
+import type { ConfiguredId, KmeId } from "../model/ids.ts";
+import type { TakeBackAnswer, TakeBackRequest, Transaction, TransactionAnswer } from "./transaction.ts";
 
 export interface PeerRequest {
   readonly keyIds: readonly KeyIdBytes[];
@@ -21,6 +22,21 @@ export interface PeerAnswer {
   readonly reason?: string;
 }
 
+/**
+ * What a peer understands: transactions of this program, or only the message of `qkd_kme_server`: whole blocks, one slave,
+ * nothing can be taken back.
+ */
+export type PeerAbility =
+  | { readonly kind: "transactions" }
+  | { readonly kind: "blocks" }
+  | { readonly kind: "unreached"; readonly reason: string };
+
 export interface Peer {
+  readonly kme: KmeId;
+  /** Learnt once, then remembered. */
+  ability(): Promise<PeerAbility>;
+  /** The message of `qkd_kme_server`. */
   activate(request: PeerRequest): Promise<PeerAnswer>;
+  send(transaction: Transaction): Promise<TransactionAnswer>;
+  takeBack(request: TakeBackRequest): Promise<TakeBackAnswer>;
 }

@@ -1,13 +1,15 @@
 /** The inter-KME interface, compatible with `qkd_kme_server`: plain text answers, status 200 or a refusal. */
 import { Hono } from "hono";
 import { z } from "zod";
-import type { ActivationResult, Delivery } from "../delivery/delivery.ts";
+import type { ActivationResult } from "../delivery/delivery.ts";
 import { parseKeyId } from "../model/block.ts";
 import { parseExactJson } from "../model/json.ts";
+import { PEER_PATHS } from "../peer/wire.ts";
 import { readBody } from "./body.ts";
 import type { FrontEnv } from "./context.ts";
 import { tolerantPath } from "./path.ts";
 import { HttpProblem, toProblem } from "./problem.ts";
+import { transactionRoutes, type TransactionRoutesOptions } from "./transactions.ts";
 
 /** key_IDs in one activation. */
 const MAX_KEYS = 10;
@@ -27,11 +29,12 @@ const ANSWERS: Record<ActivationResult, readonly [200 | 400 | 404, string]> = {
   unknown: [404, "Not found"],
 };
 
-export function kmeApp({ delivery }: { readonly delivery: Delivery }): Hono<FrontEnv> {
+export function kmeApp({ delivery, directory }: TransactionRoutesOptions): Hono<FrontEnv> {
   const app = new Hono<FrontEnv>({ getPath: tolerantPath });
 
   app.onError((error, c) => {
     const { status, message, headers } = toProblem(error);
+    if (c.req.path.startsWith(PEER_PATHS)) return c.json({ message }, status, headers);
     return c.text(status === 400 ? "Bad request" : message, status, headers);
   });
   app.notFound((c) => c.text("Not found", 404));
@@ -55,6 +58,7 @@ export function kmeApp({ delivery }: { readonly delivery: Delivery }): Hono<Fron
     return c.text(text, status);
   });
 
+  transactionRoutes(app, { delivery, directory });
   return app;
 }
 

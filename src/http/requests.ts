@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { KeyRequest } from "../delivery/delivery.ts";
 import { InvalidRequest } from "../delivery/errors.ts";
+import { parseExtensions } from "./extensions.ts";
 import { type KeyIdBytes, parseKeyId } from "../model/block.ts";
 
 /** `null` means absent. */
@@ -36,14 +37,8 @@ export interface RequestDefaults {
  */
 export function parseKeyRequest(body: string, defaults: RequestDefaults): KeyRequest {
   const wire = check(keyRequestSchema, body.trim() === "" ? {} : parseJson(body));
-  const unsupported = (wire.extension_mandatory ?? []).flatMap((parameter) => Object.keys(parameter));
-  if (unsupported.length > 0) {
-    throw new InvalidRequest(
-      "not all extension_mandatory parameters are supported",
-      unsupported.map((name) => ({ extension_mandatory_unsupported: `${name} is not supported` })),
-    );
-  }
   return {
+    ...parseExtensions(wire.extension_mandatory ?? []),
     number: wire.number ?? 1,
     size: wire.size ?? defaults.size,
     additionalSlaves: wire.additional_slave_SAE_IDs ?? [],

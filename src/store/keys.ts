@@ -38,3 +38,8 @@ export function keyIdFor(blocks: readonly { block_id: Uint8Array }[], size: numb
   id[8] = (id[8]! & 0x3f) | 0x80;
   return id;
 }
+
+/** The one-time pad: each byte of `bits` with that of `pad`, which is at least as long and used for nothing else. */
+export function applyPad(bits: Uint8Array, pad: Uint8Array): Uint8Array {
+  return bits.map((byte, i) => byte ^ pad[i]!);
+}

@@ -51,14 +51,14 @@ export interface BlocksTable {
 }
 
 export interface ReservationsTable {
+  /** Also the id of the transaction that is agreed with peers. */
   reservation_id: Uint8Array;
-  link_id: number;
   phase: number;
   /** The process that reserved; its lease tells whether it still lives. */
   process_id: Uint8Array;
   since: number;
-  master_sae: string;
-  slave_sae: string;
+  /** What the blocks are for, as JSON, for whoever has to settle the reservation in the end. */
+  plan: string | null;
 }
 
 export interface KeysTable {
@@ -70,6 +70,12 @@ export interface KeysTable {
   expires_at: number;
   /** Null once the last slave has read it, and on the master's KME when no slave is its own. */
   bits: Uint8Array | null;
+  /** The peers' transaction that made the key; null for keys of the `qkd_kme_server` message and of this KME's own. */
+  transaction_id: Uint8Array | null;
+  /** The link whose blocks the key is made of, where it can be taken back. */
+  link_id: number | null;
+  /** The key_IDs of these blocks, 16 bytes each, in order. */
+  blocks: Uint8Array | null;
 }
 
 /** Who may read a key. On a KME that only handed the key to the master: its remote slaves, so that asking here is told apart. */
@@ -78,6 +84,14 @@ export interface KeySlavesTable {
   sae_id: string;
   /** When the slave read it; null: not yet. */
   read_at: number | null;
+}
+
+/** Transactions that were taken back: a message of theirs that comes late is refused. */
+export interface VoidedTransactionsTable {
+  transaction_id: Uint8Array;
+  /** 1 when its keys had been here: whoever asks again hears the same. */
+  had_keys: number;
+  since: number;
 }
 
 export interface KeyFilesTable {
@@ -115,6 +129,7 @@ export interface Schema {
   reservations: ReservationsTable;
   keys: KeysTable;
   key_slaves: KeySlavesTable;
+  voided_transactions: VoidedTransactionsTable;
   key_files: KeyFilesTable;
   byte_counts: ByteCountsTable;
   processes: ProcessesTable;

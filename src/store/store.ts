@@ -16,14 +16,16 @@ import { type Link, ownHalf } from "./link.ts";
 import { STOCK_SLOTS } from "./migrations/0001_ledger.ts";
 import { migrate } from "./migrations/migrate.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
-import { adopt } from "./operations/adopt.ts";
+import { adopt, type AdoptedReservation } from "./operations/adopt.ts";
 import { collect, type Collected, type Collection } from "./operations/collect.ts";
 import { deliver, type Delivery } from "./operations/deliver.ts";
 import { expire, type Expired, type Expiry } from "./operations/expire.ts";
+import { endOfLife, signOfLife } from "./operations/leases.ts";
 import { type Reserve, reserve } from "./operations/reserve.ts";
 import { type SetAside, setAside } from "./operations/set_aside.ts";
 import { settle, type Settled, type Settlement } from "./operations/settle.ts";
 import { freeBlocks } from "./operations/stock.ts";
+import { type TakeBack, takeBack, type TakenBack } from "./operations/take_back.ts";
 import { takeUp } from "./operations/take_up.ts";
 import type { Schema } from "./schema.ts";
 
@@ -69,6 +71,10 @@ export class Store implements BlockStore {
     try {
       await migrate(db, dialect);
       await claimDatabase(db, dialect, options.thisKme);
+      if (dialect.exclusive) {
+        await db.deleteFrom("processes").execute();
+        await db.deleteFrom("leases").execute();
+      }
       const links = await openLinks(db, dialect, options);
       return new Store(db, dialect, links, onFailure);
     } catch (error) {
@@ -89,8 +95,8 @@ export class Store implements BlockStore {
     return this.#queue.submit(deliver, delivery);
   }
 
-  /** Blocks set aside until {@linkcode settle}; `undefined`: too few blocks, nothing reserved. */
-  reserve(item: Omit<Reserve, "processId">): Promise<Block[] | undefined> {
+  /** Blocks of each claim, set aside until {@linkcode settle}; `undefined`: too few blocks, nothing reserved. */
+  reserve(item: Omit<Reserve, "processId">): Promise<Block[][] | undefined> {
     return this.#queue.submit(reserve, { ...item, processId: this.processId });
   }
 
@@ -115,9 +121,24 @@ export class Store implements BlockStore {
     return this.#queue.submit(setAside, { ...item, processId: this.processId });
   }
 
-  /** Takes over the reservations of processes that are gone; returns how many. */
-  adopt(): Promise<number> {
-    return this.#queue.submit(adopt, { processId: this.processId });
+  /** A peer takes a transaction back. */
+  takeBack(item: TakeBack): Promise<TakenBack> {
+    return this.#queue.submit(takeBack, item);
+  }
+
+  /** Takes over reservations that nobody settles: unresolved ones, and those of processes that are gone. */
+  adopt(limit: number): Promise<AdoptedReservation[]> {
+    return this.#queue.submit(adopt, { processId: this.processId, limit });
+  }
+
+  /** Tells the other processes on this database that this one lives; returns the work that is its own. */
+  signOfLife(lease: number, work: readonly string[]): Promise<string[]> {
+    return this.#queue.submit(signOfLife, { processId: this.processId, lease, work });
+  }
+
+  /** The KME at the other end of a link, by the link's row. */
+  linkById(id: number): Link | undefined {
+    return [...this.#links.values()].find((link) => link.id === id);
   }
 
   async addBlocks(batch: BlockBatch): Promise<AddedBlocks> {
@@ -146,6 +167,8 @@ export class Store implements BlockStore {
 
   /** Lets what is under way finish, then closes the database. */
   async close(): Promise<void> {
+    // Without it the other processes would wait for the lease to end.
+    await this.#queue.submit(endOfLife, { processId: this.processId }).catch(() => {});
     await this.#queue.drained();
     await this.#db.destroy();
   }

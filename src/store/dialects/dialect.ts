@@ -20,6 +20,8 @@ export type Failure =
 export interface StoreDialect {
   readonly name: string;
   readonly kysely: Dialect;
+  /** True where no other process can have the database open: whatever another one left is abandoned. */
+  readonly exclusive: boolean;
   /** Transactions side by side. */
   readonly lanes: number;
   /** Column type of exactly `length` bytes. */

@@ -22,11 +22,13 @@ export function mysqlDialect(uri: string): StoreDialect {
   });
   pool.on("connection", (connection) => {
     // Read committed: no gap locks, so writers of different blocks do not wait for each other.
-    connection.query("set session transaction isolation level read committed, innodb_lock_wait_timeout = 4");
+    connection.query("set session transaction isolation level read committed");
+    connection.query("set session innodb_lock_wait_timeout = 4");
   });
   return {
     name: "mysql",
     kysely: new MysqlDialect({ pool }),
+    exclusive: false,
     lanes: LANES,
     bytes: (length) => sql.raw(`binary(${length})`),
     varbytes: (length) => sql.raw(length < 16384 ? `varbinary(${length})` : "mediumblob"),

@@ -34,6 +34,7 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
   return {
     name: "postgres",
     kysely: new PostgresDialect({ pool }),
+    exclusive: false,
     lanes: LANES,
     bytes: () => "bytea",
     varbytes: () => "bytea",

@@ -28,6 +28,7 @@ export function sqliteDialect(path: string): StoreDialect {
   return {
     name: "sqlite",
     kysely: new SqliteDialect({ database }),
+    exclusive: true,
     lanes: 1,
     bytes: () => "blob",
     varbytes: () => "blob",

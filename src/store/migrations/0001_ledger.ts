@@ -14,6 +14,12 @@ export function ledger(dialect: StoreDialect): Migration {
   // deno-lint-ignore no-explicit-any
   const keyed = (db: Kysely<any>, name: string) =>
     db.schema.createTable(name).modifyEnd(sql.raw(dialect.keyedTableSuffix ?? dialect.tableSuffix ?? ""));
+  /** An index of the rows in which the column has a value. */
+  // deno-lint-ignore no-explicit-any
+  const indexOfSome = async (db: Kysely<any>, name: string, on: string, column: string) => {
+    const index = db.schema.createIndex(name).on(on).column(column);
+    await (dialect.partialIndexes ? index.where(sql.ref(column), "is not", null) : index).execute();
+  };
 
   return {
     async up(db) {
@@ -41,13 +47,10 @@ export function ledger(dialect: StoreDialect): Migration {
 
       await table(db, "reservations")
         .addColumn("reservation_id", bytes(16), (c) => c.notNull().primaryKey())
-        .addColumn("link_id", sequence.type, (c) => c.notNull())
         .addColumn("phase", "integer", (c) => c.notNull().check(sql`phase in (0, 1, 2)`))
         .addColumn("process_id", bytes(16), (c) => c.notNull())
         .addColumn("since", "bigint", (c) => c.notNull())
-        .addColumn("master_sae", text, (c) => c.notNull())
-        .addColumn("slave_sae", text, (c) => c.notNull())
-        .addForeignKeyConstraint("reservation_link", ["link_id"], "links", ["id"])
+        .addColumn("plan", "text")
         .execute();
 
       await table(db, "blocks")
@@ -70,12 +73,7 @@ export function ledger(dialect: StoreDialect): Migration {
       // The order in which free blocks are taken.
       await db.schema.createIndex("blocks_free").on("blocks").columns(["link_id", "state", "half", "seq"])
         .execute();
-      if (dialect.partialIndexes) {
-        await db.schema.createIndex("blocks_reserved").on("blocks").column("reservation_id")
-          .where(sql.ref("reservation_id"), "is not", null).execute();
-      } else {
-        await db.schema.createIndex("blocks_reserved").on("blocks").column("reservation_id").execute();
-      }
+      await indexOfSome(db, "blocks_reserved", "blocks", "reservation_id");
 
       await table(db, "keys")
         .addColumn("key_id", bytes(16), (c) => c.notNull().primaryKey())
@@ -84,8 +82,12 @@ export function ledger(dialect: StoreDialect): Migration {
         .addColumn("created_at", "bigint", (c) => c.notNull())
         .addColumn("expires_at", "bigint", (c) => c.notNull())
         .addColumn("bits", varbytes(8192))
+        .addColumn("transaction_id", bytes(16))
+        .addColumn("link_id", sequence.type)
+        .addColumn("blocks", varbytes(8192))
         .execute();
       await db.schema.createIndex("keys_expiry").on("keys").column("expires_at").execute();
+      await indexOfSome(db, "keys_transaction", "keys", "transaction_id");
 
       await keyed(db, "key_slaves")
         .addColumn("key_id", bytes(16), (c) => c.notNull())
@@ -93,6 +95,12 @@ export function ledger(dialect: StoreDialect): Migration {
         .addColumn("read_at", "bigint")
         .addPrimaryKeyConstraint("key_slaves_key", ["key_id", "sae_id"])
         .addForeignKeyConstraint("slave_of_key", ["key_id"], "keys", ["key_id"], (c) => c.onDelete("cascade"))
+        .execute();
+
+      await table(db, "voided_transactions")
+        .addColumn("transaction_id", bytes(16), (c) => c.notNull().primaryKey())
+        .addColumn("had_keys", "integer", (c) => c.notNull().check(sql`had_keys in (0, 1)`))
+        .addColumn("since", "bigint", (c) => c.notNull())
         .execute();
 
       await keyed(db, "key_files")
@@ -107,7 +115,7 @@ export function ledger(dialect: StoreDialect): Migration {
 
       await table(db, "byte_counts")
         .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
-        .addColumn("counts", bytes(2048), (c) => c.notNull())
+        .addColumn("counts", varbytes(2048), (c) => c.notNull())
         .execute();
 
       await table(db, "processes")

@@ -1,9 +1,12 @@
-/** A peer's master SAE got keys: their blocks become keys waiting for slaves of this KME. */
+/**
+ * Keys that a master SAE of another KME got: blocks of the link with the sending peer become keys waiting for slaves of
+ * this KME, either as they are or as the pad under which the key came.
+ */
 import type { KeyIdBytes } from "../../model/block.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";
 import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
-import { composeBits } from "../keys.ts";
+import { applyPad, composeBits, type Key } from "../keys.ts";
 import type { Link } from "../link.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
@@ -15,22 +18,32 @@ export interface KeyComposition {
   /** In bits, a multiple of 8. */
   readonly size: number;
   readonly blocks: readonly KeyIdBytes[];
+  /** The key under the pad of the blocks; absent: the blocks are the key. */
+  readonly padded?: Uint8Array;
 }
 
 export interface PeerActivation {
+  /** With the peer that sends. */
   readonly link: Link;
+  /** The KME of the master. */
+  readonly origin: KmeId;
   readonly keys: readonly KeyComposition[];
   readonly master: SaeId;
+  /** Empty on a KME that only passes the key on. */
   readonly slaves: readonly SaeId[];
   readonly expiresAt: number;
-  /** The same activation again is answered as before when the first was at or after this time. */
-  readonly repeatableSince: number;
+  /** Which messages are the same: those of the same transaction, */
+  readonly transaction?: KeyIdBytes;
+  /** or, where the message knows no transactions, those since this time for the same SAEs. */
+  readonly repeatableSince?: number;
 }
 
 export type Activated =
-  | { readonly kind: "activated" }
+  | { readonly kind: "activated"; readonly keys: readonly Key[] }
   /** The same activation was made before; nothing changed. */
   | { readonly kind: "repeated" }
+  /** The transaction was taken back before; nothing changed. */
+  | { readonly kind: "voided" }
   /** At least one block is not free here; nothing changed. */
   | { readonly kind: "refused"; readonly blocks: readonly KeyIdBytes[] };
 
@@ -48,6 +61,7 @@ interface StoredKey {
   readonly master: SaeId;
   readonly slaves: Set<SaeId>;
   readonly createdAt: number;
+  readonly transaction: Uint8Array | null;
 }
 
 export const activate: Operation<PeerActivation, Activated> = {
@@ -55,10 +69,12 @@ export const activate: Operation<PeerActivation, Activated> = {
   async run(work, items) {
     const blocks = await loadBlocks(work, items.flatMap((item) => item.keys.flatMap((key) => key.blocks)));
     const keys = await loadKeys(work, items.flatMap((item) => item.keys.map((key) => key.id)));
+    const voided = await voidedAmong(work, items.flatMap((item) => item.transaction ?? []));
     const stock = new StockChanges();
     const spent: number[] = [];
     const made: NewKey[] = [];
     const results = items.map((item): Activated => {
+      if (item.transaction !== undefined && voided.has(mapKey(item.transaction))) return { kind: "voided" };
       if (item.keys.every((key) => isRepeated(keys.get(mapKey(key.id)), item))) return { kind: "repeated" };
       const ids = item.keys.flatMap((key) => key.blocks);
       const refused = ids.filter((id) => !mayActivate(blocks.get(mapKey(id)), item.link));
@@ -66,7 +82,7 @@ export const activate: Operation<PeerActivation, Activated> = {
         return { kind: "refused", blocks: refused };
       }
       if (item.keys.some((key) => keys.has(mapKey(key.id)))) return { kind: "refused", blocks: ids };
-      for (const { id, size, blocks: parts } of item.keys) {
+      const result = item.keys.map(({ id, size, blocks: parts, padded }): Key => {
         const used = parts.map((part) => {
           const block = blocks.get(mapKey(part))!;
           blocks.delete(mapKey(part)); // a later item of this transaction finds it gone
@@ -74,15 +90,30 @@ export const activate: Operation<PeerActivation, Activated> = {
           if (block.state === BlockState.free) stock.add(block.link_id, -1);
           return block;
         });
-        made.push({ ...item, id, origin: item.link.kme, bits: composeBits(used, size) });
+        const composed = composeBits(used, size);
+        const bits = padded === undefined ? composed : applyPad(padded, composed);
+        made.push({
+          id,
+          origin: item.origin,
+          master: item.master,
+          slaves: item.slaves,
+          expiresAt: item.expiresAt,
+          bits: item.slaves.length > 0 ? bits : undefined,
+          transaction: item.transaction,
+          composition: padded === undefined && item.slaves.length > 0
+            ? { linkId: item.link.id, blocks: parts }
+            : undefined,
+        });
         keys.set(mapKey(id), {
-          origin: item.link.kme,
+          origin: item.origin,
           master: item.master,
           slaves: new Set(item.slaves),
           createdAt: work.now,
+          transaction: item.transaction ?? null,
         });
-      }
-      return { kind: "activated" };
+        return { id, bits };
+      });
+      return { kind: "activated", keys: result };
     });
     for (const part of chunks(spent, 2000)) {
       await work.trx.deleteFrom("blocks").where("seq", "in", part).execute();
@@ -104,9 +135,20 @@ function mayActivate(block: StoredBlock | undefined, link: Link): boolean {
 }
 
 function isRepeated(key: StoredKey | undefined, item: PeerActivation): boolean {
-  return key !== undefined && key.origin === item.link.kme && key.master === item.master &&
-    key.createdAt >= item.repeatableSince && key.slaves.size === item.slaves.length &&
-    item.slaves.every((slave) => key.slaves.has(slave));
+  if (key === undefined || key.origin !== item.origin || key.master !== item.master) return false;
+  if (item.transaction !== undefined) {
+    return key.transaction !== null && mapKey(key.transaction) === mapKey(item.transaction);
+  }
+  return item.repeatableSince !== undefined && key.transaction === null &&
+    key.createdAt >= item.repeatableSince &&
+    key.slaves.size === item.slaves.length && item.slaves.every((slave) => key.slaves.has(slave));
+}
+
+async function voidedAmong({ trx }: Work, transactions: readonly KeyIdBytes[]): Promise<Set<string>> {
+  if (transactions.length === 0) return new Set();
+  const rows = await trx.selectFrom("voided_transactions").select("transaction_id")
+    .where("transaction_id", "in", transactions.map(buffer)).execute();
+  return new Set(rows.map((row) => mapKey(row.transaction_id)));
 }
 
 async function loadBlocks({ trx, dialect }: Work, ids: readonly KeyIdBytes[]) {
@@ -143,20 +185,23 @@ async function loadPhases(trx: Work["trx"], reservations: readonly Uint8Array[])
 async function loadKeys({ trx }: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
   for (const part of chunks(ids, 2000)) {
-    const rows = await trx.selectFrom("keys").innerJoin("key_slaves", "key_slaves.key_id", "keys.key_id")
-      .select(["keys.key_id", "origin_kme", "master_sae", "created_at", "sae_id"])
+    const rows = await trx.selectFrom("keys").leftJoin("key_slaves", "key_slaves.key_id", "keys.key_id")
+      .select(["keys.key_id", "origin_kme", "master_sae", "created_at", "transaction_id", "sae_id"])
       .where("keys.key_id", "in", part.map(buffer)).execute();
     for (const row of rows) {
-      const key = keys.get(mapKey(row.key_id));
-      if (key !== undefined) key.slaves.add(row.sae_id);
-      else {
-        keys.set(mapKey(row.key_id), {
+      const id = mapKey(row.key_id);
+      let key = keys.get(id);
+      if (key === undefined) {
+        key = {
           origin: row.origin_kme,
           master: row.master_sae,
-          slaves: new Set([row.sae_id]),
+          slaves: new Set(),
           createdAt: row.created_at,
-        });
+          transaction: row.transaction_id,
+        };
+        keys.set(id, key);
       }
+      if (row.sae_id !== null) key.slaves.add(row.sae_id);
     }
   }
   return keys;

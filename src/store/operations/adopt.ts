@@ -1,28 +1,68 @@
-/** Reservations of processes that are gone: nobody will settle them any more. */
-import { buffer } from "../bytes.ts";
+/** Finds reservations that nobody settles any more, and takes them over. */
+import type { KeyIdBytes } from "../../model/block.ts";
+import { buffer, mapKey } from "../bytes.ts";
 import type { Operation } from "../commit_queue.ts";
 import { ReservationPhase } from "../schema.ts";
 
 export interface Adoption {
   /** The process that adopts. */
   readonly processId: Uint8Array;
+  /** Reservations of the process itself that are unresolved are found too. */
+  readonly limit: number;
+}
+
+export interface AdoptedReservation {
+  readonly id: KeyIdBytes;
+  readonly plan: string | null;
+  /** Milliseconds since 1970. */
+  readonly since: number;
+  readonly blocks: readonly { readonly id: KeyIdBytes; readonly linkId: number }[];
 }
 
 /**
- * Puts blocks of dead processes where nobody gets them: the peer may activate them here, otherwise they are burnt.
- *
- * @returns reservations changed.
+ * Unresolved reservations, of this process or of processes whose lease has ended; open ones of the latter become
+ * unresolved and this process's.
  */
-export const adopt: Operation<Adoption, number> = {
+export const adopt: Operation<Adoption, AdoptedReservation[]> = {
   name: "adopt",
-  async run({ trx, now }, items) {
-    const results: number[] = [];
-    for (const { processId } of items) {
-      const { numUpdatedRows } = await trx.updateTable("reservations")
-        .set({ phase: ReservationPhase.refused, process_id: buffer(processId), since: now })
-        .where("process_id", "!=", buffer(processId)).where("phase", "!=", ReservationPhase.refused)
-        .executeTakeFirst();
-      results.push(Number(numUpdatedRows));
+  async run({ trx, dialect, now }, items) {
+    const results: AdoptedReservation[][] = [];
+    for (const { processId, limit } of items) {
+      const own = buffer(processId);
+      const rows = await dialect.skipLocked(
+        trx.selectFrom("reservations").select(["reservation_id", "plan", "since"])
+          .where("phase", "!=", ReservationPhase.refused)
+          .where((e) =>
+            e.or([
+              e.and([e("process_id", "=", own), e("phase", "=", ReservationPhase.unresolved)]),
+              e.and([
+                e("process_id", "!=", own),
+                e(
+                  "process_id",
+                  "not in",
+                  e.selectFrom("processes").select("processes.process_id").where("lease_until", ">", now),
+                ),
+              ]),
+            ])
+          )
+          .orderBy("since").limit(limit),
+      ).execute();
+      if (rows.length === 0) {
+        results.push([]);
+        continue;
+      }
+      const ids = rows.map((row) => buffer(row.reservation_id));
+      await trx.updateTable("reservations").set({ phase: ReservationPhase.unresolved, process_id: own })
+        .where("reservation_id", "in", ids).execute();
+      const blocks = await trx.selectFrom("blocks").select(["block_id", "link_id", "reservation_id"])
+        .where("reservation_id", "in", ids).orderBy("seq").execute();
+      results.push(rows.map((row) => ({
+        id: row.reservation_id,
+        plan: row.plan,
+        since: row.since,
+        blocks: blocks.filter((block) => mapKey(block.reservation_id!) === mapKey(row.reservation_id))
+          .map((block) => ({ id: block.block_id, linkId: block.link_id })),
+      })));
     }
     return results;
   },

@@ -16,6 +16,8 @@ export interface Delivery {
   readonly master: SaeId;
   readonly slaves: readonly SaeId[];
   readonly expiresAt: number;
+  /** Only of blocks stored at or after this time, milliseconds since 1970. */
+  readonly storedSince?: number;
 }
 
 /** The keys, or `undefined` when the pool holds too few blocks: then nothing is taken. */
@@ -24,13 +26,15 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
   async run(work, items) {
     const claimed = await claim(
       work,
-      items.map(({ link, number, size }) => ({ link, blocks: number * blocksPerKey(size) })),
+      items.map(({ link, number, size, storedSince }) => [
+        { link, blocks: number * blocksPerKey(size), storedSince },
+      ]),
     );
     const stock = new StockChanges();
     const spent: number[] = [];
     const keys: NewKey[] = [];
     const results = items.map((item, i) => {
-      const blocks = claimed[i];
+      const blocks = claimed[i]?.[0];
       if (blocks === undefined) return undefined;
       stock.add(item.link.id, -blocks.length);
       for (const block of blocks) spent.push(block.seq);
@@ -38,7 +42,16 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
         id: keyIdFor(part, item.size),
         bits: composeBits(part, item.size),
       }));
-      for (const key of made) keys.push({ ...item, ...key });
+      for (const { id, bits } of made) {
+        keys.push({
+          id,
+          bits,
+          origin: item.origin,
+          master: item.master,
+          slaves: item.slaves,
+          expiresAt: item.expiresAt,
+        });
+      }
       return made;
     });
     for (const part of chunks(spent, 2000)) {

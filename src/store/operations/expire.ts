@@ -19,6 +19,9 @@ export interface Expired {
   readonly burnt: number;
 }
 
+/** Milliseconds after which no message of a transaction can come any more. */
+const VOIDED_MS = 24 * 3600 * 1000;
+
 export const expire: Operation<Expiry, Expired> = {
   name: "expire",
   async run(work, items) {
@@ -33,6 +36,8 @@ export const expire: Operation<Expiry, Expired> = {
         await work.trx.deleteFrom("key_slaves").where("key_id", "in", ids).execute();
         await work.trx.deleteFrom("keys").where("key_id", "in", ids).execute();
       }
+      await work.trx.deleteFrom("voided_transactions").where("since", "<", work.now - VOIDED_MS).execute();
+      await work.trx.deleteFrom("processes").where("lease_until", "<", work.now - VOIDED_MS).execute();
       const refused = await work.trx.selectFrom("reservations").select("reservation_id")
         .where("phase", "=", ReservationPhase.refused).where("since", "<", item.refusedBefore)
         .limit(item.limit).execute();

@@ -1,4 +1,5 @@
 /** Records keys and who may read them. */
+import { Buffer } from "node:buffer";
 import type { KeyIdBytes } from "../../model/block.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";
 import { buffer } from "../bytes.ts";
@@ -14,6 +15,10 @@ export interface NewKey {
   readonly bits?: Uint8Array;
   /** Milliseconds since 1970. */
   readonly expiresAt: number;
+  /** The peers' transaction that made the key. */
+  readonly transaction?: KeyIdBytes;
+  /** What the key is made of, where that can be taken back. */
+  readonly composition?: { readonly linkId: number; readonly blocks: readonly KeyIdBytes[] };
 }
 
 /** Rows in one statement: below every database's limit of parameters. */
@@ -27,6 +32,9 @@ export async function insertKeys({ trx, now }: Work, keys: readonly NewKey[]): P
     created_at: now,
     expires_at: key.expiresAt,
     bits: key.bits === undefined ? null : buffer(key.bits),
+    transaction_id: key.transaction === undefined ? null : buffer(key.transaction),
+    link_id: key.composition?.linkId ?? null,
+    blocks: key.composition === undefined ? null : Buffer.concat(key.composition.blocks),
   }));
   const slaves = keys.flatMap((key) =>
     key.slaves.map((sae) => ({ key_id: buffer(key.id), sae_id: sae, read_at: null }))

@@ -24,12 +24,10 @@ export const setAside: Operation<SetAside, number> = {
       const reservation = randomBytes(16);
       await work.trx.insertInto("reservations").values({
         reservation_id: reservation,
-        link_id: link.id,
         phase: ReservationPhase.refused,
         process_id: buffer(processId),
         since: work.now,
-        master_sae: "",
-        slave_sae: "",
+        plan: null,
       }).execute();
       let changed = 0;
       for (const part of chunks(blocks, 2000)) {

@@ -1,4 +1,7 @@
-/** Keys for a slave of another KME: reserve here, agree with the peer, record, hand over. */
+/**
+ * Keys for a slave of a KME that knows only the message of `qkd_kme_server`: whole blocks, one slave. Reserve here, agree
+ * with the peer, record, hand over.
+ */
 import { randomBytes } from "node:crypto";
 import { log } from "../log.ts";
 import type { KeyIdBytes } from "../model/block.ts";
@@ -7,11 +10,11 @@ import { mapKey } from "../store/bytes.ts";
 import type { Key } from "../store/keys.ts";
 import type { Link } from "../store/link.ts";
 import type { Store } from "../store/store.ts";
-import { Unavailable } from "./errors.ts";
+import { tooFewBlocks, Unavailable } from "./errors.ts";
 import type { Peer, PeerAnswer } from "./peer.ts";
 import type { Settling } from "./settling.ts";
 
-export interface RemoteRequest {
+export interface BlockRequest {
   readonly link: Link;
   readonly peer: Peer;
   readonly number: number;
@@ -20,6 +23,8 @@ export interface RemoteRequest {
   readonly slave: ConfiguredId;
   /** Milliseconds since 1970. */
   readonly expiresAt: number;
+  /** Only of blocks stored at or after this time, milliseconds since 1970. */
+  readonly storedSince?: number;
 }
 
 /** Attempts with other blocks for those that the peer refused. */
@@ -35,7 +40,7 @@ interface Agreement {
   readonly refused: KeyIdBytes[];
 }
 
-export class RemoteDelivery {
+export class BlockDelivery {
   readonly #store: Store;
   readonly #settling: Settling;
   /**
@@ -54,7 +59,7 @@ export class RemoteDelivery {
    * @throws Unavailable when blocks are short or the peer does not agree; nothing is spent that may still be used.
    * @throws StoreUnavailable
    */
-  async deliver(request: RemoteRequest): Promise<Key[]> {
+  async deliver(request: BlockRequest): Promise<Key[]> {
     const agreement: Agreement = {
       reservation: Uint8Array.from(randomBytes(16)),
       bits: new Map(),
@@ -84,7 +89,7 @@ export class RemoteDelivery {
     return keys;
   }
 
-  async #agree(request: RemoteRequest, agreement: Agreement): Promise<void> {
+  async #agree(request: BlockRequest, agreement: Agreement): Promise<void> {
     let missing = request.number;
     for (let round = 0; missing > 0; round++) {
       const ids = await this.#reserve(request, agreement, missing);
@@ -107,16 +112,17 @@ export class RemoteDelivery {
     }
   }
 
-  async #reserve(request: RemoteRequest, agreement: Agreement, blocks: number): Promise<KeyIdBytes[]> {
+  async #reserve(request: BlockRequest, agreement: Agreement, blocks: number): Promise<KeyIdBytes[]> {
     let reserved;
     try {
       reserved = await this.#store.reserve({
         reservation: agreement.reservation,
-        link: request.link,
-        blocks,
-        fromFarEnd: this.#suspects.has(request.link),
-        master: request.master.text,
-        slave: request.slave.text,
+        claims: [{
+          link: request.link,
+          blocks,
+          fromFarEnd: this.#suspects.has(request.link),
+          storedSince: request.storedSince,
+        }],
       });
     } catch (error) {
       await this.#giveUp(request, agreement);
@@ -124,16 +130,16 @@ export class RemoteDelivery {
     }
     if (reserved === undefined) {
       await this.#giveUp(request, agreement);
-      throw new Unavailable("not enough keys are in stock");
+      throw tooFewBlocks(request.storedSince !== undefined);
     }
-    return reserved.map(({ id, bits }) => {
+    return reserved[0]!.map(({ id, bits }) => {
       agreement.bits.set(mapKey(id), bits);
       return id;
     });
   }
 
   /** Ends the reservation of a request that fails. */
-  async #giveUp({ link }: RemoteRequest, agreement: Agreement, answer?: PeerAnswer): Promise<void> {
+  async #giveUp({ link }: BlockRequest, agreement: Agreement, answer?: PeerAnswer): Promise<void> {
     const { reservation, activated, refused } = agreement;
     if (agreement.bits.size === 0) return;
     const nothingAccepted = activated.length === 0;
@@ -166,7 +172,7 @@ export class RemoteDelivery {
   }
 }
 
-function peerUnavailable({ link }: RemoteRequest, reason?: string): Unavailable {
+function peerUnavailable({ link }: BlockRequest, reason?: string): Unavailable {
   return new Unavailable("the keys cannot be activated on the slave's KME", [
     { peer: reason ?? `KME ${link.kme} did not agree` },
   ]);

@@ -1,0 +1,266 @@
+/** The receiving end of transactions: keys for SAEs of this KME, keys to be passed on, and both taken back. */
+import { log } from "../log.ts";
+import type { Block, KeyIdBytes } from "../model/block.ts";
+import type { KmeId, SaeId } from "../model/ids.ts";
+import { mapKey } from "../store/bytes.ts";
+import { applyPad, blocksPerKey, composeBits, type Key } from "../store/keys.ts";
+import type { Link } from "../store/link.ts";
+import type { AdoptedReservation } from "../store/operations/adopt.ts";
+import type { Store } from "../store/store.ts";
+import type { Directory } from "./directory.ts";
+import type { Peer } from "./peer.ts";
+import { formatPlan, type Hop } from "./plan.ts";
+import type { Recovery } from "./recovery.ts";
+import type { Routes } from "./routes.ts";
+import type { Settling } from "./settling.ts";
+import type { TakeBackAnswer, TakeBackRequest, Transaction, TransactionAnswer } from "./transaction.ts";
+
+/** What the sender is told. */
+export type ReceptionAnswer = Exclude<TransactionAnswer, { kind: "unreached" }>;
+
+export interface ReceptionOptions {
+  readonly thisKme: KmeId;
+  /** Bits of a key, at least and at most. */
+  readonly keySize: { readonly min: number; readonly max: number };
+  readonly directory: Directory;
+  readonly routes: Routes;
+  readonly store: Store;
+  readonly peers: ReadonlyMap<KmeId, Peer>;
+  readonly settling: Settling;
+  readonly recovery: Recovery;
+  /** When a key that arrives now expires, milliseconds since 1970. */
+  readonly expiry: () => number;
+  readonly onActivated: (key: KeyIdBytes, master: SaeId, slave: SaeId) => void;
+}
+
+/** A neighbour to pass the keys on to, with the pads for it. */
+interface Onward {
+  readonly hop: Hop;
+  readonly peer: Peer;
+  readonly link: Link;
+  readonly pads: readonly Block[];
+}
+
+export class Reception {
+  readonly #options: ReceptionOptions;
+  /** Transactions under way: the same message again waits for the same answer. */
+  readonly #underWay = new Map<string, Promise<ReceptionAnswer>>();
+
+  constructor(options: ReceptionOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * A neighbour hands keys over for SAEs here or beyond.
+   *
+   * @param serial of the caller's certificate.
+   * @param sender the KME that it says it is.
+   * @throws StoreUnavailable
+   */
+  receive(serial: bigint, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
+    const complaint = this.#complaint(serial, sender, transaction);
+    if (complaint !== undefined) return Promise.resolve({ kind: "rejected", reason: complaint });
+    const key = mapKey(transaction.id);
+    let running = this.#underWay.get(key);
+    if (running === undefined) {
+      running = this.#receive(this.#options.store.link(sender)!, transaction)
+        .finally(() => this.#underWay.delete(key));
+      this.#underWay.set(key, running);
+    }
+    return running;
+  }
+
+  /**
+   * A neighbour takes a transaction back.
+   *
+   * @throws StoreUnavailable
+   */
+  async takeBack(serial: bigint, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
+    const { store, directory } = this.#options;
+    const link = store.link(sender);
+    if (link === undefined || !directory.maySpeakFor(serial, sender)) {
+      return { kind: "unresolved", reason: "not a neighbour" };
+    }
+    await this.#underWay.get(mapKey(request.transaction))?.catch(() => {});
+    const beyond = await this.#takeBackBeyond(request);
+    if (beyond === "unresolved") return { kind: "unresolved", reason: "a KME beyond does not answer" };
+    const taken = await store.takeBack({
+      link,
+      transaction: request.transaction,
+      burn: request.burn,
+      reuse: request.reuse && beyond === "unknown",
+    });
+    if (taken.kind === "unknown" && beyond === "known") return { kind: "takenBack", free: [] };
+    return taken;
+  }
+
+  async #receive(link: Link, transaction: Transaction): Promise<ReceptionAnswer> {
+    const { thisKme, store } = this.#options;
+    const slaves = transaction.recipients.filter(({ kme }) => kme === thisKme).flatMap(({ saes }) => saes);
+    const onward = await this.#reserveOnward(transaction);
+    if (onward === undefined) {
+      return { kind: "rejected", reason: `KME ${thisKme} cannot pass the keys on now` };
+    }
+    const activated = await store.activate({
+      link,
+      origin: this.#options.directory.sae(transaction.origin)!.kmeId,
+      keys: transaction.keys,
+      master: transaction.origin,
+      slaves,
+      expiresAt: this.#options.expiry(),
+      transaction: transaction.id,
+    }).catch(async (error) => {
+      await this.#release(transaction.id, onward);
+      throw error;
+    });
+    if (activated.kind !== "activated") {
+      await this.#release(transaction.id, onward);
+      switch (activated.kind) {
+        case "refused":
+          return activated;
+        case "voided":
+          return { kind: "rejected", reason: "the transaction was taken back" };
+        case "repeated":
+          // What became of the keys beyond is not known any more.
+          return onward.length === 0 ? { kind: "activated" } : { kind: "unknown", reason: "asked for again" };
+      }
+    }
+    if (onward.length > 0 && !await this.#passOn(transaction, activated.keys, onward)) {
+      return { kind: "unknown", reason: `KME ${thisKme} could not pass the keys on` };
+    }
+    for (const key of transaction.keys) {
+      for (const slave of slaves) this.#options.onActivated(key.id, transaction.origin, slave);
+    }
+    return { kind: "activated" };
+  }
+
+  /** Pads for every neighbour beyond; `undefined` when one cannot be had. */
+  async #reserveOnward(transaction: Transaction): Promise<Onward[] | undefined> {
+    const { thisKme, routes, store, peers } = this.#options;
+    const beyond = transaction.recipients.filter(({ kme }) => kme !== thisKme);
+    if (beyond.length === 0) return [];
+    const hops = [...routes.byNextHop(beyond)].map(([kme, recipients]): Hop => ({
+      kme,
+      composes: false,
+      recipients,
+    }));
+    const blocks = transaction.keys.reduce((sum, key) => sum + blocksPerKey(key.size), 0);
+    const ways = hops.flatMap((hop) => {
+      const link = store.link(hop.kme);
+      const peer = peers.get(hop.kme);
+      return link === undefined || peer === undefined ? [] : [{ hop, link, peer }];
+    });
+    if (ways.length !== hops.length) return undefined;
+    const abilities = await Promise.all(ways.map(({ peer }) => peer.ability()));
+    if (abilities.some((ability) => ability.kind !== "transactions")) return undefined;
+    const pads = await store.reserve({
+      reservation: transaction.id,
+      claims: ways.map(({ link }) => ({ link, blocks })),
+      plan: formatPlan({ hops }),
+    });
+    return pads && ways.map((way, i) => ({ ...way, pads: pads[i]! }));
+  }
+
+  async #passOn(transaction: Transaction, keys: readonly Key[], onward: readonly Onward[]): Promise<boolean> {
+    const { settling, recovery } = this.#options;
+    const answers = await Promise.all(onward.map(({ hop, peer, pads }) => {
+      let next = 0;
+      return peer.send({
+        id: transaction.id,
+        origin: transaction.origin,
+        recipients: hop.recipients,
+        keys: keys.map((key) => {
+          const size = key.bits.length * 8;
+          const pad = pads.slice(next, next += blocksPerKey(size));
+          return {
+            id: key.id,
+            size,
+            blocks: pad.map((block) => block.id),
+            padded: applyPad(key.bits, composeBits(pad, size)),
+          };
+        }),
+      });
+    }));
+    const all = onward.flatMap(({ pads }) => pads.map((pad) => pad.id));
+    if (answers.every((answer) => answer.kind === "activated")) {
+      const settled = await settling.now({ reservation: transaction.id, spend: all }, {
+        reservation: transaction.id,
+        unresolved: all,
+      });
+      if (settled.ok) return true;
+    }
+    log("delivery").warn("keys could not be passed on: {reasons}", {
+      reasons: answers.flatMap((answer, i) =>
+        answer.kind === "activated" ? [] : [`KME ${onward[i]!.hop.kme} ${answer.kind}`]
+      ).join(", "),
+    });
+    const unsent = onward.filter((_, i) => answers[i]!.kind === "unreached");
+    const sent = onward.filter((_, i) => answers[i]!.kind !== "unreached");
+    await settling.eventually({
+      reservation: transaction.id,
+      release: unsent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
+      unresolved: sent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
+    });
+    await recovery.resolve(reservationOf(transaction.id, sent));
+    return false;
+  }
+
+  async #takeBackBeyond(request: TakeBackRequest): Promise<"unknown" | "known" | "unresolved"> {
+    const { thisKme, routes, peers } = this.#options;
+    const beyond = routes.byNextHop(request.recipients.filter(({ kme }) => kme !== thisKme));
+    let result: "unknown" | "known" = "unknown";
+    for (const [kme, recipients] of beyond) {
+      const peer = peers.get(kme);
+      if (peer === undefined) continue;
+      const answer = await peer.takeBack({
+        transaction: request.transaction,
+        recipients,
+        burn: [],
+        reuse: false,
+      });
+      if (answer.kind === "unresolved") return "unresolved";
+      if (answer.kind !== "unknown") result = "known";
+    }
+    return result;
+  }
+
+  async #release(reservation: KeyIdBytes, onward: readonly Onward[]): Promise<void> {
+    if (onward.length === 0) return;
+    const release = onward.flatMap(({ pads }) => pads.map((pad) => pad.id));
+    await this.#options.settling.eventually({ reservation, release });
+  }
+
+  /** Why a message is not acted upon; the sender is a neighbour that errs, or worse. */
+  #complaint(serial: bigint, sender: KmeId, { origin, keys, recipients }: Transaction): string | undefined {
+    const { thisKme, directory, routes, store, keySize } = this.#options;
+    if (store.link(sender) === undefined || sender === thisKme) return `KME ${sender} is not a neighbour`;
+    if (!directory.maySpeakFor(serial, sender)) return `the certificate is not that of KME ${sender}`;
+    const master = directory.sae(origin);
+    if (master === undefined) return `SAE ${origin} is unknown`;
+    if (routes.nextHop(master.kmeId) !== sender) return `SAE ${origin} is not reached through KME ${sender}`;
+    for (const { kme, saes } of recipients) {
+      if (kme !== thisKme && (routes.nextHop(kme) === undefined || routes.nextHop(kme) === sender)) {
+        return `KME ${kme} is not reached through KME ${thisKme}`;
+      }
+      const stranger = saes.find((sae) => directory.sae(sae)?.kmeId !== kme);
+      if (kme === thisKme && stranger !== undefined) return `SAE ${stranger} is not of KME ${thisKme}`;
+    }
+    if (new Set(recipients.map(({ kme }) => kme)).size !== recipients.length) return "a KME is named twice";
+    for (const { size, blocks, padded } of keys) {
+      if (size % 8 !== 0 || size < keySize.min || size > keySize.max) return `a key of ${size} bits`;
+      if (blocks.length !== blocksPerKey(size)) return `${blocks.length} blocks for a key of ${size} bits`;
+      if (padded !== undefined && padded.length * 8 !== size) return "a padded key of another size";
+    }
+    if (new Set(keys.map(({ id }) => mapKey(id))).size !== keys.length) return "a key_ID is named twice";
+    return undefined;
+  }
+}
+
+function reservationOf(id: KeyIdBytes, onward: readonly Onward[]): AdoptedReservation {
+  return {
+    id,
+    plan: formatPlan({ hops: onward.map(({ hop }) => hop) }),
+    since: Date.now(),
+    blocks: onward.flatMap(({ link, pads }) => pads.map((pad) => ({ id: pad.id, linkId: link.id }))),
+  };
+}

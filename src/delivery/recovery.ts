@@ -1,0 +1,150 @@
+/**
+ * Settles transactions that nobody can say the state of: an answer was lost, a process died, one KME of several could
+ * not take the keys. They are taken back at every neighbour they were sent to; what may have been seen is burnt.
+ */
+import { log } from "../log.ts";
+import type { KeyIdBytes } from "../model/block.ts";
+import type { KmeId } from "../model/ids.ts";
+import { mapKey } from "../store/bytes.ts";
+import type { AdoptedReservation } from "../store/operations/adopt.ts";
+import type { Store } from "../store/store.ts";
+import type { Peer } from "./peer.ts";
+import { type Hop, parsePlan } from "./plan.ts";
+import type { TakeBackAnswer } from "./transaction.ts";
+
+export interface RecoveryOptions {
+  readonly store: Store;
+  readonly peers: ReadonlyMap<KmeId, Peer>;
+  readonly keyLifetimeSeconds: number;
+}
+
+/** Milliseconds between two looks for transactions to settle. */
+const PERIOD_MS = 2000;
+
+/** Transactions in one look. */
+const LIMIT = 200;
+
+export class Recovery {
+  readonly #options: RecoveryOptions;
+  readonly #underWay = new Map<string, Promise<boolean>>();
+  #timer?: ReturnType<typeof setTimeout>;
+  #round?: Promise<void>;
+  #closed = false;
+
+  constructor(options: RecoveryOptions) {
+    this.#options = options;
+  }
+
+  /** Looks now and then every few seconds. */
+  start(): void {
+    this.#timer = setTimeout(() => this.#next(), 0);
+  }
+
+  /** Stops looking; what is under way finishes. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    await this.#round;
+  }
+
+  /**
+   * Settles one unresolved reservation now.
+   *
+   * @returns false when a neighbour could not be asked: it stays unresolved and is tried again.
+   */
+  resolve(reservation: AdoptedReservation): Promise<boolean> {
+    const key = mapKey(reservation.id);
+    let running = this.#underWay.get(key);
+    if (running === undefined) {
+      running = this.#resolve(reservation).catch(() => false).finally(() => this.#underWay.delete(key));
+      this.#underWay.set(key, running);
+    }
+    return running;
+  }
+
+  #next(): void {
+    this.#round = this.#look().finally(() => {
+      if (!this.#closed) this.#timer = setTimeout(() => this.#next(), PERIOD_MS);
+    });
+  }
+
+  async #look(): Promise<void> {
+    let found: AdoptedReservation[];
+    try {
+      found = await this.#options.store.adopt(LIMIT);
+    } catch {
+      return; // the store reports its own failures
+    }
+    const results = await Promise.all(found.map((reservation) => this.resolve(reservation)));
+    const settled = results.filter(Boolean).length;
+    if (settled > 0) {
+      log("delivery").info("{settled} transactions without an end were taken back", { settled });
+    }
+  }
+
+  async #resolve(reservation: AdoptedReservation): Promise<boolean> {
+    const { store, keyLifetimeSeconds } = this.#options;
+    const all = reservation.blocks.map((block) => block.id);
+    if (reservation.plan === null) {
+      // Only a KME that knows no transactions was told. It may still ask for the blocks; otherwise they are burnt.
+      await store.settle({ reservation: reservation.id, refused: all });
+      return true;
+    }
+    if (reservation.since + keyLifetimeSeconds * 1000 < Date.now()) {
+      // A neighbour that has not been reached for so long has let the keys expire.
+      await this.#burn(reservation, all);
+      return true;
+    }
+    const onLink = (kme: KmeId) => {
+      const link = store.link(kme);
+      return reservation.blocks.filter((block) => block.linkId === link?.id).map((block) => block.id);
+    };
+    const hops = parsePlan(reservation.plan);
+    const padded = hops.filter((hop) => !hop.composes);
+    const pads = padded.flatMap((hop) => onLink(hop.kme));
+    const answers = await Promise.all(
+      padded.map((hop) => this.#takeBack(reservation.id, hop, onLink(hop.kme), false)),
+    );
+    if (answers.some((answer) => answer.kind === "unresolved")) return false;
+    // A KME that has had the keys knows them: their blocks are not used for others.
+    const exposed = answers.some((answer) => answer.kind !== "unknown");
+    const padSet = new Set(pads.map(mapKey));
+    const source = all.filter((id) => !padSet.has(mapKey(id)));
+    const composing = hops.find((hop) => hop.composes);
+    let release = exposed ? [] : source;
+    if (composing !== undefined) {
+      const answer = await this.#takeBack(reservation.id, composing, exposed ? source : [], !exposed);
+      if (answer.kind === "unresolved") return false;
+      if (answer.kind === "read") release = [];
+      if (answer.kind === "takenBack") {
+        const free = new Set(answer.free.map(mapKey));
+        release = release.filter((id) => free.has(mapKey(id)));
+      }
+    }
+    const released = new Set(release.map(mapKey));
+    await this.#burn(reservation, all.filter((id) => !released.has(mapKey(id))), release);
+    return true;
+  }
+
+  #takeBack(
+    transaction: KeyIdBytes,
+    hop: Hop,
+    burn: readonly KeyIdBytes[],
+    reuse: boolean,
+  ): Promise<TakeBackAnswer> {
+    const peer = this.#options.peers.get(hop.kme);
+    if (peer === undefined) return Promise.resolve({ kind: "unresolved", reason: "no such peer" });
+    return peer.takeBack({ transaction, recipients: hop.recipients, burn, reuse });
+  }
+
+  async #burn(
+    reservation: AdoptedReservation,
+    burn: readonly KeyIdBytes[],
+    release: readonly KeyIdBytes[] = [],
+  ): Promise<void> {
+    await this.#options.store.settle({ reservation: reservation.id, burn, release });
+    if (burn.length > 0) {
+      log("delivery").warn("{count} blocks burnt: they may have been used", { count: burn.length });
+    }
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * Keys for slaves of other KMEs that know transactions: of any size, for several slaves at several KMEs, all of them or
+ * nobody. Reserve here, agree with every neighbour concerned, record, hand over.
+ */
+import { randomBytes } from "node:crypto";
+import type { Block, KeyIdBytes } from "../model/block.ts";
+import type { KmeId, SaeId } from "../model/ids.ts";
+import { mapKey } from "../store/bytes.ts";
+import { applyPad, blocksPerKey, composeBits, type Key, keyIdFor } from "../store/keys.ts";
+import type { Link } from "../store/link.ts";
+import type { AdoptedReservation } from "../store/operations/adopt.ts";
+import type { Claim } from "../store/operations/claim.ts";
+import { chunks } from "../store/operations/insert_keys.ts";
+import type { Store } from "../store/store.ts";
+import { tooFewBlocks, Unavailable } from "./errors.ts";
+import type { Peer } from "./peer.ts";
+import { formatPlan, type Hop, type Plan } from "./plan.ts";
+import type { Recovery } from "./recovery.ts";
+import type { Settling } from "./settling.ts";
+import type { TransactionAnswer, TransactionKey } from "./transaction.ts";
+
+export interface TransactionRequest {
+  readonly plan: Plan;
+  readonly number: number;
+  /** Bits of each key. */
+  readonly size: number;
+  readonly origin: KmeId;
+  readonly master: SaeId;
+  /** All of them, for the record of the hand-over. */
+  readonly slaves: readonly SaeId[];
+  readonly expiresAt: number;
+  readonly storedSince?: number;
+}
+
+export interface TransactionDeliveryOptions {
+  readonly store: Store;
+  readonly peers: ReadonlyMap<KmeId, Peer>;
+  readonly settling: Settling;
+  readonly recovery: Recovery;
+}
+
+/** Attempts with other blocks where a neighbour did not have some free. */
+const MAX_ATTEMPTS = 8;
+
+/** A part of the plan with what was reserved for it. */
+interface Part {
+  readonly hop: Hop;
+  readonly peer: Peer;
+  readonly link: Link;
+  /** Of the hop's link, in order: the keys' own blocks where the hop composes, their pads elsewhere. */
+  readonly blocks: readonly Block[];
+}
+
+interface Attempt {
+  readonly id: KeyIdBytes;
+  readonly keys: readonly Key[];
+  readonly source: readonly Block[];
+  readonly sourceLink: Link;
+  readonly composing?: Part;
+  readonly padded: readonly Part[];
+}
+
+type Outcome = { readonly keys: readonly Key[] } | { readonly failure: Unavailable; readonly again: boolean };
+
+export class TransactionDelivery {
+  readonly #options: TransactionDeliveryOptions;
+
+  constructor(options: TransactionDeliveryOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * @returns the keys, agreed with every KME concerned and durably recorded as handed over.
+   * @throws Unavailable when blocks are short or some KME cannot take the keys; nothing is spent that may still be used.
+   * @throws StoreUnavailable
+   */
+  async deliver(request: TransactionRequest): Promise<readonly Key[]> {
+    for (let attempt = 1;; attempt++) {
+      const outcome = await this.#attempt(request);
+      if ("keys" in outcome) return outcome.keys;
+      if (!outcome.again || attempt === MAX_ATTEMPTS) throw outcome.failure;
+    }
+  }
+
+  async #attempt(request: TransactionRequest): Promise<Outcome> {
+    const attempt = await this.#reserve(request);
+    const { composing } = attempt;
+    if (composing !== undefined) {
+      const answer = await this.#send(request, attempt, composing);
+      if (answer.kind !== "activated") return await this.#composingFailed(attempt, composing, answer);
+    }
+    // Only now: a key that its composing neighbour refuses has been nowhere.
+    const answers = await Promise.all(attempt.padded.map((part) => this.#send(request, attempt, part)));
+    if (answers.every((answer) => answer.kind === "activated")) return await this.#handOver(request, attempt);
+    return await this.#paddedFailed(attempt, answers);
+  }
+
+  async #reserve({ plan, number, size, storedSince }: TransactionRequest): Promise<Attempt> {
+    const { store, peers } = this.#options;
+    const blocks = number * blocksPerKey(size);
+    const links = plan.hops.map((hop) => ({ hop, peer: peers.get(hop.kme), link: store.link(hop.kme) }));
+    const source = store.link(plan.source);
+    if (source === undefined) throw noLink(plan.source);
+    const claims: Claim[] = [{ link: source, blocks, storedSince }];
+    for (const { hop, link } of links) {
+      if (link === undefined) throw noLink(hop.kme);
+      if (!hop.composes) claims.push({ link, blocks });
+    }
+    const id = Uint8Array.from(randomBytes(16));
+    const reserved = await store.reserve({ reservation: id, claims, plan: formatPlan(plan) });
+    if (reserved === undefined) throw tooFewBlocks(storedSince !== undefined);
+    const [sourceBlocks, ...pads] = reserved as [Block[], ...Block[][]];
+    const parts = links.map(({ hop, peer, link }): Part => ({
+      hop,
+      peer: peer!,
+      link: link!,
+      blocks: hop.composes ? sourceBlocks : pads.shift()!,
+    }));
+    return {
+      id,
+      source: sourceBlocks,
+      sourceLink: source,
+      keys: [...chunks(sourceBlocks, blocksPerKey(size))].map((part) => ({
+        id: keyIdFor(part.map((block) => ({ block_id: block.id })), size),
+        bits: composeBits(part, size),
+      })),
+      composing: parts.find((part) => part.hop.composes),
+      padded: parts.filter((part) => !part.hop.composes),
+    };
+  }
+
+  #send(request: TransactionRequest, attempt: Attempt, part: Part): Promise<TransactionAnswer> {
+    const perKey = blocksPerKey(request.size);
+    const keys = attempt.keys.map((key, i): TransactionKey => {
+      const blocks = part.blocks.slice(i * perKey, (i + 1) * perKey);
+      return {
+        id: key.id,
+        size: request.size,
+        blocks: blocks.map((block) => block.id),
+        padded: part.hop.composes ? undefined : applyPad(key.bits, composeBits(blocks, request.size)),
+      };
+    });
+    return part.peer.send({ id: attempt.id, origin: request.master, keys, recipients: part.hop.recipients });
+  }
+
+  async #handOver(request: TransactionRequest, attempt: Attempt): Promise<Outcome> {
+    const all = allBlocks(attempt);
+    const settled = await this.#options.settling.now({
+      reservation: attempt.id,
+      spend: all,
+      keys: attempt.keys.map((key) => ({
+        id: key.id,
+        origin: request.origin,
+        master: request.master,
+        // The remote slaves' names are kept too, so that asking here for their key is told apart.
+        slaves: request.slaves,
+        expiresAt: request.expiresAt,
+        bits: request.plan.localSlaves.length > 0 ? key.bits : undefined,
+      })),
+    }, { reservation: attempt.id, unresolved: all });
+    if (settled.ok) return { keys: attempt.keys };
+    // Somebody else took this process for dead and settles the transaction.
+    return {
+      failure: new Unavailable("the keys were lost while they were being agreed, try again"),
+      again: false,
+    };
+  }
+
+  async #composingFailed(attempt: Attempt, part: Part, answer: TransactionAnswer): Promise<Outcome> {
+    const { settling } = this.#options;
+    const reservation = attempt.id;
+    const pads = attempt.padded.flatMap((other) => idsOf(other.blocks));
+    if (answer.kind === "refused") {
+      const refused = new Set(answer.blocks.map(mapKey));
+      const [gone, free] = partition(idsOf(attempt.source), (id) => refused.has(mapKey(id)));
+      await settling.eventually({ reservation, refused: gone, release: [...free, ...pads] });
+      return { failure: failure(part, "does not have the keys"), again: gone.length > 0 };
+    }
+    if (answer.kind === "unreached" || answer.kind === "rejected") {
+      await settling.eventually({ reservation, release: allBlocks(attempt) });
+      return { failure: failure(part, answer.reason), again: false };
+    }
+    await settling.eventually({ reservation, release: pads, unresolved: idsOf(attempt.source) });
+    void this.#options.recovery.resolve(unresolved(attempt, [part]));
+    return { failure: failure(part, answer.kind === "unknown" ? answer.reason : undefined), again: false };
+  }
+
+  async #paddedFailed(attempt: Attempt, answers: readonly TransactionAnswer[]): Promise<Outcome> {
+    const { settling, recovery } = this.#options;
+    // A pad that has not left may be used again; any other is burnt on both ends.
+    const unsent = attempt.padded.filter((_, i) => answers[i]!.kind === "unreached");
+    const sent = attempt.padded.filter((_, i) => answers[i]!.kind !== "unreached");
+    await settling.eventually({
+      reservation: attempt.id,
+      release: unsent.flatMap((part) => idsOf(part.blocks)),
+      unresolved: [...idsOf(attempt.source), ...sent.flatMap((part) => idsOf(part.blocks))],
+    });
+    const parts = attempt.composing === undefined ? sent : [attempt.composing, ...sent];
+    const resolved = await recovery.resolve(unresolved(attempt, parts));
+    const failed = answers.findIndex((answer) => answer.kind !== "activated");
+    const answer = answers[failed]!;
+    const onlyRefusals = answers.every(({ kind }) => kind === "activated" || kind === "refused");
+    return {
+      failure: failure(
+        attempt.padded[failed]!,
+        "reason" in answer ? answer.reason : "does not have the keys",
+      ),
+      again: resolved && onlyRefusals,
+    };
+  }
+}
+
+function allBlocks({ source, padded }: Attempt): KeyIdBytes[] {
+  return [...idsOf(source), ...padded.flatMap((part) => idsOf(part.blocks))];
+}
+
+function idsOf(blocks: readonly Block[]): KeyIdBytes[] {
+  return blocks.map((block) => block.id);
+}
+
+function partition<T>(items: readonly T[], isFirst: (item: T) => boolean): [T[], T[]] {
+  const parts: [T[], T[]] = [[], []];
+  for (const item of items) parts[isFirst(item) ? 0 : 1].push(item);
+  return parts;
+}
+
+/** What recovery needs to know, as it would find it in the store. */
+function unresolved(attempt: Attempt, parts: readonly Part[]): AdoptedReservation {
+  const padded = parts.filter((part) => !part.hop.composes);
+  return {
+    id: attempt.id,
+    plan: formatPlan({ hops: parts.map((part) => part.hop) }),
+    since: Date.now(),
+    blocks: [
+      ...attempt.source.map(({ id }) => ({ id, linkId: attempt.sourceLink.id })),
+      ...padded.flatMap((part) => part.blocks.map(({ id }) => ({ id, linkId: part.link.id }))),
+    ],
+  };
+}
+
+function failure({ hop }: Part, reason?: string): Unavailable {
+  return new Unavailable("the keys cannot be activated on every slave's KME", [
+    { peer: reason?.includes("KME") ? reason : `KME ${hop.kme} ${reason ?? "did not agree"}` },
+  ]);
+}
+
+function noLink(kme: KmeId): Unavailable {
+  return new Unavailable("the slave's KME cannot be reached", [{
+    peer: `no link with KME ${kme} is configured`,
+  }]);
+}

@@ -1,0 +1,60 @@
+/** Signs of life of processes, and work that one of them at a time does. */
+import { buffer } from "../bytes.ts";
+import type { Operation } from "../commit_queue.ts";
+
+export interface SignOfLife {
+  readonly processId: Uint8Array;
+  /** Milliseconds for which it counts. */
+  readonly lease: number;
+  /** Work that this process does, or would do if nobody else does it. */
+  readonly work: readonly string[];
+}
+
+/** Renews the process's lease; returns the work that is this process's until the lease ends. */
+export const signOfLife: Operation<SignOfLife, string[]> = {
+  name: "signOfLife",
+  async run({ trx, dialect, now }, items) {
+    const results: string[][] = [];
+    for (const { processId, lease, work } of items) {
+      const own = buffer(processId);
+      const until = now + lease;
+      const renewed = await trx.updateTable("processes").set({ lease_until: until })
+        .where("process_id", "=", own).executeTakeFirst();
+      if (Number(renewed.numUpdatedRows) === 0) {
+        await trx.insertInto("processes").values({ process_id: own, lease_until: until }).execute();
+      }
+      const mine: string[] = [];
+      for (const name of work) {
+        const taken = await trx.updateTable("leases").set({ process_id: own, lease_until: until })
+          .where("name", "=", name)
+          .where((e) => e.or([e("process_id", "=", own), e("lease_until", "<", now)]))
+          .executeTakeFirst();
+        if (Number(taken.numUpdatedRows) > 0) {
+          mine.push(name);
+          continue;
+        }
+        await dialect.insertIgnoring(
+          trx.insertInto("leases").values({ name, process_id: own, lease_until: until }),
+        ).execute();
+        const holder = await trx.selectFrom("leases").select("process_id").where("name", "=", name)
+          .executeTakeFirstOrThrow();
+        if (buffer(holder.process_id).equals(own)) mine.push(name);
+      }
+      results.push(mine);
+    }
+    return results;
+  },
+};
+
+/** The process ends: its leases are free at once. */
+export const endOfLife: Operation<{ readonly processId: Uint8Array }, void> = {
+  name: "endOfLife",
+  async run({ trx }, items) {
+    for (const { processId } of items) {
+      const own = buffer(processId);
+      await trx.deleteFrom("leases").where("process_id", "=", own).execute();
+      await trx.deleteFrom("processes").where("process_id", "=", own).execute();
+    }
+    return items.map(() => {});
+  },
+};

@@ -1,0 +1,107 @@
+/** A peer takes back a transaction whose keys its master SAE did not get. */
+import type { KeyIdBytes } from "../../model/block.ts";
+import { BLOCK_BYTES } from "../../model/block.ts";
+import { buffer, mapKey } from "../bytes.ts";
+import type { Operation, Work } from "../commit_queue.ts";
+import { halfOf, type Link } from "../link.ts";
+import { BlockState } from "../schema.ts";
+import { chunks } from "./insert_keys.ts";
+import { StockChanges } from "./stock.ts";
+
+export interface TakeBack {
+  /** With the peer that asks. */
+  readonly link: Link;
+  readonly transaction: KeyIdBytes;
+  /** Blocks of the link that are to be gone on both ends: pads that may have been seen. */
+  readonly burn: readonly KeyIdBytes[];
+  /** Whether the blocks that keys were made of may go back into the pool. */
+  readonly reuse: boolean;
+}
+
+export type TakenBack =
+  /** Nothing of the transaction was here, and nothing will be. */
+  | { readonly kind: "unknown" }
+  /** Its keys are gone; `free` are the blocks that are in the pool again. */
+  | { readonly kind: "takenBack"; readonly free: readonly KeyIdBytes[] }
+  /** A slave has read a key of it already. */
+  | { readonly kind: "read" };
+
+interface StoredKey {
+  readonly key_id: Uint8Array;
+  readonly link_id: number | null;
+  readonly bits: Uint8Array | null;
+  readonly blocks: Uint8Array | null;
+}
+
+export const takeBack: Operation<TakeBack, TakenBack> = {
+  name: "takeBack",
+  async run(work, items) {
+    const results: TakenBack[] = [];
+    for (const item of items) results.push(await takeBackOne(work, item));
+    return results;
+  },
+};
+
+async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
+  const { trx, dialect, now } = work;
+  const transaction = buffer(item.transaction);
+  const keys = await dialect.forUpdate(
+    trx.selectFrom("keys").select(["key_id", "link_id", "bits", "blocks"])
+      .where("transaction_id", "=", transaction),
+  ).execute();
+  const ids = keys.map((key) => buffer(key.key_id));
+  if (ids.length > 0) {
+    const read = await trx.selectFrom("key_slaves").select("key_id")
+      .where("key_id", "in", ids).where("read_at", "is not", null).limit(1).execute();
+    if (read.length > 0) return { kind: "read" };
+  }
+  await burnFree(work, item);
+  const before = await trx.selectFrom("voided_transactions").select("had_keys")
+    .where("transaction_id", "=", transaction).executeTakeFirst();
+  if (before !== undefined) {
+    return before.had_keys === 1 ? { kind: "takenBack", free: [] } : { kind: "unknown" };
+  }
+  await trx.insertInto("voided_transactions")
+    .values({ transaction_id: transaction, had_keys: ids.length > 0 ? 1 : 0, since: now }).execute();
+  if (ids.length === 0) return { kind: "unknown" };
+  await trx.deleteFrom("key_slaves").where("key_id", "in", ids).execute();
+  await trx.deleteFrom("keys").where("key_id", "in", ids).execute();
+  return { kind: "takenBack", free: item.reuse ? await putBack(work, item.link, keys) : [] };
+}
+
+async function burnFree(work: Work, { link, burn }: TakeBack): Promise<void> {
+  const stock = new StockChanges();
+  for (const part of chunks(burn, 2000)) {
+    const { numDeletedRows } = await work.trx.deleteFrom("blocks").where("block_id", "in", part.map(buffer))
+      .where("link_id", "=", link.id).where("state", "=", BlockState.free).executeTakeFirst();
+    stock.add(link.id, -Number(numDeletedRows));
+  }
+  await stock.apply(work);
+}
+
+/** Whole blocks of keys go back into the pool; of a block that was cut, a part is lost. */
+async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Promise<KeyIdBytes[]> {
+  const rows = keys.flatMap(({ link_id, bits, blocks }) => {
+    if (link_id !== link.id || bits === null || blocks === null) return [];
+    return Array.from({ length: Math.floor(bits.length / BLOCK_BYTES) }, (_, i) => ({
+      id: Uint8Array.from(blocks.subarray(i * 16, i * 16 + 16)),
+      bits: Uint8Array.from(bits.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES)),
+    }));
+  });
+  const unique = [...new Map(rows.map((row) => [mapKey(row.id), row])).values()];
+  for (const part of chunks(unique, 1000)) {
+    await work.trx.insertInto("blocks").values(part.map(({ id, bits }) => ({
+      block_id: buffer(id),
+      link_id: link.id,
+      state: BlockState.free,
+      half: halfOf(id),
+      stored_at: 0, // when it was first stored is forgotten: it never counts as young
+      reservation_id: null,
+      bits: buffer(bits),
+    }))).execute();
+  }
+  const stock = new StockChanges();
+  stock.add(link.id, unique.length);
+  await stock.apply(work);
+  return unique.map((row) => row.id);
+}
