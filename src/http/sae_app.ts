@@ -122,7 +122,11 @@ function allow(c: SaeContext, methods: readonly string[]): void {
 
 /** A GET whose caller meant to say more than its URL does is not answered as if it had not. */
 function withoutBody(c: SaeContext): void {
-  if (c.req.raw.body !== null) throw new InvalidRequest(`${c.req.raw.method} takes no body`);
+  // Deno shows no body of a GET; its headers do.
+  const { headers } = c.req.raw;
+  if (headers.has("transfer-encoding") || Number(headers.get("content-length") ?? 0) !== 0) {
+    throw new InvalidRequest(`${c.req.raw.method} takes no body`);
+  }
   c.env.connection.requestComplete();
 }
 
@@ -157,5 +161,8 @@ function container(keys: readonly Key[]) {
 }
 
 function answer(c: SaeContext, value: unknown): Response {
-  return c.body(JSON.stringify(value), 200, HEADERS);
+  const body = JSON.stringify(value);
+  // The answer to a HEAD would otherwise announce a body of no bytes.
+  if (c.req.raw.method === "HEAD") c.header("content-length", String(Buffer.byteLength(body)));
+  return c.body(body, 200, HEADERS);
 }
