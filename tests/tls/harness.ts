@@ -1,0 +1,171 @@
+/** A front with two clients of one CA, and a client that shows every byte. */
+import { connect as connectTcp, type Socket } from "node:net";
+import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
+import { type Front, type FrontHandler, type FrontOptions, startFront } from "../../src/tls/front.ts";
+import { authority, client, server, type TestCertificate } from "./authority.ts";
+
+export const ca = await authority("CA A");
+export const otherCa = await authority("CA B");
+/** Server certificates all come from one CA, so that one client can talk to all listeners. */
+export const serverCertificate = await server(ca);
+export const alice = await client(ca, { name: "alice", serial: "0a11ce" });
+export const bob = await client(ca, { name: "bob", serial: "0b0b" });
+
+/** Answers with the serial of the client in hex. */
+export const whoAmI: FrontHandler = (_request, connection) =>
+  new Response(connection.identity.serial.toString(16));
+
+/** Runs a test with a front on a free port, and closes it. */
+export async function withFront(
+  options: Partial<FrontOptions>,
+  test: (front: Front, port: number) => Promise<void>,
+): Promise<void> {
+  const front = await startFront({
+    name: "test",
+    listen: { hostname: "127.0.0.1", port: 0 },
+    clientCa: ca.cert,
+    serverCert: serverCertificate.cert,
+    serverKey: serverCertificate.key,
+    handler: whoAmI,
+    lingerTimeout: 300,
+    ...options,
+  });
+  try {
+    await test(front, front.address.port);
+  } finally {
+    await front.close(1000);
+  }
+}
+
+/** Polls until the condition holds. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  for (let i = 0; i < 1000; i++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`never came true: ${what}`);
+}
+
+export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+/** What came from the server, and what became of the connection. */
+export class Wire {
+  text = "";
+  /** The server has ended its side. */
+  ended = false;
+  closed = false;
+  error: (Error & { code?: string }) | undefined;
+  readonly whenClosed: Promise<void>;
+
+  constructor(readonly socket: Socket | TLSSocket, readonly tcp: Socket = socket) {
+    socket.on("data", (chunk) => this.text += new TextDecoder("latin1").decode(chunk));
+    socket.on("end", () => this.ended = true);
+    socket.on("error", (error) => this.error = error);
+    this.whenClosed = new Promise((resolve) =>
+      socket.on("close", () => {
+        this.closed = true;
+        resolve();
+      })
+    );
+  }
+
+  send(text: string): void {
+    this.socket.write(text);
+  }
+
+  /** Waits for text; fails when the connection closes without it. */
+  async expect(pattern: RegExp): Promise<string> {
+    await until(() => pattern.test(this.text) || this.closed, String(pattern));
+    if (!pattern.test(this.text)) {
+      throw new Error(`closed (${this.error?.code}) without ${pattern}: ${this.text}`);
+    }
+    return this.text;
+  }
+
+  /** Takes nothing from the network any more, which a TLSSocket's pause does not do. */
+  stopReading(): void {
+    (this.tcp as unknown as { _handle: { readStop(): void } })._handle.readStop();
+  }
+
+  /** TCP reset, whatever TLS has to say. */
+  reset(): void {
+    this.tcp.resetAndDestroy();
+    this.socket.destroy();
+  }
+}
+
+/** A TCP connection without TLS. */
+export async function tcp(port: number, host = "127.0.0.1", options: object = {}): Promise<Wire> {
+  const socket = connectTcp({ port, host, ...options });
+  const wire = new Wire(socket);
+  await new Promise<void>((resolve) => {
+    socket.once("connect", resolve);
+    socket.once("close", () => resolve());
+  });
+  return wire;
+}
+
+/** A TLS connection, in the handshake. */
+export function tls(port: number, who: TestCertificate | undefined, options: ConnectionOptions = {}): Wire {
+  const raw = connectTcp({ port, host: "127.0.0.1" });
+  raw.on("error", () => {});
+  const socket = connectTls({
+    socket: raw,
+    servername: "localhost",
+    ca: ca.cert,
+    cert: who?.cert,
+    key: who?.key,
+    ALPNProtocols: ["http/1.1"],
+    ...options,
+  });
+  return new Wire(socket, raw);
+}
+
+/** A TLS connection whose handshake is over; with TLS 1.3 the client believes so before the server does. */
+export async function secure(
+  port: number,
+  who: TestCertificate,
+  options: ConnectionOptions = {},
+): Promise<Wire> {
+  const wire = tls(port, who, options);
+  await new Promise<void>((resolve) => {
+    wire.socket.once("secureConnect", () => resolve());
+    wire.socket.once("close", () => resolve());
+  });
+  return wire;
+}
+
+/** One GET on a connection of its own; undefined when the connection was refused. */
+export async function get(
+  port: number,
+  who: TestCertificate | undefined,
+  options: ConnectionOptions = {},
+): Promise<string | undefined> {
+  const wire = tls(port, who, options);
+  wire.socket.once(
+    "secureConnect",
+    () => wire.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+  );
+  await wire.whenClosed;
+  return wire.text === "" ? undefined : wire.text.split("\r\n\r\n")[1];
+}
+
+/** A client that resumes its sessions, on every port of the host. */
+export function resumingClient(who: TestCertificate) {
+  const http = Deno.createHttpClient({ cert: who.cert, key: who.key, caCerts: [ca.cert], http2: false });
+  return {
+    /** Body of a GET on a new connection; undefined when the connection was refused. */
+    async get(port: number): Promise<string | undefined> {
+      try {
+        const response = await fetch(`https://localhost:${port}/`, {
+          client: http,
+          headers: { connection: "close" },
+        });
+        return await response.text();
+      } catch {
+        return undefined;
+      }
+    },
+    [Symbol.dispose]: () => http.close(),
+  };
+}
