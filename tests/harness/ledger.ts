@@ -1,0 +1,63 @@
+/** A look into the SQLite file of a KME that does not run. It shows no bits of keys. */
+import Sqlite from "better-sqlite3";
+import { Buffer } from "node:buffer";
+import { formatKeyId } from "../../src/model/block.ts";
+
+export interface LedgerBlock {
+  readonly state: "free" | "reserved";
+  /** KME at the other end of its link. */
+  readonly link: string;
+}
+
+export interface LedgerKey {
+  readonly keyId: string;
+  readonly master: string;
+  readonly hasBits: boolean;
+  /** Slaves that have not read it. */
+  readonly waitingFor: readonly string[];
+}
+
+export interface Ledger {
+  /** By key_ID: blocks that are not gone. */
+  readonly blocks: ReadonlyMap<string, LedgerBlock>;
+  /** key_IDs of all blocks that were ever stored. */
+  readonly seen: ReadonlySet<string>;
+  readonly keys: readonly LedgerKey[];
+  /** What the counters of free blocks say, by KME at the other end. */
+  readonly stock: ReadonlyMap<string, number>;
+  readonly reservations: number;
+}
+
+/** @param kme one whose database is `sqlite`, and whose process has ended. */
+export function ledgerOf(kme: { readonly directory: string }): Ledger {
+  const database = new Sqlite(`${kme.directory}/kme.db`);
+  // deno-lint-ignore no-explicit-any
+  const all = (sql: string) => database.prepare(sql).all() as any[];
+  const id = (bytes: Buffer) => formatKeyId(Uint8Array.from(bytes));
+  try {
+    const slaves = all("select key_id, sae_id from key_slaves where read_at is null");
+    return {
+      blocks: new Map(
+        all("select block_id, state, kme_id from blocks join links on links.id = link_id").map((row) => [
+          id(row.block_id),
+          { state: row.state === 0 ? "free" : "reserved", link: row.kme_id },
+        ]),
+      ),
+      seen: new Set(all("select block_id from seen_blocks").map((row) => id(row.block_id))),
+      keys: all("select key_id, master_sae, bits is not null as has_bits from keys").map((row) => ({
+        keyId: id(row.key_id),
+        master: row.master_sae,
+        hasBits: row.has_bits === 1,
+        waitingFor: slaves.filter((slave) => Buffer.compare(slave.key_id, row.key_id) === 0)
+          .map((slave) => slave.sae_id),
+      })),
+      stock: new Map(
+        all("select kme_id, sum(free) as free from stock join links on links.id = link_id group by kme_id")
+          .map((row) => [row.kme_id, Number(row.free)]),
+      ),
+      reservations: all("select reservation_id from reservations").length,
+    };
+  } finally {
+    database.close();
+  }
+}
