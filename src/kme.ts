@@ -46,7 +46,7 @@ export async function startKme(config: Config): Promise<Kme> {
     onFailure: storeFailureLog(),
   });
   opened.defer(() => store.close());
-  const presence = await startPresence(store);
+  const presence = await startPresence(store, thisKme.leaseSeconds);
   opened.defer(() => presence.close());
 
   const peers = new Map<KmeId, Peer>();

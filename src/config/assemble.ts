@@ -22,6 +22,7 @@ export function assemble(file: string, content: ConfigFile, materials: Materials
       keyLifetimeSeconds: thisKme.key_lifetime_seconds,
       maxSaeIdCount: thisKme.max_SAE_ID_count,
       interKmeTimeoutSeconds: thisKme.inter_kme_timeout_seconds,
+      leaseSeconds: thisKme.lease_seconds,
     },
     otherKmes: otherKmes.map((kme, index) => otherKme(kme, materials.otherKmes[index]!)),
     saes: saes.map((sae) => ({

@@ -46,6 +46,8 @@ export interface ThisKme {
   readonly maxSaeIdCount: number;
   /** Seconds for a peer to connect, and again to answer. */
   readonly interKmeTimeoutSeconds: number;
+  /** Seconds without a sign of life after which the other processes on the same database take this one for dead. */
+  readonly leaseSeconds: number;
 }
 
 /** The certificate with which we call a peer. */

@@ -106,6 +106,7 @@ const thisKme = z.strictObject({
       ),
     10,
   ),
+  lease_seconds: withDefault(integer(2, 3600), 15),
 }, expected("an object that describes this KME"));
 
 /** Members that only a KME with a link of its own has; see the rule of `reached_through`. */

@@ -1,11 +1,6 @@
 /** Signs of life among the processes that share a database. */
 import type { Store } from "../store/store.ts";
 
-/** Milliseconds for which a sign of life counts; clocks of the hosts must agree to a few seconds. */
-const LEASE_MS = 15_000;
-
-const PERIOD_MS = 4000;
-
 const INGESTION = "ingestion";
 
 export interface Presence {
@@ -15,29 +10,35 @@ export interface Presence {
 }
 
 /**
- * Gives the first sign of life, then one every few seconds.
+ * Gives the first sign of life, then several in each lease.
  *
+ * @param leaseSeconds for which a sign of life counts; the hosts' clocks must differ by less.
  * @throws StoreUnavailable when the first cannot be given.
  */
-export async function startPresence(store: Pick<Store, "signOfLife">): Promise<Presence> {
+export async function startPresence(
+  store: Pick<Store, "signOfLife">,
+  leaseSeconds: number,
+): Promise<Presence> {
+  const lease = leaseSeconds * 1000;
+  const period = lease / 4;
   let ingestsUntil = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<void> | undefined;
   let closed = false;
   const sign = async () => {
     const begin = Date.now();
-    const work = await store.signOfLife(LEASE_MS, [INGESTION]);
+    const work = await store.signOfLife(lease, [INGESTION]);
     // Counted from before the transaction, so that it never lasts longer here than there.
-    ingestsUntil = work.includes(INGESTION) ? begin + LEASE_MS : 0;
+    ingestsUntil = work.includes(INGESTION) ? begin + lease : 0;
   };
   const next = () => {
     // Where the store is away, the lease ends by itself.
     running = sign().catch(() => {}).finally(() => {
-      if (!closed) timer = setTimeout(next, PERIOD_MS);
+      if (!closed) timer = setTimeout(next, period);
     });
   };
   await sign();
-  timer = setTimeout(next, PERIOD_MS);
+  timer = setTimeout(next, period);
   return {
     get mayIngest() {
       return Date.now() < ingestsUntil;

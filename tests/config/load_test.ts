@@ -33,6 +33,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
       keyLifetimeSeconds: 86_400,
       maxSaeIdCount: 8,
       interKmeTimeoutSeconds: 10,
+      leaseSeconds: 15,
     },
     otherKmes: [
       {
@@ -79,6 +80,7 @@ Deno.test("members that are added or left out", async () => {
         key_lifetime_seconds: 1,
         max_SAE_ID_count: 0,
         inter_kme_timeout_seconds: 0.25,
+        lease_seconds: 2,
       });
       c.saes[0].kme_id = c.saes[1].kme_id = "Vienna";
       c.other_kmes[0].inter_kme_ca_cert_path = "ca.pem";
@@ -97,6 +99,7 @@ Deno.test("members that are added or left out", async () => {
     [1, 5, 1, 0],
   );
   assert.equal(thisKme.interKmeTimeoutSeconds, 0.25);
+  assert.equal(thisKme.leaseSeconds, 2);
   const [neighbour, , remote, middle] = otherKmes;
   assert.ok(neighbour !== undefined && !("reachedThrough" in neighbour));
   assert.equal(neighbour.serverCa, fixture.ca.ca);

@@ -157,6 +157,7 @@ Deno.test("numbers out of bounds", async () => {
     ["inter_kme_timeout_seconds", 0, /more than 0/],
     ["inter_kme_timeout_seconds", -1.5, /more than 0/],
     ["inter_kme_timeout_seconds", 1e9, /an hour/],
+    ["lease_seconds", 1, /1 is out of bounds.*2 to/],
   ];
   await tryAll(
     cases.map(([name, value, pattern]) =>
