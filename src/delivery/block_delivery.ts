@@ -10,9 +10,10 @@ import { mapKey } from "../store/bytes.ts";
 import type { Key } from "../store/keys.ts";
 import type { Link } from "../store/link.ts";
 import type { Store } from "../store/store.ts";
-import { tooFewBlocks, Unavailable } from "./errors.ts";
+import { Unavailable } from "./errors.ts";
 import type { Peer, PeerAnswer } from "./peer.ts";
 import type { Settling } from "./settling.ts";
+import { shortage } from "./shortage.ts";
 
 export interface BlockRequest {
   readonly link: Link;
@@ -130,7 +131,7 @@ export class BlockDelivery {
     }
     if (reserved === undefined) {
       await this.#giveUp(request, agreement);
-      throw tooFewBlocks(request.storedSince !== undefined);
+      throw await shortage(this.#store, [{ ...request, blocks }]);
     }
     return reserved[0]!.map(({ id, bits }) => {
       agreement.bits.set(mapKey(id), bits);

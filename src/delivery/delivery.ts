@@ -5,10 +5,10 @@ import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../model/block.ts";
 import type { KmeId, SaeId } from "../model/ids.ts";
 import type { Sae } from "../config/config.ts";
 import { mapKey } from "../store/bytes.ts";
-import type { Key } from "../store/keys.ts";
+import { blocksPerKey, type Key } from "../store/keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
-import { InvalidRequest, NotAuthorized, tooFewBlocks, Unavailable } from "./errors.ts";
+import { InvalidRequest, NotAuthorized, Unavailable } from "./errors.ts";
 import type { Peer } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
 import { makePlan, type Plan } from "./plan.ts";
@@ -16,6 +16,7 @@ import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
 import { Routes } from "./routes.ts";
 import { Settling } from "./settling.ts";
+import { shortage } from "./shortage.ts";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "./transaction.ts";
 import { TransactionDelivery } from "./transaction_delivery.ts";
 
@@ -233,17 +234,22 @@ export class Delivery {
 
   async #deliverHere(master: Sae, slaves: readonly Sae[], request: KeyRequest): Promise<readonly Key[]> {
     const { id } = this.#config.thisKme;
+    const link = this.#store.link(id.text)!;
+    const since = storedSince(request);
     const keys = await this.#store.deliver({
-      link: this.#store.link(id.text)!,
+      link,
       number: request.number,
       size: request.size,
       origin: id.text,
       master: master.id.text,
       slaves: slaves.map((slave) => slave.id.text),
       expiresAt: this.#expiry(),
-      storedSince: storedSince(request),
+      storedSince: since,
     });
-    if (keys === undefined) throw tooFewBlocks(request.maxAgeSeconds !== undefined);
+    if (keys === undefined) {
+      const blocks = request.number * blocksPerKey(request.size);
+      throw await shortage(this.#store, [{ link, blocks, storedSince: since }]);
+    }
     return keys;
   }
 

@@ -24,15 +24,3 @@ export class NotAuthorized extends Refusal {
 export class Unavailable extends Refusal {
   override name = "Unavailable";
 }
-
-/**
- * Too few blocks for a request. Where the request allows only some of them, that is what cannot be met (clause 6.2);
- * otherwise more may come.
- */
-export function tooFewBlocks(limitedByAge: boolean): Refusal {
-  return limitedByAge
-    ? new InvalidRequest("not all extension_mandatory request options could be met", [
-      { extension_mandatory_unmet: "too few keys are that young" },
-    ])
-    : new Unavailable("not enough keys are in stock");
-}

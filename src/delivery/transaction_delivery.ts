@@ -12,11 +12,12 @@ import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Claim } from "../store/operations/claim.ts";
 import { chunks } from "../store/operations/insert_keys.ts";
 import type { Store } from "../store/store.ts";
-import { tooFewBlocks, Unavailable } from "./errors.ts";
+import { Unavailable } from "./errors.ts";
 import type { Peer } from "./peer.ts";
 import { formatPlan, type Hop, type Plan } from "./plan.ts";
 import type { Recovery } from "./recovery.ts";
 import type { Settling } from "./settling.ts";
+import { shortage } from "./shortage.ts";
 import type { TransactionAnswer, TransactionKey } from "./transaction.ts";
 
 export interface TransactionRequest {
@@ -108,7 +109,7 @@ export class TransactionDelivery {
     }
     const id = Uint8Array.from(randomBytes(16));
     const reserved = await store.reserve({ reservation: id, claims, plan: formatPlan(plan) });
-    if (reserved === undefined) throw tooFewBlocks(storedSince !== undefined);
+    if (reserved === undefined) throw await shortage(store, claims);
     const [sourceBlocks, ...pads] = reserved as [Block[], ...Block[][]];
     const parts = links.map(({ hop, peer, link }): Part => ({
       hop,
