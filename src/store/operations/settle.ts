@@ -10,7 +10,7 @@ import { StockChanges } from "./stock.ts";
 /** What becomes of a reservation. Every list holds key_IDs of blocks. */
 export interface Settlement {
   readonly reservation: KeyIdBytes;
-  /** Blocks of the keys that are handed over: each must still be reserved, or nothing is changed. */
+  /** Blocks of the keys that are handed over: each must still be reserved and no one else settle it, or nothing is changed. */
   readonly spend?: readonly KeyIdBytes[];
   /** Keys handed over, recorded in the same transaction. */
   readonly keys?: readonly NewKey[];
@@ -26,12 +26,16 @@ export interface Settlement {
 
 export type Settled =
   | { readonly ok: true; readonly burnt: number; readonly released: number }
-  /** A block to be spent is no longer reserved: the keys must not be handed over, nothing was changed. */
+  /**
+   * A block to be spent is no longer reserved, or another process took this one for dead and takes the keys back: they
+   * must not be handed over, nothing was changed.
+   */
   | { readonly ok: false };
 
 interface ReservedBlock {
   readonly seq: number;
   readonly link_id: number;
+  readonly phase: number;
 }
 
 export const settle: Operation<Settlement, Settled> = {
@@ -49,7 +53,8 @@ export const settle: Operation<Settlement, Settled> = {
       const take = (ids: readonly KeyIdBytes[] | undefined) =>
         (ids ?? []).flatMap((id) => blocks.get(mapKey(id)) ?? []);
       const spent = take(item.spend);
-      if (spent.length !== (item.spend?.length ?? 0)) {
+      const open = spent.every((block) => block.phase === ReservationPhase.open);
+      if (spent.length !== (item.spend?.length ?? 0) || !open) {
         results.push({ ok: false });
         continue;
       }
@@ -89,8 +94,11 @@ async function reservedBlocks({ trx, dialect }: Work, items: readonly Settlement
   const reservations = new Map<string, Map<string, ReservedBlock>>();
   for (const part of chunks(items, 500)) {
     const rows = await dialect.forUpdate(
-      trx.selectFrom("blocks").select(["seq", "block_id", "link_id", "reservation_id"])
-        .where("reservation_id", "in", part.map((item) => buffer(item.reservation))),
+      // The reservations are locked too: whoever adopts one comes before or after.
+      trx.selectFrom("blocks")
+        .innerJoin("reservations", "reservations.reservation_id", "blocks.reservation_id")
+        .select(["seq", "block_id", "link_id", "blocks.reservation_id", "phase"])
+        .where("blocks.reservation_id", "in", part.map((item) => buffer(item.reservation))),
     ).execute();
     for (const row of rows) {
       const key = mapKey(row.reservation_id!);
