@@ -45,6 +45,8 @@ export class Reception {
   readonly #options: ReceptionOptions;
   /** Transactions under way: the same message again waits for the same answer. */
   readonly #underWay = new Map<string, Promise<ReceptionAnswer>>();
+  /** Transactions that are being taken back: a message of theirs that comes late waits until that is recorded. */
+  readonly #takenBack = new Map<string, Promise<TakeBackAnswer>>();
 
   constructor(options: ReceptionOptions) {
     this.#options = options;
@@ -63,7 +65,8 @@ export class Reception {
     const key = mapKey(transaction.id);
     let running = this.#underWay.get(key);
     if (running === undefined) {
-      running = this.#receive(this.#options.store.link(sender)!, transaction)
+      running = this.#afterTakeBack(key)
+        .then(() => this.#receive(this.#options.store.link(sender)!, transaction))
         .finally(() => this.#underWay.delete(key));
       this.#underWay.set(key, running);
     }
@@ -75,19 +78,33 @@ export class Reception {
    *
    * @throws StoreUnavailable
    */
-  async takeBack(serial: bigint, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
+  takeBack(serial: bigint, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
     const { store, directory } = this.#options;
     const link = store.link(sender);
     if (link === undefined || !directory.maySpeakFor(serial, sender)) {
-      return { kind: "unresolved", reason: "not a neighbour" };
+      return Promise.resolve({ kind: "unresolved", reason: "not a neighbour" });
     }
-    await this.#underWay.get(mapKey(request.transaction))?.catch(() => {});
+    const key = mapKey(request.transaction);
+    const before = Promise.allSettled([this.#underWay.get(key), this.#takenBack.get(key)]);
+    const running = before.then(() => this.#takeBack(link, request)).finally(() => {
+      if (this.#takenBack.get(key) === running) this.#takenBack.delete(key);
+    });
+    this.#takenBack.set(key, running);
+    return running;
+  }
+
+  async #afterTakeBack(key: string): Promise<void> {
+    await this.#takenBack.get(key)?.catch(() => {});
+  }
+
+  async #takeBack(link: Link, request: TakeBackRequest): Promise<TakeBackAnswer> {
+    const { store } = this.#options;
     const beyond = await this.#takeBackBeyond(request);
     if (beyond === "unresolved") return { kind: "unresolved", reason: "a KME beyond does not answer" };
     const taken = await store.takeBack({
       link,
       transaction: request.transaction,
-      burn: request.burn,
+      blocks: request.blocks,
       reuse: request.reuse && beyond === "unknown",
     });
     if (taken.kind === "unknown" && beyond === "known") return { kind: "takenBack", free: [] };
@@ -215,7 +232,7 @@ export class Reception {
       const answer = await peer.takeBack({
         transaction: request.transaction,
         recipients,
-        burn: [],
+        blocks: [],
         reuse: false,
       });
       if (answer.kind === "unresolved") return "unresolved";

@@ -113,7 +113,7 @@ export class Recovery {
     const composing = hops.find((hop) => hop.composes);
     let release = exposed ? [] : source;
     if (composing !== undefined) {
-      const answer = await this.#takeBack(reservation.id, composing, exposed ? source : [], !exposed);
+      const answer = await this.#takeBack(reservation.id, composing, source, !exposed);
       if (answer.kind === "unresolved") return false;
       if (answer.kind === "read") release = [];
       if (answer.kind === "takenBack") {
@@ -129,12 +129,12 @@ export class Recovery {
   #takeBack(
     transaction: KeyIdBytes,
     hop: Hop,
-    burn: readonly KeyIdBytes[],
+    blocks: readonly KeyIdBytes[],
     reuse: boolean,
   ): Promise<TakeBackAnswer> {
     const peer = this.#options.peers.get(hop.kme);
     if (peer === undefined) return Promise.resolve({ kind: "unresolved", reason: "no such peer" });
-    return peer.takeBack({ transaction, recipients: hop.recipients, burn, reuse });
+    return peer.takeBack({ transaction, recipients: hop.recipients, blocks, reuse });
   }
 
   async #burn(

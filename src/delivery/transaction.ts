@@ -42,9 +42,9 @@ export type TransactionAnswer =
 export interface TakeBackRequest {
   readonly transaction: KeyIdBytes;
   readonly recipients: readonly Recipients[];
-  /** Blocks of the link to be burnt at the neighbour too. */
-  readonly burn: readonly KeyIdBytes[];
-  /** Whether blocks that keys were made of may be used for other keys. */
+  /** Blocks of the link that the transaction was about. */
+  readonly blocks: readonly KeyIdBytes[];
+  /** Whether they may be used for other keys; otherwise the neighbour burns them too. */
   readonly reuse: boolean;
 }
 

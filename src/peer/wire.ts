@@ -58,7 +58,7 @@ const transaction = z.object({
 const takeBack = z.object({
   transaction_ID: keyId,
   recipients,
-  burn: z.array(keyId),
+  blocks: z.array(keyId),
   reuse: z.boolean(),
 }).transform(({ transaction_ID, ...rest }): TakeBackRequest => ({ transaction: transaction_ID, ...rest }));
 
@@ -126,14 +126,14 @@ export function formatTransactions(sender: KmeId, transactions: readonly Transac
 
 export function formatTakeBack(
   sender: KmeId,
-  { transaction, recipients, burn, reuse }: TakeBackRequest,
+  { transaction, recipients, blocks, reuse }: TakeBackRequest,
 ): string {
   return JSON.stringify({
     sender_KME_ID: sender,
     request: {
       transaction_ID: formatKeyId(transaction),
       recipients: recipients.map(({ kme, saes }) => ({ KME_ID: kme, SAE_IDs: saes })),
-      burn: burn.map(formatKeyId),
+      blocks: blocks.map(formatKeyId),
       reuse,
     },
   });

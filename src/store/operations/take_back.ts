@@ -12,16 +12,16 @@ export interface TakeBack {
   /** With the peer that asks. */
   readonly link: Link;
   readonly transaction: KeyIdBytes;
-  /** Blocks of the link that are to be gone on both ends: pads that may have been seen. */
-  readonly burn: readonly KeyIdBytes[];
-  /** Whether the blocks that keys were made of may go back into the pool. */
+  /** Blocks of the link that the transaction was about. */
+  readonly blocks: readonly KeyIdBytes[];
+  /** Whether they may go back into the pool; otherwise they are to be gone on both ends. */
   readonly reuse: boolean;
 }
 
 export type TakenBack =
   /** Nothing of the transaction was here, and nothing will be. */
   | { readonly kind: "unknown" }
-  /** Its keys are gone; `free` are the blocks that are in the pool again. */
+  /** Its keys are gone; `free` are the blocks that are in the pool again. The same however often it is asked. */
   | { readonly kind: "takenBack"; readonly free: readonly KeyIdBytes[] }
   /** A slave has read a key of it already. */
   | { readonly kind: "read" };
@@ -55,11 +55,12 @@ async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
       .where("key_id", "in", ids).where("read_at", "is not", null).limit(1).execute();
     if (read.length > 0) return { kind: "read" };
   }
-  await burnFree(work, item);
+  if (!item.reuse) await burnFree(work, item);
   const before = await trx.selectFrom("voided_transactions").select("had_keys")
     .where("transaction_id", "=", transaction).executeTakeFirst();
   if (before !== undefined) {
-    return before.had_keys === 1 ? { kind: "takenBack", free: [] } : { kind: "unknown" };
+    if (before.had_keys === 0) return { kind: "unknown" };
+    return { kind: "takenBack", free: item.reuse ? await freeAmong(work, item) : [] };
   }
   await trx.insertInto("voided_transactions")
     .values({ transaction_id: transaction, had_keys: ids.length > 0 ? 1 : 0, since: now }).execute();
@@ -69,9 +70,19 @@ async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
   return { kind: "takenBack", free: item.reuse ? await putBack(work, item.link, keys) : [] };
 }
 
-async function burnFree(work: Work, { link, burn }: TakeBack): Promise<void> {
+async function freeAmong({ trx }: Work, { link, blocks }: TakeBack): Promise<KeyIdBytes[]> {
+  const free: KeyIdBytes[] = [];
+  for (const part of chunks(blocks, 2000)) {
+    const rows = await trx.selectFrom("blocks").select("block_id").where("block_id", "in", part.map(buffer))
+      .where("link_id", "=", link.id).where("state", "=", BlockState.free).execute();
+    for (const row of rows) free.push(Uint8Array.from(row.block_id));
+  }
+  return free;
+}
+
+async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
   const stock = new StockChanges();
-  for (const part of chunks(burn, 2000)) {
+  for (const part of chunks(blocks, 2000)) {
     const { numDeletedRows } = await work.trx.deleteFrom("blocks").where("block_id", "in", part.map(buffer))
       .where("link_id", "=", link.id).where("state", "=", BlockState.free).executeTakeFirst();
     stock.add(link.id, -Number(numDeletedRows));
