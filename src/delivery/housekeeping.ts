@@ -13,10 +13,10 @@ const BATCH = 1000;
 
 /** Starts the rounds; call the result to end them. */
 export function startHousekeeping(options: HousekeepingOptions): () => void {
-  // A tenth of a key's life, but neither busy nor sleepy.
-  const period = Math.min(30_000, Math.max(250, options.keyLifetimeSeconds * 100));
   // Longer than any activation of the peer that may still be under way.
   const grace = 3000 * options.interKmeTimeoutSeconds;
+  // A tenth of a key's life, but neither busy nor sleepy.
+  const period = Math.min(30_000, Math.max(250, Math.min(options.keyLifetimeSeconds * 100, grace)));
   let timer: ReturnType<typeof setTimeout> | undefined;
   let ended = false;
   const round = async () => {
