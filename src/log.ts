@@ -1,6 +1,6 @@
 /**
- * The program's log: one line an event on stderr, level by `LOG_LEVEL` (trace, debug, info, warning, error),
- * JSON by `LOG_FORMAT=json`. A key's bits are never passed to it.
+ * The program's log: one line an event on stderr, level by `LOG_LEVEL` (trace, debug, info, warning, error; also by room,
+ * like `info,event=warning`), JSON by `LOG_FORMAT=json`. A key's bits are never passed to it.
  */
 import { configure, getJsonLinesFormatter, getLogger, getTextFormatter } from "@logtape/logtape";
 import type { LogLevel, LogRecord } from "@logtape/logtape";
@@ -17,7 +17,7 @@ const LEVELS: Record<string, LogLevel> = {
 
 /** Sends the log to stderr; called once by the command line before anything else. */
 export async function configureLog(env: (name: string) => string | undefined = Deno.env.get): Promise<void> {
-  const lowestLevel = LEVELS[(env("LOG_LEVEL") ?? "info").toLowerCase()] ?? "info";
+  const { level, rooms } = parseLevels(env("LOG_LEVEL") ?? "");
   const formatter = env("LOG_FORMAT")?.toLowerCase() === "json"
     ? getJsonLinesFormatter({ properties: "flatten" })
     : getTextFormatter({
@@ -38,11 +38,31 @@ export async function configureLog(env: (name: string) => string | undefined = D
   await configure({
     sinks: { stderr },
     loggers: [
-      { category: "kme", sinks: ["stderr"], lowestLevel },
+      { category: "kme", sinks: ["stderr"], lowestLevel: level },
+      ...[...rooms].map(([room, roomLevel]) => ({
+        category: ["kme", room],
+        sinks: ["stderr"],
+        parentSinks: "override" as const,
+        lowestLevel: roomLevel,
+      })),
       { category: ["logtape", "meta"], sinks: ["stderr"], lowestLevel: "warning" },
     ],
     reset: true,
   });
+}
+
+/** `warning`, or `info,event=warning`: a level for all rooms and levels of single ones. Unknown words are passed over. */
+export function parseLevels(text: string): { level: LogLevel; rooms: Map<string, LogLevel> } {
+  let level: LogLevel = "info";
+  const rooms = new Map<string, LogLevel>();
+  for (const part of text.toLowerCase().split(",")) {
+    const [room, name] = part.includes("=") ? part.split("=", 2) as [string, string] : ["", part];
+    const known = LEVELS[name.trim()];
+    if (known === undefined) continue;
+    if (room.trim() === "") level = known;
+    else rooms.set(room.trim(), known);
+  }
+  return { level, rooms };
 }
 
 /** Logger of one room of the program, like `log("ingest")`. Silent until {@linkcode configureLog} has run. */

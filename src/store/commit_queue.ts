@@ -7,6 +7,7 @@ import { setImmediate } from "node:timers";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { StoreUnavailable } from "./errors.ts";
 import type { Schema } from "./schema.ts";
+import { StockChanges } from "./stock.ts";
 
 /** What an operation works with. */
 export interface Work {
@@ -16,6 +17,8 @@ export interface Work {
   readonly now: number;
   /** The stock slot that this lane writes. */
   readonly slot: number;
+  /** Changes of stock, written once at the end of the transaction. */
+  readonly stock: StockChanges;
 }
 
 /**
@@ -52,6 +55,7 @@ export class CommitQueue {
   readonly #onFailure: (error: unknown) => void;
   readonly #freeLanes: number[];
   readonly #idle: (() => void)[] = [];
+  readonly #onCommit: (stock: StockChanges) => void;
   #waiting: Waiting[] = [];
   #scheduled = false;
   #patience?: ReturnType<typeof setTimeout>;
@@ -60,13 +64,20 @@ export class CommitQueue {
   constructor(
     db: Kysely<Schema>,
     dialect: StoreDialect,
-    options: { firstSlot: number; slots: number; onFailure: (error: unknown) => void },
+    options: {
+      firstSlot: number;
+      slots: number;
+      onFailure: (error: unknown) => void;
+      /** Told of the changes of stock after each commit. */
+      onCommit?: (stock: StockChanges) => void;
+    },
   ) {
     this.#db = db;
     this.#dialect = dialect;
     this.#firstSlot = options.firstSlot;
     this.#slots = options.slots;
     this.#onFailure = options.onFailure;
+    this.#onCommit = options.onCommit ?? (() => {});
     this.#freeLanes = Array.from({ length: dialect.lanes }, (_, lane) => lane);
   }
 
@@ -157,25 +168,35 @@ export class CommitQueue {
   async #transaction(batch: readonly Waiting[], lane: number): Promise<unknown[]> {
     for (let attempt = 1;; attempt++) {
       try {
-        return await this.#db.transaction().execute((trx) => this.#operate(trx, batch, lane));
+        const stock = new StockChanges();
+        const results = await this.#db.transaction().execute((trx) => this.#operate(trx, batch, lane, stock));
+        this.#onCommit(stock);
+        return results;
       } catch (error) {
         if (attempt === MAX_ATTEMPTS || this.#dialect.classify(error) !== "again") throw error;
       }
     }
   }
 
-  async #operate(trx: Transaction<Schema>, batch: readonly Waiting[], lane: number): Promise<unknown[]> {
+  async #operate(
+    trx: Transaction<Schema>,
+    batch: readonly Waiting[],
+    lane: number,
+    stock: StockChanges,
+  ): Promise<unknown[]> {
     const work: Work = {
       trx,
       dialect: this.#dialect,
       now: Date.now(),
       slot: (this.#firstSlot + lane) % this.#slots,
+      stock,
     };
     const results = new Array<unknown>(batch.length);
     for (const [operation, places] of byOperation(batch)) {
       const part = await operation.run(work, places.map((place) => batch[place]!.item));
       places.forEach((place, i) => results[place] = part[i]);
     }
+    await stock.apply(work);
     return results;
   }
 }

@@ -24,7 +24,7 @@ import { endOfLife, signOfLife } from "./operations/leases.ts";
 import { type Reserve, reserve } from "./operations/reserve.ts";
 import { type SetAside, setAside } from "./operations/set_aside.ts";
 import { settle, type Settled, type Settlement } from "./operations/settle.ts";
-import { freeBlocks } from "./operations/stock.ts";
+import { freeBlocks } from "./stock.ts";
 import { type TakeBack, takeBack, type TakenBack } from "./operations/take_back.ts";
 import { takeUp } from "./operations/take_up.ts";
 import type { Schema } from "./schema.ts";

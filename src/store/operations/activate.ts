@@ -10,7 +10,6 @@ import { applyPad, composeBits, type Key } from "../keys.ts";
 import type { Link } from "../link.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
-import { StockChanges } from "./stock.ts";
 
 /** One key and the blocks it is made of, in order. */
 export interface KeyComposition {
@@ -70,7 +69,6 @@ export const activate: Operation<PeerActivation, Activated> = {
     const blocks = await loadBlocks(work, items.flatMap((item) => item.keys.flatMap((key) => key.blocks)));
     const keys = await loadKeys(work, items.flatMap((item) => item.keys.map((key) => key.id)));
     const voided = await voidedAmong(work, items.flatMap((item) => item.transaction ?? []));
-    const stock = new StockChanges();
     const spent: number[] = [];
     const made: NewKey[] = [];
     const results = items.map((item): Activated => {
@@ -87,7 +85,7 @@ export const activate: Operation<PeerActivation, Activated> = {
           const block = blocks.get(mapKey(part))!;
           blocks.delete(mapKey(part)); // a later item of this transaction finds it gone
           spent.push(block.seq);
-          if (block.state === BlockState.free) stock.add(block.link_id, -1);
+          if (block.state === BlockState.free) work.stock.add(block.link_id, -1);
           return block;
         });
         const composed = composeBits(used, size);
@@ -119,7 +117,6 @@ export const activate: Operation<PeerActivation, Activated> = {
       await work.trx.deleteFrom("blocks").where("seq", "in", part).execute();
     }
     await insertKeys(work, made);
-    await stock.apply(work);
     return results;
   },
 };

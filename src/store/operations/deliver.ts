@@ -5,7 +5,6 @@ import { blocksPerKey, composeBits, type Key, keyIdFor } from "../keys.ts";
 import type { Link } from "../link.ts";
 import { claim } from "./claim.ts";
 import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
-import { StockChanges } from "./stock.ts";
 
 export interface Delivery {
   readonly link: Link;
@@ -30,13 +29,12 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
         { link, blocks: number * blocksPerKey(size), storedSince },
       ]),
     );
-    const stock = new StockChanges();
     const spent: number[] = [];
     const keys: NewKey[] = [];
     const results = items.map((item, i) => {
       const blocks = claimed[i]?.[0];
       if (blocks === undefined) return undefined;
-      stock.add(item.link.id, -blocks.length);
+      work.stock.add(item.link.id, -blocks.length);
       for (const block of blocks) spent.push(block.seq);
       const made = [...chunks(blocks, blocksPerKey(item.size))].map((part): Key => ({
         id: keyIdFor(part, item.size),
@@ -58,7 +56,6 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
       await work.trx.deleteFrom("blocks").where("seq", "in", part).execute();
     }
     await insertKeys(work, keys);
-    await stock.apply(work);
     return results;
   },
 };

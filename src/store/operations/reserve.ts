@@ -5,7 +5,6 @@ import type { Operation } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { type Claim, claim } from "./claim.ts";
 import { chunks } from "./insert_keys.ts";
-import { StockChanges } from "./stock.ts";
 
 export interface Reserve {
   /** 16 random bytes; the same again adds blocks to the reservation. */
@@ -22,7 +21,6 @@ export const reserve: Operation<Reserve, Block[][] | undefined> = {
   name: "reserve",
   async run(work, items) {
     const claimed = await claim(work, items.map((item) => item.claims));
-    const stock = new StockChanges();
     const met = items.flatMap((item, i) => claimed[i] === undefined ? [] : [{ item, parts: claimed[i] }]);
     if (met.length > 0) {
       await work.dialect.insertIgnoring(
@@ -36,14 +34,13 @@ export const reserve: Operation<Reserve, Block[][] | undefined> = {
       ).execute();
     }
     for (const { item, parts } of met) {
-      item.claims.forEach(({ link }, i) => stock.add(link.id, -parts[i]!.length));
+      item.claims.forEach(({ link }, i) => work.stock.add(link.id, -parts[i]!.length));
       for (const part of chunks(parts.flat(), 2000)) {
         await work.trx.updateTable("blocks")
           .set({ state: BlockState.reserved, reservation_id: buffer(item.reservation) })
           .where("seq", "in", part.map((block) => block.seq)).execute();
       }
     }
-    await stock.apply(work);
     return claimed.map((parts) =>
       parts?.map((part) => part.map(({ block_id, bits }) => ({ id: block_id, bits })))
     );

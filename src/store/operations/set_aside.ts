@@ -6,7 +6,6 @@ import type { Operation } from "../commit_queue.ts";
 import type { Link } from "../link.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks } from "./insert_keys.ts";
-import { StockChanges } from "./stock.ts";
 
 export interface SetAside {
   readonly link: Link;
@@ -18,7 +17,6 @@ export interface SetAside {
 export const setAside: Operation<SetAside, number> = {
   name: "setAside",
   async run(work, items) {
-    const stock = new StockChanges();
     const results: number[] = [];
     for (const { link, processId, blocks } of items) {
       const reservation = randomBytes(16);
@@ -37,10 +35,9 @@ export const setAside: Operation<SetAside, number> = {
           .where("state", "=", BlockState.free).executeTakeFirst();
         changed += Number(numUpdatedRows);
       }
-      stock.add(link.id, -changed);
+      work.stock.add(link.id, -changed);
       results.push(changed);
     }
-    await stock.apply(work);
     return results;
   },
 };

@@ -5,7 +5,6 @@ import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
-import { StockChanges } from "./stock.ts";
 
 /** What becomes of a reservation. Every list holds key_IDs of blocks. */
 export interface Settlement {
@@ -42,7 +41,6 @@ export const settle: Operation<Settlement, Settled> = {
   name: "settle",
   async run(work, items) {
     const reserved = await reservedBlocks(work, items);
-    const stock = new StockChanges();
     const results: Settled[] = [];
     const keys: NewKey[] = [];
     const gone: number[] = [];
@@ -64,7 +62,7 @@ export const settle: Operation<Settlement, Settled> = {
       for (const block of burnt) gone.push(block.seq);
       for (const block of released) {
         free.push(block.seq);
-        stock.add(block.link_id, 1);
+        work.stock.add(block.link_id, 1);
       }
       for (const key of item.keys ?? []) keys.push(key);
       const unresolved = take(item.unresolved);
@@ -85,7 +83,6 @@ export const settle: Operation<Settlement, Settled> = {
       await work.trx.deleteFrom("reservations").where("reservation_id", "in", part.map(buffer)).execute();
     }
     await insertKeys(work, keys);
-    await stock.apply(work);
     return results;
   },
 };

@@ -6,7 +6,6 @@ import type { Operation, Work } from "../commit_queue.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
 import { chunks } from "./insert_keys.ts";
-import { StockChanges } from "./stock.ts";
 
 export interface TakeBack {
   /** With the peer that asks. */
@@ -81,13 +80,11 @@ async function freeAmong({ trx }: Work, { link, blocks }: TakeBack): Promise<Key
 }
 
 async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
-  const stock = new StockChanges();
   for (const part of chunks(blocks, 2000)) {
     const { numDeletedRows } = await work.trx.deleteFrom("blocks").where("block_id", "in", part.map(buffer))
       .where("link_id", "=", link.id).where("state", "=", BlockState.free).executeTakeFirst();
-    stock.add(link.id, -Number(numDeletedRows));
+    work.stock.add(link.id, -Number(numDeletedRows));
   }
-  await stock.apply(work);
 }
 
 /** Whole blocks of keys go back into the pool; of a block that was cut, a part is lost. */
@@ -111,8 +108,6 @@ async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Prom
       bits: buffer(bits),
     }))).execute();
   }
-  const stock = new StockChanges();
-  stock.add(link.id, unique.length);
-  await stock.apply(work);
+  work.stock.add(link.id, unique.length);
   return unique.map((row) => row.id);
 }

@@ -6,7 +6,7 @@ import type { Operation, Work } from "../commit_queue.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
 import { chunks } from "./insert_keys.ts";
-import { freeBlocks, StockChanges } from "./stock.ts";
+import { freeBlocks } from "../stock.ts";
 
 export interface TakeUp extends Omit<BlockBatch, "link"> {
   readonly link: Link;
@@ -25,7 +25,8 @@ export const takeUp: Operation<TakeUp, AddedBlocks> = {
 };
 
 async function takeUpOne(work: Work, item: TakeUp): Promise<AddedBlocks> {
-  let room = Math.max(0, item.maxFree - await freeBlocks(work.trx, item.link.id));
+  const free = await freeBlocks(work.trx, item.link.id) + work.stock.of(item.link.id);
+  let room = Math.max(0, item.maxFree - free);
   let taken = 0;
   const fresh: Block[] = [];
   const inBatch = new Set<string>();
@@ -45,9 +46,7 @@ async function takeUpOne(work: Work, item: TakeUp): Promise<AddedBlocks> {
   }
   await insertBlocks(work, item.link, fresh);
   await countBytes(work, fresh);
-  const stock = new StockChanges();
-  stock.add(item.link.id, fresh.length);
-  await stock.apply(work);
+  work.stock.add(item.link.id, fresh.length);
   await recordProgress(work, item, taken);
   return { stored: fresh.length, known: taken - fresh.length, taken };
 }

@@ -1,9 +1,9 @@
 /** Counts of free blocks, kept with every change so that nobody has to count. */
 import type { Kysely } from "kysely";
-import type { Work } from "../commit_queue.ts";
-import type { Schema } from "../schema.ts";
+import type { Work } from "./commit_queue.ts";
+import type { Schema } from "./schema.ts";
 
-/** Changes by link, to be applied once at the end of an operation. */
+/** Changes by link, to be applied once at the end of a transaction. */
 export class StockChanges {
   readonly #changes = new Map<number, number>();
 
@@ -11,7 +11,16 @@ export class StockChanges {
     if (change !== 0) this.#changes.set(linkId, (this.#changes.get(linkId) ?? 0) + change);
   }
 
-  async apply({ trx, slot }: Work): Promise<void> {
+  /** The change of one link so far. */
+  of(linkId: number): number {
+    return this.#changes.get(linkId) ?? 0;
+  }
+
+  [Symbol.iterator](): Iterator<[linkId: number, change: number]> {
+    return this.#changes[Symbol.iterator]();
+  }
+
+  async apply({ trx, slot }: Pick<Work, "trx" | "slot">): Promise<void> {
     // In the order of links, so that two transactions never wait for each other in a circle.
     for (const [linkId, change] of [...this.#changes].sort(([a], [b]) => a - b)) {
       await trx.updateTable("stock")
