@@ -47,15 +47,41 @@ export function saeApp({ delivery, directory }: SaeAppOptions): Hono<SaeEnv> {
     await next();
   });
 
-  app.all("/api/v1/keys/entropy/total", async (c) => {
+  // One route for all: Hono's fast router knows no routes that overlap.
+  app.all("/api/v1/keys/:sae/:resource", (c) => {
+    const resource = c.req.param("resource");
+    if (resource === "total" && c.req.param("sae") === "entropy") return entropy(c);
+    switch (resource) {
+      case "status":
+        return status(c);
+      case "enc_keys":
+        return encKeys(c);
+      case "dec_keys":
+        return decKeys(c);
+      default:
+        return c.notFound();
+    }
+  });
+
+  app.all("/api/v1/sae/info/me", (c) => {
+    allow(c, ["GET"]);
+    withoutBody(c);
+    const sae = directory.saeBySerial(c.env.connection.identity.serial);
+    if (sae === undefined) throw new HttpProblem(404, "the client certificate belongs to no SAE of this KME");
+    return answer(c, { SAE_ID: idToJson(sae.id), KME_ID: idToJson(directory.thisKme) });
+  });
+
+  return app;
+
+  async function entropy(c: SaeContext): Promise<Response> {
     allow(c, ["GET"]);
     withoutBody(c);
     return answer(c, { total_entropy: await delivery.totalEntropy() });
-  });
+  }
 
-  app.all("/api/v1/keys/:slave/status", async (c) => {
+  async function status(c: SaeContext): Promise<Response> {
     allow(c, ["GET", "HEAD"]);
-    checkParameters(new URL(c.req.url).searchParams, []);
+    checkParameters(parameters(c), []);
     withoutBody(c);
     const status = await delivery.status(c.var.sae, saeId(c, "slave"));
     return answer(c, {
@@ -71,46 +97,41 @@ export function saeApp({ delivery, directory }: SaeAppOptions): Hono<SaeEnv> {
       min_key_size: status.minKeySize,
       max_SAE_ID_count: status.maxSaeIdCount,
     });
-  });
+  }
 
-  app.all("/api/v1/keys/:slave/enc_keys", async (c) => {
+  async function encKeys(c: SaeContext): Promise<Response> {
     allow(c, ["GET", "POST"]);
-    const parameters = new URL(c.req.url).searchParams;
     const defaults = { size: KeySize.default };
     let request;
     if (c.req.method === "GET") {
       withoutBody(c);
-      request = parseKeyRequestParameters(parameters, defaults);
+      request = parseKeyRequestParameters(parameters(c), defaults);
     } else {
-      checkParameters(parameters, []);
+      checkParameters(parameters(c), []);
       request = parseKeyRequest(await jsonBody(c), defaults);
     }
     return answer(c, container(await delivery.getKeys(c.var.sae, saeId(c, "slave"), request)));
-  });
+  }
 
-  app.all("/api/v1/keys/:master/dec_keys", async (c) => {
+  async function decKeys(c: SaeContext): Promise<Response> {
     allow(c, ["GET", "POST"]);
-    const parameters = new URL(c.req.url).searchParams;
     let ids;
     if (c.req.method === "GET") {
       withoutBody(c);
-      ids = parseKeyIdParameter(parameters);
+      ids = parseKeyIdParameter(parameters(c));
     } else {
-      checkParameters(parameters, []);
+      checkParameters(parameters(c), []);
       ids = parseKeyIds(await jsonBody(c));
     }
     return answer(c, container(await delivery.getKeysWithIds(c.var.sae, saeId(c, "master"), ids)));
-  });
+  }
+}
 
-  app.all("/api/v1/sae/info/me", (c) => {
-    allow(c, ["GET"]);
-    withoutBody(c);
-    const sae = directory.saeBySerial(c.env.connection.identity.serial);
-    if (sae === undefined) throw new HttpProblem(404, "the client certificate belongs to no SAE of this KME");
-    return answer(c, { SAE_ID: idToJson(sae.id), KME_ID: idToJson(directory.thisKme) });
-  });
+const NO_PARAMETERS = new URLSearchParams();
 
-  return app;
+function parameters(c: SaeContext): URLSearchParams {
+  const mark = c.req.url.indexOf("?");
+  return mark < 0 ? NO_PARAMETERS : new URLSearchParams(c.req.url.slice(mark + 1));
 }
 
 /** Hono treats HEAD as GET; here HEAD must not spend keys. */

@@ -45,6 +45,11 @@ export class Store implements BlockStore {
   readonly #queue: CommitQueue;
   readonly #links: ReadonlyMap<KmeId, Link>;
   readonly #onFailure: (error: unknown) => void;
+  /** Free blocks by link where no other process can change them; elsewhere the database is asked. */
+  readonly #ownStock = new Map<number, number>();
+  /** The count under way or done last, and the one that begins after it, by link. */
+  readonly #count = new Map<number, Promise<number>>();
+  readonly #counting = new Map<number, Promise<number>>();
 
   private constructor(
     db: Kysely<Schema>,
@@ -56,7 +61,17 @@ export class Store implements BlockStore {
     this.#links = links;
     this.#onFailure = onFailure;
     const firstSlot = this.processId[0]! % STOCK_SLOTS;
-    this.#queue = new CommitQueue(db, dialect, { firstSlot, slots: STOCK_SLOTS, onFailure });
+    this.#queue = new CommitQueue(db, dialect, {
+      firstSlot,
+      slots: STOCK_SLOTS,
+      onFailure,
+      onCommit: (changes) => {
+        for (const [linkId, change] of changes) {
+          const free = this.#ownStock.get(linkId);
+          if (free !== undefined) this.#ownStock.set(linkId, free + change);
+        }
+      },
+    });
   }
 
   /**
@@ -76,7 +91,11 @@ export class Store implements BlockStore {
         await db.deleteFrom("leases").execute();
       }
       const links = await openLinks(db, dialect, options);
-      return new Store(db, dialect, links, onFailure);
+      const store = new Store(db, dialect, links, onFailure);
+      if (dialect.exclusive) {
+        for (const { id } of links.values()) store.#ownStock.set(id, await freeBlocks(db, id));
+      }
+      return store;
     } catch (error) {
       await db.destroy().catch(() => {});
       if (error instanceof StoreUnusable) throw error;
@@ -154,7 +173,22 @@ export class Store implements BlockStore {
   }
 
   freeBlocks(link: KmeId): Promise<number> {
-    return this.#read(() => freeBlocks(this.#db, this.#requireLink(link).id));
+    const { id } = this.#requireLink(link);
+    const own = this.#ownStock.get(id);
+    if (own !== undefined) return Promise.resolve(own);
+    // Callers that ask while an answer is under way share the next one: it is never older than their question.
+    let next = this.#counting.get(id);
+    if (next === undefined) {
+      const current = this.#count.get(id) ?? Promise.resolve(0);
+      next = current.catch(() => {}).then(() => {
+        this.#counting.delete(id);
+        const count = this.#read(() => freeBlocks(this.#db, id));
+        this.#count.set(id, count);
+        return count;
+      });
+      this.#counting.set(id, next);
+    }
+    return next;
   }
 
   /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */
