@@ -11,6 +11,7 @@ import type { Directory } from "./directory.ts";
 import { InvalidRequest, NotAuthorized, Unavailable } from "./errors.ts";
 import type { Peer } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
+import { type KeyObserver, nobody } from "./observer.ts";
 import { makePlan, type Plan } from "./plan.ts";
 import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
@@ -66,6 +67,7 @@ export interface DeliveryOptions {
   readonly store: Store;
   readonly peers: ReadonlyMap<KmeId, Peer>;
   readonly events: Events;
+  readonly observer?: KeyObserver;
 }
 
 export class Delivery {
@@ -74,6 +76,7 @@ export class Delivery {
   readonly #store: Store;
   readonly #peers: ReadonlyMap<KmeId, Peer>;
   readonly #events: Events;
+  readonly #observer: KeyObserver;
   readonly #routes: Routes;
   readonly #settling: Settling;
   readonly #recovery: Recovery;
@@ -87,11 +90,12 @@ export class Delivery {
     this.#store = options.store;
     this.#peers = options.peers;
     this.#events = options.events;
+    const observer = this.#observer = options.observer ?? nobody;
     const { store, peers, directory } = options;
     const { thisKme, otherKmes } = options.config;
     this.#routes = new Routes(otherKmes);
-    const settling = this.#settling = new Settling(store);
-    const recovery = this.#recovery = new Recovery({ store, peers, ...thisKme });
+    const settling = this.#settling = new Settling(store, observer);
+    const recovery = this.#recovery = new Recovery({ store, peers, observer, ...thisKme });
     this.#blocks = new BlockDelivery(store, settling);
     this.#transactions = new TransactionDelivery({ store, peers, settling, recovery });
     this.#reception = new Reception({
@@ -103,6 +107,7 @@ export class Delivery {
       peers,
       settling,
       recovery,
+      observer,
       expiry: () => this.#expiry(),
       onActivated: (key, master, slave) => this.#activated(key, master, slave),
     });
@@ -149,6 +154,7 @@ export class Delivery {
     const keys = plan.hops.length === 0
       ? await this.#deliverHere(master, slaves, request)
       : await this.#deliverRemotely(master, slaves, request, plan);
+    this.#observer.delivered(slave.kmeId, keys.length);
     for (const key of keys) for (const { id } of slaves) this.#activated(key.id, master.id.text, id.text);
     return keys;
   }
@@ -172,6 +178,7 @@ export class Delivery {
       case "missing":
         throw new InvalidRequest("one or more keys specified are not found on KME");
       case "keys": {
+        this.#observer.collected(collected.keys.length);
         for (const key of collected.keys) {
           this.#events.publish(EventText.collected(slave.id.text, formatKeyId(key.id), masterId));
         }
@@ -207,6 +214,7 @@ export class Delivery {
     });
     if (result.kind === "refused" || result.kind === "voided") return "refused";
     if (result.kind === "activated") {
+      this.#observer.activated(origin.kmeId, unique.length);
       for (const id of unique) this.#activated(id, origin.id.text, remote.id.text);
     }
     return "activated";

@@ -24,3 +24,8 @@ export class NotAuthorized extends Refusal {
 export class Unavailable extends Refusal {
   override name = "Unavailable";
 }
+
+/** Too few blocks are in stock; more may come. */
+export class OutOfKeys extends Unavailable {
+  override name = "OutOfKeys";
+}

@@ -1,11 +1,13 @@
 /** Removes what time has ended: keys that nobody fetched, blocks that a peer refused. */
 import { log } from "../log.ts";
+import { type KeyObserver, nobody } from "./observer.ts";
 import type { Store } from "../store/store.ts";
 
 export interface HousekeepingOptions {
   readonly store: Pick<Store, "expire">;
   readonly keyLifetimeSeconds: number;
   readonly interKmeTimeoutSeconds: number;
+  readonly observer?: KeyObserver;
 }
 
 /** Records removed in one transaction. */
@@ -17,6 +19,7 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
   const grace = 3000 * options.interKmeTimeoutSeconds;
   // A tenth of a key's life, but neither busy nor sleepy.
   const period = Math.min(30_000, Math.max(250, Math.min(options.keyLifetimeSeconds * 100, grace)));
+  const observer = options.observer ?? nobody;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let ended = false;
   const round = async () => {
@@ -25,9 +28,11 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
       const expired = await options.store.expire({ limit: BATCH, refusedBefore: Date.now() - grace });
       more = expired.keys === BATCH;
       if (expired.unread > 0) {
+        observer.expired(expired.unread);
         log("delivery").info("{unread} keys expired unread", { unread: expired.unread });
       }
       if (expired.burnt > 0) {
+        observer.burnt("refused", expired.burnt);
         log("delivery").warn("{burnt} blocks burnt that a peer does not have", { burnt: expired.burnt });
       }
     } catch {

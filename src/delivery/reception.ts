@@ -9,6 +9,7 @@ import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
 import type { Peer } from "./peer.ts";
+import type { KeyObserver } from "./observer.ts";
 import { formatPlan, type Hop } from "./plan.ts";
 import type { Recovery } from "./recovery.ts";
 import type { Routes } from "./routes.ts";
@@ -28,6 +29,7 @@ export interface ReceptionOptions {
   readonly peers: ReadonlyMap<KmeId, Peer>;
   readonly settling: Settling;
   readonly recovery: Recovery;
+  readonly observer: KeyObserver;
   /** When a key that arrives now expires, milliseconds since 1970. */
   readonly expiry: () => number;
   readonly onActivated: (key: KeyIdBytes, master: SaeId, slave: SaeId) => void;
@@ -144,6 +146,10 @@ export class Reception {
     }
     if (onward.length > 0 && !await this.#passOn(transaction, activated.keys, onward)) {
       return { kind: "unknown", reason: `KME ${thisKme} could not pass the keys on` };
+    }
+    if (slaves.length > 0) {
+      const { kmeId } = this.#options.directory.sae(transaction.origin)!;
+      this.#options.observer.activated(kmeId, transaction.keys.length);
     }
     for (const key of transaction.keys) {
       for (const slave of slaves) this.#options.onActivated(key.id, transaction.origin, slave);

@@ -8,6 +8,7 @@ import type { KmeId } from "../model/ids.ts";
 import { mapKey } from "../store/bytes.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Store } from "../store/store.ts";
+import type { KeyObserver } from "./observer.ts";
 import type { Peer } from "./peer.ts";
 import { type Hop, parsePlan } from "./plan.ts";
 import type { TakeBackAnswer } from "./transaction.ts";
@@ -15,6 +16,7 @@ import type { TakeBackAnswer } from "./transaction.ts";
 export interface RecoveryOptions {
   readonly store: Store;
   readonly peers: ReadonlyMap<KmeId, Peer>;
+  readonly observer: KeyObserver;
   readonly keyLifetimeSeconds: number;
 }
 
@@ -142,7 +144,8 @@ export class Recovery {
     burn: readonly KeyIdBytes[],
     release: readonly KeyIdBytes[] = [],
   ): Promise<void> {
-    await this.#options.store.settle({ reservation: reservation.id, burn, release });
+    const settled = await this.#options.store.settle({ reservation: reservation.id, burn, release });
+    if (settled.ok && settled.burnt > 0) this.#options.observer.burnt("unsettled", settled.burnt);
     if (burn.length > 0) {
       log("delivery").warn("{count} blocks burnt: they may have been used", { count: burn.length });
     }

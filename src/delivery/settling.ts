@@ -1,18 +1,21 @@
 /** Ends reservations, even when the store is away just then. */
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
+import { type KeyObserver, nobody } from "./observer.ts";
 import type { Settled, Settlement } from "../store/operations/settle.ts";
 
 const RETRY_MS = 1000;
 
 export class Settling {
   readonly #store: Pick<Store, "settle">;
+  readonly #observer: KeyObserver;
   readonly #late = new Set<Settlement>();
   #timer?: ReturnType<typeof setTimeout>;
   #closed = false;
 
-  constructor(store: Pick<Store, "settle">) {
+  constructor(store: Pick<Store, "settle">, observer: KeyObserver = nobody) {
     this.#store = store;
+    this.#observer = observer;
   }
 
   /**
@@ -22,7 +25,7 @@ export class Settling {
    */
   async now(settlement: Settlement, otherwise: Settlement): Promise<Settled> {
     try {
-      return await this.#store.settle(settlement);
+      return await this.#settle(settlement);
     } catch (error) {
       this.#keep(otherwise);
       throw error;
@@ -32,7 +35,7 @@ export class Settling {
   /** Settles now or later; never fails. */
   async eventually(settlement: Settlement): Promise<void> {
     try {
-      await this.#store.settle(settlement);
+      await this.#settle(settlement);
     } catch {
       this.#keep(settlement);
     }
@@ -42,6 +45,12 @@ export class Settling {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
+  }
+
+  async #settle(settlement: Settlement): Promise<Settled> {
+    const settled = await this.#store.settle(settlement);
+    if (settled.ok && settled.burnt > 0) this.#observer.burnt("unsettled", settled.burnt);
+    return settled;
   }
 
   #keep(settlement: Settlement): void {

@@ -7,6 +7,7 @@ import { parseExactJson } from "../model/json.ts";
 import { PEER_PATHS } from "../peer/wire.ts";
 import { readBody } from "./body.ts";
 import type { FrontEnv } from "./context.ts";
+import type { RefusalReason, RequestObserver } from "./observer.ts";
 import { tolerantPath } from "./path.ts";
 import { HttpProblem, toProblem } from "./problem.ts";
 import { transactionRoutes, type TransactionRoutesOptions } from "./transactions.ts";
@@ -22,22 +23,30 @@ const activationSchema = z.object({
   remote_SAE_ID: id,
 });
 
-const ANSWERS: Record<ActivationResult, readonly [200 | 400 | 404, string]> = {
+const ANSWERS: Record<ActivationResult, readonly [200 | 400 | 404, string, RefusalReason?]> = {
   activated: [200, "OK"],
-  refused: [400, "Cannot activate key"],
-  unauthorized: [400, "Bad request"],
-  unknown: [404, "Not found"],
+  refused: [400, "Cannot activate key", "out_of_keys"],
+  unauthorized: [400, "Bad request", "unauthorized"],
+  unknown: [404, "Not found", "invalid"],
 };
 
-export function kmeApp({ delivery, directory }: TransactionRoutesOptions): Hono<FrontEnv> {
+export interface KmeAppOptions extends TransactionRoutesOptions {
+  readonly observer?: RequestObserver;
+}
+
+export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<FrontEnv> {
   const app = new Hono<FrontEnv>({ getPath: tolerantPath });
 
   app.onError((error, c) => {
-    const { status, message, headers } = toProblem(error);
+    const { status, reason, message, headers } = toProblem(error);
+    observer?.refused(status, reason);
     if (c.req.path.startsWith(PEER_PATHS)) return c.json({ message }, status, headers);
     return c.text(status === 400 ? "Bad request" : message, status, headers);
   });
-  app.notFound((c) => c.text("Not found", 404));
+  app.notFound((c) => {
+    observer?.refused(404, "http");
+    return c.text("Not found", 404);
+  });
 
   app.all("/keys/activate", async (c) => {
     if (c.req.raw.method !== "POST") {
@@ -46,15 +55,20 @@ export function kmeApp({ delivery, directory }: TransactionRoutesOptions): Hono<
     const body = await readBody(c.req.raw);
     c.env.connection.requestComplete();
     const message = parse(body);
-    if (message === undefined) return c.text("Bad request", 400);
+    const invalid = (text: string) => {
+      observer?.refused(400, "invalid");
+      return c.text(text, 400);
+    };
+    if (message === undefined) return invalid("Bad request");
     if (message.key_IDs_list.length > MAX_KEYS) {
-      return c.text(`Too many keys requested, max is ${MAX_KEYS}`, 400);
+      return invalid(`Too many keys requested, max is ${MAX_KEYS}`);
     }
     const ids = message.key_IDs_list.map(parseKeyId);
-    if (!ids.every((keyId) => keyId !== undefined)) return c.text("Bad request", 400);
+    if (!ids.every((keyId) => keyId !== undefined)) return invalid("Bad request");
     const { serial } = c.env.connection.identity;
     const result = await delivery.activate(serial, message.origin_SAE_ID, message.remote_SAE_ID, ids);
-    const [status, text] = ANSWERS[result];
+    const [status, text, reason] = ANSWERS[result];
+    if (reason !== undefined) observer?.refused(status, reason);
     return c.text(text, status);
   });
 

@@ -1,7 +1,15 @@
 /** The one place where errors become HTTP answers. */
-import { type Detail, InvalidRequest, NotAuthorized, Refusal, Unavailable } from "../delivery/errors.ts";
+import {
+  type Detail,
+  InvalidRequest,
+  NotAuthorized,
+  OutOfKeys,
+  Refusal,
+  Unavailable,
+} from "../delivery/errors.ts";
 import { log } from "../log.ts";
 import { StoreUnavailable } from "../store/errors.ts";
+import type { RefusalReason } from "./observer.ts";
 
 /** Status codes of errors; those of clause 5 and those that HTTP itself defines. */
 export type ProblemStatus = 400 | 401 | 404 | 405 | 413 | 415 | 500 | 503;
@@ -16,10 +24,16 @@ export class HttpProblem extends Error {
   ) {
     super(message);
   }
+
+  get reason(): RefusalReason {
+    return this.status === 401 ? "unauthorized" : "http";
+  }
 }
 
 export interface Problem {
   readonly status: ProblemStatus;
+  /** For counting; the caller is not told. */
+  readonly reason: RefusalReason;
   readonly message: string;
   readonly details?: readonly Detail[];
   readonly headers?: Readonly<Record<string, string>>;
@@ -29,16 +43,18 @@ export interface Problem {
 export function toProblem(error: unknown): Problem {
   if (error instanceof HttpProblem) return error;
   if (error instanceof Refusal) {
-    return { status: statusOf(error), message: error.message, details: error.details };
+    const [status, reason] = kindOf(error);
+    return { status, reason, message: error.message, details: error.details };
   }
-  if (error instanceof StoreUnavailable) return { status: 503, message: error.message };
+  if (error instanceof StoreUnavailable) return { status: 503, reason: "database", message: error.message };
   log("http").error("request failed: {error}", { error });
-  return { status: 503, message: "internal error" };
+  return { status: 503, reason: "internal", message: "internal error" };
 }
 
-function statusOf(error: Refusal): ProblemStatus {
-  if (error instanceof InvalidRequest) return 400;
-  if (error instanceof NotAuthorized) return 401;
-  if (error instanceof Unavailable) return 503;
-  return 503;
+function kindOf(error: Refusal): [ProblemStatus, RefusalReason] {
+  if (error instanceof InvalidRequest) return [400, "invalid"];
+  if (error instanceof NotAuthorized) return [401, "unauthorized"];
+  if (error instanceof OutOfKeys) return [503, "out_of_keys"];
+  if (error instanceof Unavailable) return [503, "peer"];
+  return [503, "internal"];
 }

@@ -10,6 +10,7 @@ import { idToJson } from "../model/ids.ts";
 import type { Key } from "../store/keys.ts";
 import { readBody } from "./body.ts";
 import type { FrontEnv } from "./context.ts";
+import type { RequestObserver } from "./observer.ts";
 import { tolerantPath } from "./path.ts";
 import { HttpProblem, toProblem } from "./problem.ts";
 import {
@@ -23,6 +24,7 @@ import {
 export interface SaeAppOptions {
   readonly delivery: Delivery;
   readonly directory: Directory;
+  readonly observer?: RequestObserver;
 }
 
 type SaeEnv = FrontEnv & { Variables: { sae: Sae } };
@@ -30,14 +32,18 @@ type SaeContext = Context<SaeEnv>;
 
 const HEADERS = { "content-type": "application/json", "cache-control": "no-store" } as const;
 
-export function saeApp({ delivery, directory }: SaeAppOptions): Hono<SaeEnv> {
+export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<SaeEnv> {
   const app = new Hono<SaeEnv>({ getPath: tolerantPath });
 
   app.onError((error, c) => {
-    const { status, message, details, headers } = toProblem(error);
+    const { status, reason, message, details, headers } = toProblem(error);
+    observer?.refused(status, reason);
     return c.body(JSON.stringify({ message, details }), status, { ...HEADERS, ...headers });
   });
-  app.notFound((c) => c.body(JSON.stringify({ message: "no such resource" }), 404, HEADERS));
+  app.notFound((c) => {
+    observer?.refused(404, "http");
+    return c.body(JSON.stringify({ message: "no such resource" }), 404, HEADERS);
+  });
 
   // Who calls is settled before anything else about the request.
   app.use("/api/v1/keys/*", async (c, next) => {

@@ -25,6 +25,7 @@ import { type Reserve, reserve } from "./operations/reserve.ts";
 import { type SetAside, setAside } from "./operations/set_aside.ts";
 import { settle, type Settled, type Settlement } from "./operations/settle.ts";
 import { freeBlocks } from "./stock.ts";
+import { keysWaiting } from "./operations/waiting.ts";
 import { type TakeBack, takeBack, type TakenBack } from "./operations/take_back.ts";
 import { takeUp } from "./operations/take_up.ts";
 import type { Schema } from "./schema.ts";
@@ -189,6 +190,11 @@ export class Store implements BlockStore {
       this.#counting.set(id, next);
     }
     return next;
+  }
+
+  /** Keys that a slave of this KME has not fetched yet. Looks at every key there is: not for every request. */
+  keysWaiting(): Promise<number> {
+    return this.#read(() => keysWaiting(this.#db, Date.now()));
   }
 
   /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */
