@@ -46,7 +46,8 @@ export class BlockDelivery {
   readonly #settling: Settling;
   /**
    * Blocks that a peer refused while it accepted nothing: the peer may be at fault, or the blocks. They stay in the
-   * pool, and requests start from its other end, until the peer accepts something: then it was the blocks.
+   * pool, and requests start from its other end, until the peer accepts something: one of them, and it was the peer, or
+   * others, and it was the blocks.
    */
   readonly #suspects = new Map<Link, KeyIdBytes[]>();
 
@@ -86,7 +87,7 @@ export class BlockDelivery {
       await this.#settling.eventually({ reservation, burn: activated, refused });
       throw new Unavailable("keys were lost while they were being agreed with the peer, try again");
     }
-    await this.#peerAccepted(request.link);
+    await this.#peerAccepted(request.link, activated);
     return keys;
   }
 
@@ -164,10 +165,12 @@ export class BlockDelivery {
     this.#suspects.set(link, [...known, ...blocks].slice(-MAX_SUSPECTS));
   }
 
-  async #peerAccepted(link: Link): Promise<void> {
+  async #peerAccepted(link: Link, activated: readonly KeyIdBytes[]): Promise<void> {
     const suspects = this.#suspects.get(link);
     if (suspects === undefined) return;
     this.#suspects.delete(link);
+    const accepted = new Set(activated.map(mapKey));
+    if (suspects.some((id) => accepted.has(mapKey(id)))) return;
     const count = await this.#store.setAside({ link, blocks: suspects }).catch(() => 0);
     log("delivery").warn("{count} blocks set aside: KME {kme} does not have them", { count, kme: link.kme });
   }
