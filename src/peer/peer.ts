@@ -72,7 +72,7 @@ export class PeerKme implements Peer {
 
   async #ask(): Promise<PeerAbility> {
     const outcome = await this.#channel.post(PeerPath.hello, formatHello(this.#thisKme));
-    if (outcome.kind !== "answer") return { kind: "unreached", reason: outcome.reason };
+    if (outcome.kind !== "answer") return { kind: "unreached", reason: this.#silence(outcome) };
     const hello = outcome.status === 200 ? parseMessage(helloAnswerSchema, outcome.body) : undefined;
     // A KME of this program says in JSON why it does not want to hear from us; others do not know the path.
     if (
@@ -113,7 +113,7 @@ export class PeerKme implements Peer {
 
   /** One answer for each transaction, or one for all. */
   #answers(outcome: PostOutcome, count: number): TransactionAnswer[] | TransactionAnswer {
-    if (outcome.kind !== "answer") return { kind: outcome.kind, reason: outcome.reason };
+    if (outcome.kind !== "answer") return { kind: outcome.kind, reason: this.#silence(outcome) };
     if (outcome.status === 200) {
       const answers = parseMessage(receptionAnswersSchema, outcome.body)?.answers;
       if (answers?.length === count) return answers;
@@ -124,5 +124,10 @@ export class PeerKme implements Peer {
       return { kind: "rejected", reason };
     }
     return { kind: outcome.status >= 400 && outcome.status < 500 ? "rejected" : "unknown", reason };
+  }
+
+  /** Fit for an SAE's eyes: the channel's own reasons hold addresses, and are in the log. */
+  #silence({ kind }: Exclude<PostOutcome, { kind: "answer" }>): string {
+    return `KME ${this.kme} ${kind === "unreached" ? "is unreachable" : "did not answer"}`;
   }
 }
