@@ -127,7 +127,9 @@ export class BlockDelivery {
         }],
       });
     } catch (error) {
-      await this.#giveUp(request, agreement);
+      // Whether it was stored is not known.
+      const { reservation, activated, refused } = agreement;
+      void this.#settling.eventually({ reservation, burn: activated, refused, releaseRest: true });
       throw error;
     }
     if (reserved === undefined) {

@@ -97,7 +97,7 @@ export class TransactionDelivery {
   }
 
   async #reserve({ plan, number, size, storedSince }: TransactionRequest): Promise<Attempt> {
-    const { store, peers } = this.#options;
+    const { store, peers, settling } = this.#options;
     const blocks = number * blocksPerKey(size);
     const links = plan.hops.map((hop) => ({ hop, peer: peers.get(hop.kme), link: store.link(hop.kme) }));
     const source = store.link(plan.source);
@@ -108,7 +108,12 @@ export class TransactionDelivery {
       if (!hop.composes) claims.push({ link, blocks });
     }
     const id = Uint8Array.from(randomBytes(16));
-    const reserved = await store.reserve({ reservation: id, claims, plan: formatPlan(plan) });
+    const reserved = await store.reserve({ reservation: id, claims, plan: formatPlan(plan) })
+      .catch((error) => {
+        // Whether it was stored is not known.
+        void settling.eventually({ reservation: id, releaseRest: true });
+        throw error;
+      });
     if (reserved === undefined) throw await shortage(store, claims);
     const [sourceBlocks, ...pads] = reserved as [Block[], ...Block[][]];
     const parts = links.map(({ hop, peer, link }): Part => ({

@@ -53,6 +53,7 @@ export class CommitQueue {
   readonly #firstSlot: number;
   readonly #slots: number;
   readonly #onFailure: (error: unknown) => void;
+  readonly #now: () => number;
   readonly #freeLanes: number[];
   readonly #idle: (() => void)[] = [];
   readonly #onCommit: (stock: StockChanges) => void;
@@ -68,6 +69,8 @@ export class CommitQueue {
       firstSlot: number;
       slots: number;
       onFailure: (error: unknown) => void;
+      /** Milliseconds since 1970. */
+      now: () => number;
       /** Told of the changes of stock after each commit. */
       onCommit?: (stock: StockChanges) => void;
     },
@@ -78,6 +81,7 @@ export class CommitQueue {
     this.#slots = options.slots;
     this.#onFailure = options.onFailure;
     this.#onCommit = options.onCommit ?? (() => {});
+    this.#now = options.now;
     this.#freeLanes = Array.from({ length: dialect.lanes }, (_, lane) => lane);
   }
 
@@ -167,13 +171,21 @@ export class CommitQueue {
 
   async #transaction(batch: readonly Waiting[], lane: number): Promise<unknown[]> {
     for (let attempt = 1;; attempt++) {
+      let cause: unknown;
       try {
         const stock = new StockChanges();
-        const results = await this.#db.transaction().execute((trx) => this.#operate(trx, batch, lane, stock));
+        const results = await this.#db.transaction().execute((trx) =>
+          this.#operate(trx, batch, lane, stock).catch((error) => {
+            cause = error;
+            throw error;
+          })
+        );
         this.#onCommit(stock);
         return results;
       } catch (error) {
-        if (attempt === MAX_ATTEMPTS || this.#dialect.classify(error) !== "again") throw error;
+        // Where the rollback fails too, the first error says why.
+        cause ??= error;
+        if (attempt === MAX_ATTEMPTS || this.#dialect.classify(cause) !== "again") throw cause;
       }
     }
   }
@@ -187,7 +199,7 @@ export class CommitQueue {
     const work: Work = {
       trx,
       dialect: this.#dialect,
-      now: Date.now(),
+      now: this.#now(),
       slot: (this.#firstSlot + lane) % this.#slots,
       stock,
     };

@@ -89,7 +89,7 @@ export interface KeySlavesTable {
 /** Transactions that were taken back: a message of theirs that comes late is refused. */
 export interface VoidedTransactionsTable {
   transaction_id: Uint8Array;
-  /** 1 when its keys had been here: whoever asks again hears the same. */
+  /** 1 when its keys had been here: whoever asks again hears the same. 2 only within a transaction, see `voided.ts`. */
   had_keys: number;
   since: number;
 }

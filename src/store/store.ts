@@ -37,6 +37,10 @@ export interface StoreOptions {
   readonly neighbours: readonly ConfiguredId[];
   /** Told of every failure of the database, once per failed transaction. */
   readonly onFailure?: (error: unknown) => void;
+  /** The opened database, when it is not for the store alone to open it. */
+  readonly dialect?: StoreDialect;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
 }
 
 export class Store implements BlockStore {
@@ -57,6 +61,7 @@ export class Store implements BlockStore {
     dialect: StoreDialect,
     links: ReadonlyMap<KmeId, Link>,
     onFailure: (error: unknown) => void,
+    now: () => number,
   ) {
     this.#db = db;
     this.#links = links;
@@ -66,6 +71,7 @@ export class Store implements BlockStore {
       firstSlot,
       slots: STOCK_SLOTS,
       onFailure,
+      now,
       onCommit: (changes) => {
         for (const [linkId, change] of changes) {
           const free = this.#ownStock.get(linkId);
@@ -82,7 +88,7 @@ export class Store implements BlockStore {
    */
   static async open(options: StoreOptions): Promise<Store> {
     const onFailure = options.onFailure ?? (() => {});
-    const dialect = openDialect(options.database, onFailure);
+    const dialect = options.dialect ?? openDialect(options.database, onFailure);
     const db = new Kysely<Schema>({ dialect: dialect.kysely });
     try {
       await migrate(db, dialect);
@@ -92,7 +98,7 @@ export class Store implements BlockStore {
         await db.deleteFrom("leases").execute();
       }
       const links = await openLinks(db, dialect, options);
-      const store = new Store(db, dialect, links, onFailure);
+      const store = new Store(db, dialect, links, onFailure, options.now ?? Date.now);
       if (dialect.exclusive) {
         for (const { id } of links.values()) store.#ownStock.set(id, await freeBlocks(db, id));
       }
@@ -120,8 +126,9 @@ export class Store implements BlockStore {
     return this.#queue.submit(reserve, { ...item, processId: this.processId });
   }
 
-  settle(settlement: Settlement): Promise<Settled> {
-    return this.#queue.submit(settle, settlement);
+  /** Ends a reservation of this process, or a part of it. */
+  settle(item: Settlement): Promise<Settled> {
+    return this.#queue.submit(settle, { ...item, processId: this.processId });
   }
 
   activate(activation: PeerActivation): Promise<Activated> {

@@ -19,7 +19,12 @@ export type Failure =
 
 export interface StoreDialect {
   readonly name: string;
+  /** Gives up on statements after a few seconds, where the database is a server. */
   readonly kysely: Dialect;
+  /** A connection of its own for statements that may take long; absent where {@linkcode kysely} has no limits. */
+  readonly unbounded?: () => Dialect;
+  /** Whether a migration that breaks off leaves nothing behind. */
+  readonly transactionalDdl: boolean;
   /** True where no other process can have the database open: whatever another one left is abandoned. */
   readonly exclusive: boolean;
   /** Transactions side by side. */
@@ -51,6 +56,4 @@ export interface StoreDialect {
   // deno-lint-ignore no-explicit-any
   forUpdate<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
   classify(error: unknown): Failure;
-  /** Releases what {@linkcode kysely} does not own. */
-  close?(): Promise<void>;
 }

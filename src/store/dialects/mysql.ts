@@ -2,37 +2,42 @@
 import { MysqlDialect, sql } from "kysely";
 import { createPool } from "mysql2";
 import type { Failure, StoreDialect } from "./dialect.ts";
-
-/** Milliseconds after which a connection attempt is given up. */
-const PATIENCE_MS = 4000;
+import { PatientMysqlPool } from "./mysql_pool.ts";
+import { PATIENCE_MS } from "./patience.ts";
 
 /** Transactions side by side; reads use the rest of the pool. */
 const LANES = 4;
 
+const SESSION = [
+  // Read committed: no gap locks, so writers of different blocks do not wait for each other.
+  "set session transaction isolation level read committed",
+  // Nothing is cut to fit, and text is quoted as the driver does it, whatever the server's defaults are.
+  "set session sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+];
+
+const BOUNDS = [
+  // Locks of a process whose host is gone. Only MariaDB knows it, and only MariaDB reads this comment.
+  `set session innodb_lock_wait_timeout = ${PATIENCE_MS / 1000} /*M! , idle_transaction_timeout = ${
+    4 * PATIENCE_MS / 1000
+  } */`,
+];
+
 /** @param uri `mysql://user:password@host[:port]/database`. */
 export function mysqlDialect(uri: string): StoreDialect {
-  const pool = createPool({
-    uri: uri.replace(/^mariadb:/, "mysql:"),
-    connectionLimit: LANES + 4,
-    connectTimeout: PATIENCE_MS,
-    supportBigNumbers: true,
-    decimalNumbers: true,
-    charset: "utf8mb4_bin",
-    flags: ["+FOUND_ROWS"],
-  });
-  pool.on("connection", (connection) => {
-    // Read committed: no gap locks, so writers of different blocks do not wait for each other.
-    connection.query("set session transaction isolation level read committed");
-    connection.query("set session innodb_lock_wait_timeout = 4");
-  });
   return {
     name: "mysql",
-    kysely: new MysqlDialect({ pool }),
+    kysely: new MysqlDialect({ pool: openPool(uri, LANES + 4, PATIENCE_MS) }),
+    unbounded: () => new MysqlDialect({ pool: openPool(uri, 1) }),
+    transactionalDdl: false,
     exclusive: false,
     lanes: LANES,
     bytes: (length) => sql.raw(`binary(${length})`),
     varbytes: (length) => sql.raw(length < 16384 ? `varbinary(${length})` : "mediumblob"),
-    text: sql`varchar(255) character set utf8mb4 collate utf8mb4_bin`,
+    // Without padding, or names would be equal that differ in spaces at their end. MySQL and MariaDB call it differently,
+    // and each reads its own comment only.
+    text: sql.raw(
+      "varchar(255) character set utf8mb4 /*!80017 collate utf8mb4_0900_bin */ /*M! collate utf8mb4_nopad_bin */",
+    ),
     sequence: { type: "bigint", define: (column) => column.autoIncrement() },
     partialIndexes: false,
     insertIgnoring: (query) => query.ignore() as typeof query,
@@ -41,6 +46,22 @@ export function mysqlDialect(uri: string): StoreDialect {
     forUpdate: (query) => query.forUpdate() as typeof query,
     classify,
   };
+}
+
+function openPool(uri: string, connectionLimit: number, patience?: number): PatientMysqlPool {
+  const pool = createPool({
+    uri: uri.replace(/^mariadb:/, "mysql:"),
+    connectionLimit,
+    connectTimeout: PATIENCE_MS,
+    supportBigNumbers: true,
+    decimalNumbers: true,
+    charset: "utf8mb4_bin",
+    flags: ["+FOUND_ROWS"],
+  });
+  return new PatientMysqlPool(pool, {
+    patience,
+    prepare: patience === undefined ? SESSION : [...SESSION, ...BOUNDS],
+  });
 }
 
 function classify(error: unknown): Failure {

@@ -2,9 +2,8 @@
 import { PostgresDialect, sql } from "kysely";
 import pg from "pg";
 import type { Failure, StoreDialect } from "./dialect.ts";
-
-/** Milliseconds after which a statement or a connection attempt is given up: a caller waits seconds, not minutes. */
-const PATIENCE_MS = 4000;
+import { PATIENCE_MS } from "./patience.ts";
+import { PatientPostgresPool } from "./postgres_pool.ts";
 
 /** Transactions side by side; reads use the rest of the pool. */
 const LANES = 4;
@@ -14,26 +13,20 @@ const NUMERIC = 1700;
 
 /** @param uri `postgres://user:password@host[:port]/database`. */
 export function postgresDialect(uri: string, onError: (error: unknown) => void): StoreDialect {
-  const types = new pg.TypeOverrides();
-  // Counts, times and sequence numbers stay below 2^53.
-  types.setTypeParser(INT8, Number);
-  types.setTypeParser(NUMERIC, Number);
-  const pool = new pg.Pool({
-    connectionString: uri,
-    max: LANES + 4,
-    connectionTimeoutMillis: PATIENCE_MS,
-    query_timeout: PATIENCE_MS,
+  const bounds = {
     statement_timeout: PATIENCE_MS,
     lock_timeout: PATIENCE_MS,
+    // Locks of a process whose host is gone.
     idle_in_transaction_session_timeout: 4 * PATIENCE_MS,
-    keepAlive: true,
-    application_name: "kme",
-    types,
-  });
-  pool.on("error", onError);
+  };
   return {
     name: "postgres",
-    kysely: new PostgresDialect({ pool }),
+    kysely: new PostgresDialect({
+      pool: new PatientPostgresPool(openPool(uri, { max: LANES + 4, ...bounds }, onError), PATIENCE_MS),
+    }),
+    unbounded: () =>
+      new PostgresDialect({ pool: new PatientPostgresPool(openPool(uri, { max: 1 }, onError)) }),
+    transactionalDdl: true,
     exclusive: false,
     lanes: LANES,
     bytes: () => "bytea",
@@ -46,6 +39,23 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
     forUpdate: (query) => query.forUpdate() as typeof query,
     classify,
   };
+}
+
+function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown) => void): pg.Pool {
+  const types = new pg.TypeOverrides();
+  // Counts, times and sequence numbers stay below 2^53.
+  types.setTypeParser(INT8, Number);
+  types.setTypeParser(NUMERIC, Number);
+  const pool = new pg.Pool({
+    connectionString: uri,
+    connectionTimeoutMillis: PATIENCE_MS,
+    keepAlive: true,
+    application_name: "kme",
+    types,
+    ...options,
+  });
+  pool.on("error", onError);
+  return pool;
 }
 
 function classify(error: unknown): Failure {

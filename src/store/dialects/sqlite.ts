@@ -1,6 +1,6 @@
 /** SQLite through better-sqlite3: one process, one connection, every commit an fsync. */
 import SqliteDatabase from "better-sqlite3";
-import { SqliteDialect } from "kysely";
+import { type SqliteDatabase as KyselyDatabase, SqliteDialect, type SqliteStatement } from "kysely";
 import { StoreUnusable } from "../errors.ts";
 import type { Failure, StoreDialect } from "./dialect.ts";
 
@@ -27,7 +27,8 @@ export function sqliteDialect(path: string): StoreDialect {
   }
   return {
     name: "sqlite",
-    kysely: new SqliteDialect({ database }),
+    kysely: new SqliteDialect({ database: withLenientRollback(database) }),
+    transactionalDdl: true,
     exclusive: true,
     lanes: 1,
     bytes: () => "blob",
@@ -40,6 +41,21 @@ export function sqliteDialect(path: string): StoreDialect {
     skipLocked: (query) => query,
     forUpdate: (query) => query,
     classify,
+  };
+}
+
+/**
+ * A full disk and other failures end a transaction by themselves. Kysely's `rollback` would then fail in its turn and hide
+ * why.
+ */
+function withLenientRollback(database: SqliteDatabase.Database): KyselyDatabase {
+  const nothing = { reader: false, all: () => [], run: () => ({ changes: 0, lastInsertRowid: 0 }) };
+  return {
+    close: () => database.close(),
+    prepare: (sql) =>
+      sql === "rollback" && !database.inTransaction
+        ? { ...nothing, iterate: () => [].values() }
+        : database.prepare(sql) as unknown as SqliteStatement,
   };
 }
 

@@ -9,17 +9,30 @@ export const STOCK_SLOTS = 8;
 export function ledger(dialect: StoreDialect): Migration {
   const { bytes, varbytes, text, sequence } = dialect;
   // deno-lint-ignore no-explicit-any
-  const table = (db: Kysely<any>, name: string) =>
-    db.schema.createTable(name).modifyEnd(sql.raw(dialect.tableSuffix ?? ""));
+  const suffixed = (db: Kysely<any>, name: string, suffix = "") => {
+    const table = db.schema.createTable(name).modifyEnd(sql.raw(suffix));
+    // Where a first start that broke off has left tables behind, the next one goes on.
+    return dialect.transactionalDdl ? table : table.ifNotExists();
+  };
+  // deno-lint-ignore no-explicit-any
+  const table = (db: Kysely<any>, name: string) => suffixed(db, name, dialect.tableSuffix);
   // deno-lint-ignore no-explicit-any
   const keyed = (db: Kysely<any>, name: string) =>
-    db.schema.createTable(name).modifyEnd(sql.raw(dialect.keyedTableSuffix ?? dialect.tableSuffix ?? ""));
+    suffixed(db, name, dialect.keyedTableSuffix ?? dialect.tableSuffix);
+  // deno-lint-ignore no-explicit-any
+  const index = async (db: Kysely<any>, name: string, on: string, columns: string[], some?: string) => {
+    if (!dialect.transactionalDdl) {
+      const { rows } = await sql`show index from ${sql.table(on)} where key_name = ${name}`.execute(db);
+      if (rows.length > 0) return;
+    }
+    const index = db.schema.createIndex(name).on(on).columns(columns);
+    await (some !== undefined && dialect.partialIndexes ? index.where(sql.ref(some), "is not", null) : index)
+      .execute();
+  };
   /** An index of the rows in which the column has a value. */
   // deno-lint-ignore no-explicit-any
-  const indexOfSome = async (db: Kysely<any>, name: string, on: string, column: string) => {
-    const index = db.schema.createIndex(name).on(on).column(column);
-    await (dialect.partialIndexes ? index.where(sql.ref(column), "is not", null) : index).execute();
-  };
+  const indexOfSome = (db: Kysely<any>, name: string, on: string, column: string) =>
+    index(db, name, on, [column], column);
 
   return {
     async up(db) {
@@ -71,8 +84,7 @@ export function ledger(dialect: StoreDialect): Migration {
         .addForeignKeyConstraint("block_reservation", ["reservation_id"], "reservations", ["reservation_id"])
         .execute();
       // The order in which free blocks are taken.
-      await db.schema.createIndex("blocks_free").on("blocks").columns(["link_id", "state", "half", "seq"])
-        .execute();
+      await index(db, "blocks_free", "blocks", ["link_id", "state", "half", "seq"]);
       await indexOfSome(db, "blocks_reserved", "blocks", "reservation_id");
 
       await table(db, "keys")
@@ -86,7 +98,7 @@ export function ledger(dialect: StoreDialect): Migration {
         .addColumn("link_id", sequence.type)
         .addColumn("blocks", varbytes(8192))
         .execute();
-      await db.schema.createIndex("keys_expiry").on("keys").column("expires_at").execute();
+      await index(db, "keys_expiry", "keys", ["expires_at"]);
       await indexOfSome(db, "keys_transaction", "keys", "transaction_id");
 
       await keyed(db, "key_slaves")
@@ -99,7 +111,7 @@ export function ledger(dialect: StoreDialect): Migration {
 
       await table(db, "voided_transactions")
         .addColumn("transaction_id", bytes(16), (c) => c.notNull().primaryKey())
-        .addColumn("had_keys", "integer", (c) => c.notNull().check(sql`had_keys in (0, 1)`))
+        .addColumn("had_keys", "integer", (c) => c.notNull().check(sql`had_keys in (0, 1, 2)`))
         .addColumn("since", "bigint", (c) => c.notNull())
         .execute();
 

@@ -1,5 +1,5 @@
 /** Brings a database to this program's schema. */
-import { type Kysely, sql } from "kysely";
+import { Kysely, sql } from "kysely";
 import { type Migration, Migrator } from "kysely/migration";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnusable } from "../errors.ts";
@@ -7,7 +7,7 @@ import type { Schema } from "../schema.ts";
 import { ledger } from "./0001_ledger.ts";
 
 /** Every migration by its name; names sort in the order of their application and never change. */
-function migrations(dialect: StoreDialect): Record<string, Migration> {
+export function migrations(dialect: StoreDialect): Record<string, Migration> {
   return {
     "0001_ledger": ledger(dialect),
   };
@@ -16,10 +16,24 @@ function migrations(dialect: StoreDialect): Record<string, Migration> {
 /**
  * Applies what is missing; two processes starting at once do not collide.
  *
+ * @param known the program's migrations.
  * @throws StoreUnusable when the database was migrated by a newer program.
  */
-export async function migrate(db: Kysely<Schema>, dialect: StoreDialect): Promise<void> {
-  const known = migrations(dialect);
+export async function migrate(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  known: Record<string, Migration> = migrations(dialect),
+): Promise<void> {
+  if (dialect.unbounded === undefined) return await apply(db, known);
+  const patient = new Kysely<Schema>({ dialect: dialect.unbounded() });
+  try {
+    await apply(patient, known);
+  } finally {
+    await patient.destroy();
+  }
+}
+
+async function apply(db: Kysely<Schema>, known: Record<string, Migration>): Promise<void> {
   const unknown = (await applied(db)).filter((name) => !(name in known));
   if (unknown.length > 0) {
     throw new StoreUnusable(

@@ -10,6 +10,7 @@ import { applyPad, composeBits, type Key } from "../keys.ts";
 import type { Link } from "../link.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
+import { holdTransactions, letGoTransactions, voidedAmong } from "./voided.ts";
 
 /** One key and the blocks it is made of, in order. */
 export interface KeyComposition {
@@ -66,9 +67,12 @@ interface StoredKey {
 export const activate: Operation<PeerActivation, Activated> = {
   name: "activate",
   async run(work, items) {
+    const transactions = items.flatMap((item) => item.transaction ?? []);
+    // Before all else: a take-back of the same transaction comes before or after, not in between.
+    await holdTransactions(work, transactions);
     const blocks = await loadBlocks(work, items.flatMap((item) => item.keys.flatMap((key) => key.blocks)));
     const keys = await loadKeys(work, items.flatMap((item) => item.keys.map((key) => key.id)));
-    const voided = await voidedAmong(work, items.flatMap((item) => item.transaction ?? []));
+    const voided = await voidedAmong(work, transactions);
     const spent: number[] = [];
     const made: NewKey[] = [];
     const results = items.map((item): Activated => {
@@ -117,6 +121,7 @@ export const activate: Operation<PeerActivation, Activated> = {
       await work.trx.deleteFrom("blocks").where("seq", "in", part).execute();
     }
     await insertKeys(work, made);
+    await letGoTransactions(work, transactions);
     return results;
   },
 };
@@ -139,13 +144,6 @@ function isRepeated(key: StoredKey | undefined, item: PeerActivation): boolean {
   return item.repeatableSince !== undefined && key.transaction === null &&
     key.createdAt >= item.repeatableSince &&
     key.slaves.size === item.slaves.length && item.slaves.every((slave) => key.slaves.has(slave));
-}
-
-async function voidedAmong({ trx }: Work, transactions: readonly KeyIdBytes[]): Promise<Set<string>> {
-  if (transactions.length === 0) return new Set();
-  const rows = await trx.selectFrom("voided_transactions").select("transaction_id")
-    .where("transaction_id", "in", transactions.map(buffer)).execute();
-  return new Set(rows.map((row) => mapKey(row.transaction_id)));
 }
 
 async function loadBlocks({ trx, dialect }: Work, ids: readonly KeyIdBytes[]) {

@@ -19,9 +19,12 @@ export interface AdoptedReservation {
   readonly blocks: readonly { readonly id: KeyIdBytes; readonly linkId: number }[];
 }
 
+/** Milliseconds after which a reservation of the process itself is of no request any more: it failed on the way. */
+const FORGOTTEN_MS = 5 * 60_000;
+
 /**
- * Unresolved reservations, of this process or of processes whose lease has ended; open ones of the latter become
- * unresolved and this process's.
+ * Reservations to be settled: unresolved ones of this process, and those of processes whose lease has ended. Open ones
+ * among them become unresolved, and all of them this process's.
  */
 export const adopt: Operation<Adoption, AdoptedReservation[]> = {
   name: "adopt",
@@ -35,6 +38,7 @@ export const adopt: Operation<Adoption, AdoptedReservation[]> = {
           .where((e) =>
             e.or([
               e.and([e("process_id", "=", own), e("phase", "=", ReservationPhase.unresolved)]),
+              e.and([e("process_id", "=", own), e("since", "<", now - FORGOTTEN_MS)]),
               e.and([
                 e("process_id", "!=", own),
                 e(

@@ -17,10 +17,20 @@ export interface Settlement {
   readonly burn?: readonly KeyIdBytes[];
   /** Certainly unused: back into the pool. */
   readonly release?: readonly KeyIdBytes[];
+  /**
+   * Whatever else is reserved goes back into the pool. The way to end a reservation of which it is not known whether it
+   * was stored: afterwards it is not, however late its commit comes.
+   */
+  readonly releaseRest?: boolean;
   /** The peer does not have them free: it may still ask for them here, otherwise they are burnt later. */
   readonly refused?: readonly KeyIdBytes[];
   /** Nobody knows what the peer did with them: nobody gets them until that is settled. */
   readonly unresolved?: readonly KeyIdBytes[];
+}
+
+export interface Settle extends Settlement {
+  /** The process that settles: where another one has adopted the reservation, nothing is changed. */
+  readonly processId: Uint8Array;
 }
 
 export type Settled =
@@ -35,11 +45,13 @@ interface ReservedBlock {
   readonly seq: number;
   readonly link_id: number;
   readonly phase: number;
+  readonly process_id: Uint8Array;
 }
 
-export const settle: Operation<Settlement, Settled> = {
+export const settle: Operation<Settle, Settled> = {
   name: "settle",
   async run(work, items) {
+    await awaitCommits(work, items);
     const reserved = await reservedBlocks(work, items);
     const results: Settled[] = [];
     const keys: NewKey[] = [];
@@ -48,14 +60,21 @@ export const settle: Operation<Settlement, Settled> = {
     const ended: KeyIdBytes[] = [];
     for (const item of items) {
       const blocks = reserved.get(mapKey(item.reservation)) ?? new Map<string, ReservedBlock>();
+      // Each block only once, also where two settlements of a reservation share a transaction.
       const take = (ids: readonly KeyIdBytes[] | undefined) =>
-        (ids ?? []).flatMap((id) => blocks.get(mapKey(id)) ?? []);
-      const spent = take(item.spend);
-      const open = spent.every((block) => block.phase === ReservationPhase.open);
-      if (spent.length !== (item.spend?.length ?? 0) || !open) {
+        (ids ?? []).flatMap((id) => {
+          const block = blocks.get(mapKey(id));
+          return block !== undefined && blocks.delete(mapKey(id)) ? [block] : [];
+        });
+      if (!mayHandOver(item, blocks)) {
         results.push({ ok: false });
         continue;
       }
+      if ([...blocks.values()].some((block) => !isOwn(block, item))) {
+        results.push({ ok: true, burnt: 0, released: 0 });
+        continue;
+      }
+      const spent = take(item.spend);
       const burnt = take(item.burn);
       const released = take(item.release);
       for (const block of spent) gone.push(block.seq);
@@ -66,7 +85,16 @@ export const settle: Operation<Settlement, Settled> = {
       }
       for (const key of item.keys ?? []) keys.push(key);
       const unresolved = take(item.unresolved);
-      await keepRefused(work, item, take(item.refused), unresolved.length === 0);
+      const refused = take(item.refused);
+      if (item.releaseRest) {
+        for (const block of blocks.values()) {
+          free.push(block.seq);
+          released.push(block);
+          work.stock.add(block.link_id, 1);
+        }
+        blocks.clear();
+      }
+      await keepRefused(work, item, refused, unresolved.length === 0);
       if (unresolved.length > 0) {
         await work.trx.updateTable("reservations").set({
           phase: ReservationPhase.unresolved,
@@ -87,14 +115,45 @@ export const settle: Operation<Settlement, Settled> = {
   },
 };
 
-async function reservedBlocks({ trx, dialect }: Work, items: readonly Settlement[]) {
+function isOwn(block: ReservedBlock, item: Settle): boolean {
+  return mapKey(block.process_id) === mapKey(item.processId);
+}
+
+/** Whether every block to be spent is there, of the process's own, and not being settled otherwise. */
+function mayHandOver(
+  { spend = [], ...item }: Settle,
+  blocks: ReadonlyMap<string, ReservedBlock>,
+): boolean {
+  return new Set(spend.map(mapKey)).size === spend.length && spend.every((id) => {
+    const block = blocks.get(mapKey(id));
+    return block !== undefined && block.phase === ReservationPhase.open && isOwn(block, item);
+  });
+}
+
+/** Waits for transactions under way that store one of the reservations: the connection of their request may be lost. */
+async function awaitCommits({ trx, dialect, now }: Work, items: readonly Settle[]): Promise<void> {
+  for (const { reservation, processId, releaseRest } of items) {
+    if (!releaseRest) continue;
+    await dialect.insertIgnoring(
+      trx.insertInto("reservations").values({
+        reservation_id: buffer(reservation),
+        phase: ReservationPhase.open,
+        process_id: buffer(processId),
+        since: now,
+        plan: null,
+      }),
+    ).execute();
+  }
+}
+
+async function reservedBlocks({ trx, dialect }: Work, items: readonly Settle[]) {
   const reservations = new Map<string, Map<string, ReservedBlock>>();
   for (const part of chunks(items, 500)) {
     const rows = await dialect.forUpdate(
       // The reservations are locked too: whoever adopts one comes before or after.
       trx.selectFrom("blocks")
         .innerJoin("reservations", "reservations.reservation_id", "blocks.reservation_id")
-        .select(["seq", "block_id", "link_id", "blocks.reservation_id", "phase"])
+        .select(["seq", "block_id", "link_id", "blocks.reservation_id", "phase", "process_id"])
         .where("blocks.reservation_id", "in", part.map((item) => buffer(item.reservation))),
     ).execute();
     for (const row of rows) {

@@ -6,6 +6,7 @@ import type { Operation, Work } from "../commit_queue.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
 import { chunks } from "./insert_keys.ts";
+import { HELD, holdTransactions, letGoTransactions } from "./voided.ts";
 
 export interface TakeBack {
   /** With the peer that asks. */
@@ -44,6 +45,7 @@ export const takeBack: Operation<TakeBack, TakenBack> = {
 async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
   const { trx, dialect, now } = work;
   const transaction = buffer(item.transaction);
+  await holdTransactions(work, [item.transaction]);
   const keys = await dialect.forUpdate(
     trx.selectFrom("keys").select(["key_id", "link_id", "bits", "blocks"])
       .where("transaction_id", "=", transaction),
@@ -52,17 +54,20 @@ async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
   if (ids.length > 0) {
     const read = await trx.selectFrom("key_slaves").select("key_id")
       .where("key_id", "in", ids).where("read_at", "is not", null).limit(1).execute();
-    if (read.length > 0) return { kind: "read" };
+    if (read.length > 0) {
+      await letGoTransactions(work, [item.transaction]);
+      return { kind: "read" };
+    }
   }
   if (!item.reuse) await burnFree(work, item);
   const before = await trx.selectFrom("voided_transactions").select("had_keys")
-    .where("transaction_id", "=", transaction).executeTakeFirst();
-  if (before !== undefined) {
+    .where("transaction_id", "=", transaction).executeTakeFirstOrThrow();
+  if (before.had_keys !== HELD) {
     if (before.had_keys === 0) return { kind: "unknown" };
     return { kind: "takenBack", free: item.reuse ? await freeAmong(work, item) : [] };
   }
-  await trx.insertInto("voided_transactions")
-    .values({ transaction_id: transaction, had_keys: ids.length > 0 ? 1 : 0, since: now }).execute();
+  await trx.updateTable("voided_transactions").set({ had_keys: ids.length > 0 ? 1 : 0, since: now })
+    .where("transaction_id", "=", transaction).execute();
   if (ids.length === 0) return { kind: "unknown" };
   await trx.deleteFrom("key_slaves").where("key_id", "in", ids).execute();
   await trx.deleteFrom("keys").where("key_id", "in", ids).execute();
