@@ -47,6 +47,23 @@ ledgerTest(
   },
 );
 
+ledgerTest("the cap of a link holds for files that are taken up at once", async (ledger) => {
+  const store = await ledger.open();
+  const add = (name: string) =>
+    store.addBlocks({
+      link: OWN.text,
+      blocks: freshBlocks(10),
+      maxFree: 25,
+      file: { name, size: 320, mtime: 0, offset: 0 },
+    });
+  // One process takes up one file of a link after the other; this is what the store does if it does not.
+  const added = ledger.shared
+    ? [await add("a"), await add("b"), await add("c"), await add("d")]
+    : await Promise.all(["a", "b", "c", "d"].map(add));
+  assert.deepEqual(added.map(({ stored }) => stored), [10, 10, 5, 0]);
+  assert.equal((await audit(ledger)).free, 25);
+});
+
 ledgerTest("names of key files keep case, spaces and every character", async (ledger) => {
   const store = await ledger.open();
   const names = [
@@ -158,8 +175,12 @@ ledgerTest("a key of more than its time is gone, read or not", async (ledger) =>
   assert.deepEqual(await store.expire({ limit: 10, refusedBefore: 0 }), { unread: 0, keys: 0, burnt: 0 });
   now += HOUR;
   assert.equal((await store.collect({ caller: "12", master: "11", ids: [keys[1]!.id] })).kind, "missing");
-  assert.deepEqual(await store.expire({ limit: 1, refusedBefore: 0 }), { unread: 0, keys: 1, burnt: 0 });
-  assert.deepEqual(await store.expire({ limit: 10, refusedBefore: 0 }), { unread: 1, keys: 1, burnt: 0 });
+  const rounds = [
+    await store.expire({ limit: 1, refusedBefore: 0 }),
+    await store.expire({ limit: 10, refusedBefore: 0 }),
+  ];
+  assert.deepEqual(rounds.map(({ keys }) => keys), [1, 1]);
+  assert.equal(rounds[0]!.unread + rounds[1]!.unread, 1);
   assert.deepEqual(await audit(ledger), {
     seen: 3,
     free: 1,
