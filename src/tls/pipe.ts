@@ -248,7 +248,9 @@ export class Pipe {
       if (this.#discarding) return;
       if (this.#phase === "idle") this.#await("headers", this.#context.requestTimeout);
       else if (this.#phase === "answer") this.#pipelined = true;
-      if (this.#preface >= 0 && this.#isHttp2(chunk as Uint8Array)) return this.destroy("HTTP/2 without ALPN");
+      if (this.#preface >= 0 && this.#isHttp2(chunk as Uint8Array)) {
+        return this.destroy("HTTP/2 without ALPN");
+      }
       if (inner.write(chunk)) return;
       if (inner.writableLength > MAX_HELD) return this.destroy("sends more than is taken");
       client.pause();

@@ -13,6 +13,7 @@ import {
   get,
   otherCa,
   resumingClient,
+  secure,
   serverCertificate,
   whoAmI,
   withFront,

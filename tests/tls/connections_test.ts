@@ -108,7 +108,7 @@ Deno.test("a request that outlives its connection keeps its identity", async () 
       seen.push(connection.identity.serial.toString(16));
       return new Response();
     },
-  }, async (front, port) => {
+  }, async (_front, port) => {
     const wire = await secure(port, alice);
     wire.send(GET);
     await until(() => seen.length === 1, "the handler was entered");
@@ -242,6 +242,28 @@ Deno.test("back-pressure: large bodies both ways", () =>
     assert.ok(received > size && received < size + 1000, `${received} of ${size}`);
   }));
 
+Deno.test("a client that does not read: the answer does not pile up in the front", async () => {
+  let produced = 0;
+  const handler: FrontHandler = () =>
+    new Response(
+      new ReadableStream({
+        pull(controller) {
+          produced += MEGABYTE;
+          if (produced > 64 * MEGABYTE) controller.close();
+          else controller.enqueue(new Uint8Array(MEGABYTE));
+        },
+      }),
+    );
+  await withFront({ handler }, async (_front, port) => {
+    const wire = await secure(port, alice);
+    wire.send(GET);
+    wire.stopReading();
+    await sleep(300);
+    assert.ok(produced > 0 && produced < 40 * MEGABYTE, `${produced} bytes are somewhere`);
+    wire.socket.destroy();
+  });
+});
+
 Deno.test("a fast client and a slow handler: the body does not pile up in the front", async () => {
   const { promise, resolve } = Promise.withResolvers<void>();
   await withFront({
@@ -319,6 +341,10 @@ Deno.test("Expect: 100-continue, chunked bodies, HTTP/1.0, pipelining, malformed
     malformed.send("this is not HTTP\r\n\r\n");
     await malformed.expect(/^HTTP\/1\.1 400 /);
     await malformed.whenClosed;
+    const long = await secure(port, alice);
+    long.send(`GET / HTTP/1.1\r\nHost: localhost\r\nX: ${"x".repeat(MEGABYTE)}\r\n\r\n`);
+    await long.expect(/^HTTP\/1\.1 4\d\d /);
+    await long.whenClosed;
     const http2 = await secure(port, alice);
     http2.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     await http2.whenClosed;

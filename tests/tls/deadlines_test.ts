@@ -19,7 +19,6 @@ Deno.test("a client that never begins or finishes the handshake is cut off, othe
     const silent = await tcp(port);
     const half = await tcp(port);
     half.socket.write(new Uint8Array([0x16, 0x03, 0x01, 0x02, 0x00]));
-    await until(() => front.handshakes === 2, "both are in the handshake");
     assert.equal(await get(port, alice), "a11ce");
     await Promise.all([silent.whenClosed, half.whenClosed]);
     await until(() => front.connections === 0, "nothing is left");
@@ -88,7 +87,7 @@ Deno.test("a body that never ends", () =>
   }));
 
 Deno.test("handshake, headers and body have a time of their own", () => {
-  const timeout = 400;
+  const timeout = 1000;
   return withFront(
     { ...patient, handshakeTimeout: timeout, requestTimeout: timeout, handler: readBody },
     async (_front, port) => {

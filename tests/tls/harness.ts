@@ -55,18 +55,17 @@ export class Wire {
   ended = false;
   closed = false;
   error: (Error & { code?: string }) | undefined;
-  readonly whenClosed: Promise<void>;
 
   constructor(readonly socket: Socket | TLSSocket, readonly tcp: Socket = socket) {
     socket.on("data", (chunk) => this.text += new TextDecoder("latin1").decode(chunk));
     socket.on("end", () => this.ended = true);
     socket.on("error", (error) => this.error = error);
-    this.whenClosed = new Promise((resolve) =>
-      socket.on("close", () => {
-        this.closed = true;
-        resolve();
-      })
-    );
+    socket.on("close", () => this.closed = true);
+  }
+
+  /** Fails when the connection stays open. */
+  get whenClosed(): Promise<void> {
+    return until(() => this.closed, "the connection is closed");
   }
 
   send(text: string): void {
