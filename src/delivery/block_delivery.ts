@@ -79,7 +79,7 @@ export class BlockDelivery {
         id,
         origin: request.origin,
         master: request.master.text,
-        slaves: [request.slave.text],
+        slaves: [],
         expiresAt: request.expiresAt,
       })),
     }, { reservation, burn: activated, refused });

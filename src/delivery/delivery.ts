@@ -284,7 +284,6 @@ export class Delivery {
         plan,
         size: request.size,
         master: master.id.text,
-        slaves: slaves.map(({ id }) => id.text),
       });
     }
     if (slaves.length > 1 || request.size !== BLOCK_BITS || slave.kmeId !== plan.source) {

@@ -27,8 +27,6 @@ export interface TransactionRequest {
   readonly size: number;
   readonly origin: KmeId;
   readonly master: SaeId;
-  /** All of them, for the record of the hand-over. */
-  readonly slaves: readonly SaeId[];
   readonly expiresAt: number;
   readonly storedSince?: number;
 }
@@ -158,8 +156,8 @@ export class TransactionDelivery {
         id: key.id,
         origin: request.origin,
         master: request.master,
-        // The remote slaves' names are kept too, so that asking here for their key is told apart.
-        slaves: request.slaves,
+        // Those elsewhere never read here: the last one who does takes the bits out of the store.
+        slaves: request.plan.localSlaves,
         expiresAt: request.expiresAt,
         bits: request.plan.localSlaves.length > 0 ? key.bits : undefined,
       })),

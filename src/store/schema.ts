@@ -78,7 +78,7 @@ export interface KeysTable {
   blocks: Uint8Array | null;
 }
 
-/** Who may read a key. On a KME that only handed the key to the master: its remote slaves, so that asking here is told apart. */
+/** Who may read a key here: none on a KME that only handed it to the master. */
 export interface KeySlavesTable {
   key_id: Uint8Array;
   sae_id: string;
