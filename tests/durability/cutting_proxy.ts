@@ -1,0 +1,103 @@
+/** A TCP proxy between two KMEs that loses what it is told to lose. TLS passes through it unseen. */
+import net from "node:net";
+
+/**
+ * What happens to connections, kept ones included:
+ * `pass`: nothing;
+ * `lose answers`: what the client sends arrives, what comes back does not, and then the connection is cut;
+ * `hold answers`: what comes back is held until the mode changes; the client gives up before;
+ * `lose requests`: connections are cut as soon as the client sends on them;
+ * `down`: connections are cut, new ones are not taken.
+ */
+export type ProxyMode = "pass" | "lose answers" | "hold answers" | "lose requests" | "down";
+
+export interface CuttingProxy extends Disposable {
+  readonly port: number;
+  setMode(mode: ProxyMode): void;
+}
+
+/** Milliseconds between the first lost byte and the cut: TLS has bytes of its own to send before the answer. */
+const CUT_MS = 200;
+
+interface Pair {
+  readonly client: net.Socket;
+  readonly server: net.Socket;
+  /** The handshake is over as far as the client is concerned: what it sends is a request, what it gets an answer. */
+  established: boolean;
+  readonly held: Uint8Array[];
+}
+
+/** @param target the port on loopback behind it. */
+export async function startCuttingProxy(target: number, port: number): Promise<CuttingProxy> {
+  let mode: ProxyMode = "pass";
+  const pairs = new Set<Pair>();
+
+  const end = (pair: Pair) => {
+    pairs.delete(pair);
+    pair.client.destroy();
+    pair.server.destroy();
+  };
+  const listener = net.createServer((client) => {
+    if (mode === "down") {
+      client.destroy();
+      return;
+    }
+    const server = net.connect(target, "127.0.0.1");
+    const pair: Pair = { client, server, established: false, held: [] };
+    pairs.add(pair);
+    for (const socket of [client, server]) {
+      socket.on("error", () => end(pair));
+      socket.on("close", () => end(pair));
+    }
+    const records = new Records();
+    client.on("data", (chunk: Uint8Array) => {
+      if (mode === "lose requests" && pair.established) return end(pair);
+      if (records.holdsApplicationData(chunk)) pair.established = true;
+      server.write(chunk);
+    });
+    server.on("data", (chunk: Uint8Array) => {
+      if (mode === "hold answers" && pair.established) pair.held.push(chunk);
+      else if (mode === "lose answers" && pair.established) setTimeout(() => end(pair), CUT_MS);
+      else client.write(chunk);
+    });
+  });
+  await new Promise<void>((resolve) => listener.listen(port, "127.0.0.1", resolve));
+  return {
+    port,
+    setMode(next) {
+      mode = next;
+      for (const pair of pairs) {
+        if (next === "down") end(pair);
+        else if (next === "pass") { for (const chunk of pair.held.splice(0)) pair.client.write(chunk); }
+      }
+    },
+    [Symbol.dispose]() {
+      for (const pair of pairs) end(pair);
+      listener.close();
+    },
+  };
+}
+
+/** Walks over TLS records. In TLS 1.3 the first of type 23 that a client sends ends its handshake. */
+class Records {
+  #rest = 0;
+  #header: number[] = [];
+
+  holdsApplicationData(chunk: Uint8Array): boolean {
+    let found = false;
+    for (let i = 0; i < chunk.length;) {
+      if (this.#rest > 0) {
+        const skipped = Math.min(this.#rest, chunk.length - i);
+        this.#rest -= skipped;
+        i += skipped;
+        continue;
+      }
+      this.#header.push(chunk[i++]!);
+      if (this.#header.length < 5) continue;
+      if (this.#header[0] === 23) found = true;
+      this.#rest = this.#header[3]! * 256 + this.#header[4]!;
+      this.#header = [];
+    }
+    return found;
+  }
+}
