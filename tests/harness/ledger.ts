@@ -1,4 +1,4 @@
-/** A look into the SQLite file of a KME that does not run. It shows no bits of keys. */
+/** A look into the SQLite file of a KME that does not run: it locks the file. It shows no bits of keys. */
 import Sqlite from "better-sqlite3";
 import { Buffer } from "node:buffer";
 import { formatKeyId } from "../../src/model/block.ts";
@@ -30,7 +30,7 @@ export interface Ledger {
 
 /** @param kme one whose database is `sqlite`, and whose process has ended. */
 export function ledgerOf(kme: { readonly directory: string }): Ledger {
-  const database = new Sqlite(`${kme.directory}/kme.db`);
+  const database = new Sqlite(`${kme.directory}/kme.db`, { readonly: true });
   // deno-lint-ignore no-explicit-any
   const all = (sql: string) => database.prepare(sql).all() as any[];
   const id = (bytes: Buffer) => formatKeyId(Uint8Array.from(bytes));
