@@ -1,5 +1,6 @@
 /** Networks that the tests of several KMEs share, and what they look at. */
 import assert from "node:assert/strict";
+import { eventually } from "../harness/eventually.ts";
 import type { NetworkSpec, TestId, TestNetwork } from "../harness/network.ts";
 import { assertSameKeys, keyIdsOf, type SaeResponse } from "../harness/sae_client.ts";
 import { stockOf } from "../api/fixture.ts";
@@ -80,4 +81,16 @@ export function bitsOf(response: SaeResponse): Uint8Array[] {
   return response.json.keys.map(({ key }: { key: string }) =>
     Uint8Array.fromBase64(key, { lastChunkHandling: "strict" })
   );
+}
+
+/** Resolves when every key file has been taken up: it is deleted then. */
+export async function allTakenUp(network: TestNetwork, spec: NetworkSpec): Promise<void> {
+  for (const { id } of spec.kmes) {
+    for (const directory of network.kme(id).keyDirectories.values()) {
+      await eventually(
+        async () => (await Array.fromAsync(Deno.readDir(directory))).length === 0,
+        { what: `key files taken up from ${directory}`, timeout: 30_000 },
+      );
+    }
+  }
 }
