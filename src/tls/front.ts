@@ -87,6 +87,9 @@ export interface Front {
   close(graceMs?: number): Promise<void>;
 }
 
+/** Milliseconds for what is cut off to be gone. */
+const PATIENCE = 500;
+
 const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-store" };
 
 /**
@@ -225,22 +228,16 @@ class MtlsFront implements Front {
     this.#checkEmpty();
     // The inner server ends each connection after the answer it is at.
     const shutdown = this.#inner.shutdown();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const grace = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
-    await Promise.race([empty, grace]);
-    clearTimeout(timer);
+    await within(graceMs, empty);
     for (const pipe of this.#pipes) pipe.abort();
-    await empty;
+    await within(PATIENCE, empty);
     await this.#stopInner(shutdown);
   }
 
   /** A handler that never returns must not hold up the end of the program. */
   async #stopInner(shutdown = this.#inner.shutdown()): Promise<void> {
     this.#clock.stop();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const patience = new Promise<void>((resolve) => timer = setTimeout(resolve, 500));
-    await Promise.race([shutdown, patience]).catch(() => {});
-    clearTimeout(timer);
+    await within(PATIENCE, shutdown);
   }
 
   #checkEmpty(): void {
@@ -284,6 +281,7 @@ class MtlsFront implements Front {
     socket.once("close", () => {
       if (this.#handshakes.get(key)?.socket !== socket) return;
       this.#handshakes.delete(key);
+      this.#log.debug("{remote} closed within the handshake", { remote: key });
       this.#checkEmpty();
     });
     this.#tls.emit("connection", socket);
@@ -325,7 +323,10 @@ class MtlsFront implements Front {
   #serve(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>): Response | Promise<Response> {
     // Once for each request: whose it is does not change while it is under way, even when its port does.
     const pipe = this.#ports.find(info.remoteAddr);
-    if (!pipe) return refused();
+    if (!pipe) {
+      this.#log.debug("request from a stranger on the inner port refused");
+      return refused();
+    }
     const number = pipe.requestStarted(hasBody(request));
     const sent = () => pipe.answerSent(number);
     info.completed.then(sent, sent);
@@ -344,6 +345,14 @@ class MtlsFront implements Front {
       return failed(error);
     }
   }
+}
+
+/** Waits for the promise, but not longer than this many milliseconds, whatever becomes of it. */
+async function within(ms: number, promise: Promise<unknown>): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const patience = new Promise<void>((resolve) => timer = setTimeout(resolve, ms));
+  await Promise.race([promise.catch(() => {}), patience]);
+  clearTimeout(timer);
 }
 
 /** The two ends of a connection; absent when it is over already. */

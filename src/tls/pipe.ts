@@ -124,10 +124,6 @@ export class Pipe {
     this.#connect(PORT_ATTEMPTS);
   }
 
-  get phase(): Phase {
-    return this.#phase;
-  }
-
   /** A request has arrived for the handler. Its number is for the calls below: late ones must not hit the next. */
   requestStarted(hasBody: boolean): number {
     this.#pipelined = false;
@@ -333,9 +329,9 @@ export class Pipe {
   }
 
   #innerClosed(): void {
-    if (this.#port !== 0) this.#context.ports.closed(this.#port);
     this.#innerOpen = false;
     this.#innerEnded();
+    if (this.#port !== 0) this.#context.ports.closed(this.#port);
     this.#released();
   }
 
