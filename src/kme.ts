@@ -1,5 +1,7 @@
 /** One running KME: the only place where its parts are put together. */
 import type { Config } from "./config/config.ts";
+import { startConsole } from "./console/console.ts";
+import { Facts, type Phase } from "./console/facts.ts";
 import { Delivery } from "./delivery/delivery.ts";
 import { Directory, isNeighbour } from "./delivery/directory.ts";
 import { startHousekeeping } from "./delivery/housekeeping.ts";
@@ -9,6 +11,7 @@ import { kmeApp } from "./http/kme_app.ts";
 import { saeApp } from "./http/sae_app.ts";
 import { startIngestion } from "./ingest/ingestion.ts";
 import { log } from "./log.ts";
+import { Watch } from "./metrics/watch.ts";
 import type { KmeId } from "./model/ids.ts";
 import { PeerChannel } from "./peer/channel.ts";
 import { PeerKme } from "./peer/peer.ts";
@@ -38,37 +41,54 @@ export async function startKme(config: Config): Promise<Kme> {
   // What was opened is closed in reverse, whether the start fails or the KME stops.
   await using opened = new AsyncDisposableStack();
 
+  let phase: Phase = "starting";
   const neighbours = otherKmes.filter(isNeighbour);
+  const watch = new Watch([thisKme, ...neighbours].map((kme) => kme.id.text));
+  const logFailure = storeFailureLog();
   const store = await Store.open({
     database: thisKme.database,
     thisKme: thisKme.id,
     neighbours: neighbours.map((kme) => kme.id),
-    onFailure: storeFailureLog(),
+    onFailure: (error) => {
+      watch.databaseFailed();
+      logFailure(error);
+    },
   });
   opened.defer(() => store.close());
   const presence = await startPresence(store, thisKme.leaseSeconds);
   opened.defer(() => presence.close());
 
   const peers = new Map<KmeId, Peer>();
+  const channels: PeerChannel[] = [];
   for (const neighbour of neighbours) {
     const channel = new PeerChannel(neighbour, thisKme);
     opened.defer(() => channel.close());
-    peers.set(neighbour.id.text, new PeerKme(thisKme.id.text, channel));
+    channels.push(channel);
+    peers.set(neighbour.id.text, watch.peer(new PeerKme(thisKme.id.text, channel)));
   }
 
   const events = new Events(thisKme.nickname);
   const directory = new Directory(config);
-  const delivery = new Delivery({ config, directory, store, peers, events });
+  const delivery = new Delivery({ config, directory, store, peers, events, observer: watch.keys });
   opened.defer(() => delivery.close());
   delivery.start();
-  opened.defer(startHousekeeping({ store, ...thisKme }));
+  opened.defer(startHousekeeping({ store, observer: watch.keys, ...thisKme }));
+
+  const operator = thisKme.consoleInterface && startConsole({
+    listen: thisKme.consoleInterface,
+    facts: new Facts({ config: () => config, store, channels, counts: watch.counts, phase: () => phase }),
+    watch,
+    events,
+  });
+  if (operator) opened.defer(() => operator.close());
 
   const ingestion = startIngestion({
     directories: [
       { link: thisKme.id.text, directory: thisKme.keyDirectory },
       ...neighbours.map((kme) => ({ link: kme.id.text, directory: kme.keyDirectory })),
     ],
-    store,
+    store: watch.blockStore(store),
+    onIngested: (file) => watch.ingested(file),
     maxKeyCount: thisKme.maxKeyCount,
     deleteAfterRead: thisKme.deleteKeyFileAfterRead,
     mayIngest: () => presence.mayIngest,
@@ -77,14 +97,14 @@ export async function startKme(config: Config): Promise<Kme> {
   // An SAE that connects at once finds the keys that were there; a great many do not delay the start.
   await Promise.race([ingestion.started, unlessBusy(FIRST_KEYS_MS)]);
 
-  const kmes = kmeApp({ delivery, directory });
+  const kmes = kmeApp({ delivery, directory, observer: watch.requests("kme") });
   const kmesFront = await startFront({
     name: "inter-KME",
     ...thisKme.kmesInterface,
     handler: (request, connection) => kmes.fetch(request, { connection }),
   });
   opened.defer(() => kmesFront.close(GRACE_MS));
-  const saes = saeApp({ delivery, directory });
+  const saes = saeApp({ delivery, directory, observer: watch.requests("sae") });
   const saesFront = await startFront({
     name: "SAE",
     ...thisKme.saesInterface,
@@ -92,13 +112,20 @@ export async function startKme(config: Config): Promise<Kme> {
   });
   opened.defer(() => saesFront.close(GRACE_MS));
 
+  phase = "running";
   log("kme").info("KME {id} is ready: SAE interface on {saes}, inter-KME interface on {kmes}", {
     id: thisKme.id.text,
     saes: hostPort(saesFront.address),
     kmes: hostPort(kmesFront.address),
   });
   const running = opened.move();
-  return { stop: () => running.disposeAsync() };
+  return {
+    stop: async () => {
+      phase = "stopping";
+      operator?.endStreams();
+      await running.disposeAsync();
+    },
+  };
 }
 
 function unlessBusy(ms: number): Promise<void> {

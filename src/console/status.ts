@@ -37,6 +37,8 @@ export const certificateStatusSchema = z.object({
   member: z.string(),
   use: z.enum(["server", "client CA", "client", "server CA"]),
   subject: z.string(),
+  /** Hex. */
+  serial: z.string(),
   notBefore: instant,
   notAfter: instant,
   /** Whole days until `notAfter`, negative when it is over. */

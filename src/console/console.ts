@@ -1,0 +1,245 @@
+/**
+ * The operator's listener: a live page, `/messages`, `/status`, `/metrics`, `/health/live` and `/health/ready`, over plain
+ * HTTP and for reading only. It tells who talks to whom, never a key's bits.
+ */
+import type { HostPort } from "../config/config.ts";
+import type { Events } from "../events/events.ts";
+import { log } from "../log.ts";
+import { totalsOf } from "../metrics/counts.ts";
+import { Exposition } from "../metrics/exposition.ts";
+import type { Watch } from "../metrics/watch.ts";
+import { EventRing } from "./event_ring.ts";
+import { EventStreams, formatEvent, TooSlow } from "./event_stream.ts";
+import type { Facts } from "./facts.ts";
+import { complaintAbout, isLoopback } from "./guard.ts";
+import { History, RateMeter } from "./history.ts";
+import { PAGE } from "./page.ts";
+
+export interface ConsoleOptions {
+  readonly listen: HostPort;
+  readonly facts: Facts;
+  readonly watch: Watch;
+  readonly events: Events;
+  /** Milliseconds between two reports to the browsers; 2000. */
+  readonly tickMs?: number;
+  /** Browsers at a time; 50. */
+  readonly maxClients?: number;
+}
+
+export interface Console {
+  readonly address: { readonly hostname: string; readonly port: number };
+  /** Ends the live pages at once; everything else is still answered. */
+  endStreams(): void;
+  /** Cuts off everything. */
+  close(): Promise<void>;
+}
+
+/** Events that are kept. */
+const EVENTS = 1000;
+
+/** Milliseconds between two deliveries of events to the browsers, and events in one of them: the newest. */
+const EVENTS_MS = 250;
+const EVENTS_AT_ONCE = 200;
+
+/** Reports between two points of the charts, and points in an hour. */
+const TICKS_A_POINT = 5;
+const POINTS = 360;
+
+const HEADERS = {
+  "cache-control": "no-store",
+  "content-security-policy": [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+  ].join("; "),
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
+  "referrer-policy": "no-referrer",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+} as const;
+
+/**
+ * Opens the listener.
+ *
+ * @throws Error with one clear line when it cannot be opened.
+ */
+export function startConsole(options: ConsoleOptions): Console {
+  return new ConsoleServer(options);
+}
+
+class ConsoleServer implements Console {
+  readonly #options: ConsoleOptions;
+  readonly #exposition: Exposition;
+  readonly #ring = new EventRing(EVENTS);
+  readonly #history = new History(POINTS);
+  readonly #meter = new RateMeter(TICKS_A_POINT);
+  readonly #streams: EventStreams;
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #stop = new AbortController();
+  readonly #unsubscribe: () => void;
+  readonly #ticker: ReturnType<typeof setInterval>;
+  #ticks = 0;
+  #ticking = false;
+  #toldEvents = 0;
+  #telling: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(options: ConsoleOptions) {
+    this.#options = options;
+    const { listen: { hostname, port }, watch, events, tickMs = 2000, maxClients = 50 } = options;
+    this.#streams = new EventStreams(maxClients);
+    this.#server = this.#listen(hostname, port);
+    this.#exposition = new Exposition(watch);
+    this.#unsubscribe = events.subscribe((event) => {
+      watch.happened();
+      this.#ring.add(event);
+      if (this.#streams.clients > 0) this.#telling ??= setTimeout(() => this.#tellEvents(), EVENTS_MS);
+    });
+    this.#meter.look(performance.now(), totalsOf(watch.counts));
+    this.#ticker = setInterval(() => this.#tick(), tickMs);
+    void this.#tick();
+    if (!isLoopback(hostname)) {
+      log("console").warn(
+        "the console on {address} can be reached from other hosts: it shows who talks to whom and asks for no password",
+        { address: `${hostname}:${port}` },
+      );
+    }
+  }
+
+  get address(): Console["address"] {
+    const { hostname, port } = this.#server.addr;
+    return { hostname, port };
+  }
+
+  endStreams(): void {
+    this.#streams.close();
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#ticker);
+    clearTimeout(this.#telling);
+    this.#unsubscribe();
+    this.#streams.close();
+    this.#stop.abort();
+    await this.#server.finished;
+  }
+
+  #listen(hostname: string, port: number): Deno.HttpServer<Deno.NetAddr> {
+    const onError = (error: unknown) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      if (error instanceof TooSlow) log("console").debug("{reason}", { reason });
+      else log("console").error("request failed: {reason}", { reason });
+      return answer(500, "internal error\n");
+    };
+    try {
+      return Deno.serve(
+        { hostname, port, signal: this.#stop.signal, onListen() {}, onError },
+        (request) => this.#answer(request),
+      );
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`console: cannot listen on ${hostname}:${port}: ${reason}`, { cause });
+    }
+  }
+
+  async #answer(request: Request): Promise<Response> {
+    const complaint = complaintAbout(request.headers, this.#options.listen.hostname);
+    if (complaint !== undefined) return answer(403, `${complaint}\n`);
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      return answer(405, "this listener is for reading only\n", { allow: "GET, HEAD" });
+    }
+    const isHead = request.method === "HEAD";
+    const { pathname } = new URL(request.url);
+    const file = PAGE.get(pathname);
+    if (file !== undefined) return answer(200, file.text, { "content-type": file.type }, isHead);
+    switch (pathname) {
+      case "/events":
+        return await this.#openStream(isHead);
+      case "/messages":
+        return json(200, this.#ring.since(0).messages, isHead);
+      case "/status":
+        return json(200, await this.#options.facts.get(), isHead);
+      case "/metrics": {
+        const text = await this.#exposition.text(await this.#options.facts.get());
+        return answer(200, text, { "content-type": this.#exposition.contentType }, isHead);
+      }
+      case "/health/live":
+        return json(200, { live: true }, isHead);
+      case "/health/ready": {
+        const { ready, reason } = await this.#options.facts.get();
+        return json(ready ? 200 : 503, { ready, reason }, isHead);
+      }
+      default:
+        return answer(404, "no such page\n", {}, isHead);
+    }
+  }
+
+  async #openStream(isHead: boolean): Promise<Response> {
+    const headers = { "content-type": "text/event-stream" };
+    if (isHead) return answer(200, null, headers);
+    const status = await this.#options.facts.get();
+    const body = this.#streams.open(formatEvent("begin", {
+      status,
+      rates: this.#meter.rates,
+      points: this.#history.points,
+      ...this.#ring.since(0),
+      now: Date.now(),
+    }));
+    if (body === undefined) return answer(503, "too many pages are open\n", { "retry-after": "10" });
+    return answer(200, body, headers);
+  }
+
+  async #tick(): Promise<void> {
+    if (this.#ticking) return;
+    this.#ticking = true;
+    try {
+      this.#meter.look(performance.now(), totalsOf(this.#options.watch.counts));
+      const isPoint = this.#ticks++ % TICKS_A_POINT === 0;
+      if (!isPoint && this.#streams.clients === 0) return;
+      const status = await this.#options.facts.get();
+      const { rates } = this.#meter;
+      const now = Date.now();
+      const point = isPoint ? this.#history.add(now, status, rates) : undefined;
+      this.#streams.send(formatEvent("status", { status, rates, point, now }));
+    } catch (error) {
+      log("console").error("no report: {reason}", { reason: error instanceof Error ? error.message : error });
+    } finally {
+      this.#ticking = false;
+    }
+  }
+
+  #tellEvents(): void {
+    this.#telling = undefined;
+    // A page knows by the numbers which of them it has, and whether some were left out.
+    this.#streams.send(formatEvent("messages", this.#ring.since(this.#toldEvents, EVENTS_AT_ONCE)));
+    this.#toldEvents = this.#ring.count;
+  }
+}
+
+function json(status: number, value: unknown, isHead: boolean): Response {
+  return answer(status, `${JSON.stringify(value)}\n`, { "content-type": "application/json" }, isHead);
+}
+
+function answer(
+  status: number,
+  body: string | ReadableStream<Uint8Array> | null,
+  headers: Readonly<Record<string, string>> = {},
+  isHead = false,
+): Response {
+  const type = { "content-type": "text/plain; charset=utf-8" };
+  // The answer to a HEAD would otherwise announce a body of no bytes.
+  const length: Record<string, string> = isHead && typeof body === "string"
+    ? { "content-length": String(new TextEncoder().encode(body).length) }
+    : {};
+  return new Response(isHead ? null : body, {
+    status,
+    headers: { ...HEADERS, ...type, ...length, ...headers },
+  });
+}

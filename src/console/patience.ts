@@ -1,0 +1,38 @@
+/** Questions to a database that may not answer. */
+
+export interface PatienceOptions {
+  /** Milliseconds to wait for an answer. */
+  readonly timeout: number;
+  /** Times as long as the last answer took for which that answer is good enough; 0: always ask again. */
+  readonly rest?: number;
+}
+
+/**
+ * Asks a question, but never twice at the same time.
+ *
+ * @returns a function that resolves with the answer, or with null when there is none in time or the question failed.
+ */
+export function patiently<T>(
+  ask: () => Promise<T>,
+  { timeout, rest = 0 }: PatienceOptions,
+): () => Promise<T | null> {
+  let asking: Promise<T | null> | undefined;
+  let last: T | null = null;
+  let goodUntil = -Infinity;
+  return async () => {
+    if (performance.now() < goodUntil) return last;
+    if (asking === undefined) {
+      const begin = performance.now();
+      asking = Promise.try(ask).catch(() => null).then((answer) => {
+        const end = performance.now();
+        asking = undefined;
+        last = answer;
+        goodUntil = answer === null ? -Infinity : end + (end - begin) * rest;
+        return answer;
+      });
+    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<null>((resolve) => timer = setTimeout(() => resolve(null), timeout));
+    return await Promise.race([asking, late]).finally(() => clearTimeout(timer));
+  };
+}
