@@ -10,7 +10,7 @@ import { applyPad, blocksPerKey, composeBits, type Key, keyIdFor } from "../stor
 import type { Link } from "../store/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Claim } from "../store/operations/claim.ts";
-import { chunks } from "../store/operations/insert_keys.ts";
+import { chunks } from "../store/statements.ts";
 import type { Store } from "../store/store.ts";
 import { Unavailable } from "./errors.ts";
 import type { Peer } from "./peer.ts";

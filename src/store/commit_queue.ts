@@ -7,6 +7,7 @@ import { setImmediate } from "node:timers";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { StoreUnavailable } from "./errors.ts";
 import type { Schema } from "./schema.ts";
+import type { StatementTexts } from "./statements.ts";
 import { StockChanges } from "./stock.ts";
 
 /** What an operation works with. */
@@ -19,6 +20,8 @@ export interface Work {
   readonly slot: number;
   /** Changes of stock, written once at the end of the transaction. */
   readonly stock: StockChanges;
+  /** Statements compiled before. */
+  readonly texts: StatementTexts;
 }
 
 /**
@@ -55,6 +58,7 @@ export class CommitQueue {
   readonly #onFailure: (error: unknown) => void;
   readonly #now: () => number;
   readonly #freeLanes: number[];
+  readonly #texts: StatementTexts = new Map();
   readonly #idle: (() => void)[] = [];
   readonly #onCommit: (stock: StockChanges) => void;
   #waiting: Waiting[] = [];
@@ -202,6 +206,7 @@ export class CommitQueue {
       now: this.#now(),
       slot: (this.#firstSlot + lane) % this.#slots,
       stock,
+      texts: this.#texts,
     };
     const results = new Array<unknown>(batch.length);
     for (const [operation, places] of byOperation(batch)) {

@@ -20,6 +20,7 @@ export function blocksPerKey(size: number): number {
  * @param size in bits, a multiple of 8.
  */
 export function composeBits(blocks: readonly { bits: Uint8Array }[], size: number): Uint8Array {
+  if (blocks.length === 1 && size === BLOCK_BITS) return blocks[0]!.bits;
   const bits = new Uint8Array(size / 8);
   let offset = 0;
   for (const block of blocks) {
@@ -32,7 +33,7 @@ export function composeBits(blocks: readonly { bits: Uint8Array }[], size: numbe
 
 /** The key_ID of a key: a whole single block keeps its own, any other gets a random UUID (version 4). */
 export function keyIdFor(blocks: readonly { block_id: Uint8Array }[], size: number): KeyIdBytes {
-  if (blocks.length === 1 && size === BLOCK_BITS) return Uint8Array.from(blocks[0]!.block_id);
+  if (blocks.length === 1 && size === BLOCK_BITS) return blocks[0]!.block_id;
   const id = Uint8Array.from(randomBytes(16));
   id[6] = (id[6]! & 0x0f) | 0x40;
   id[8] = (id[8]! & 0x3f) | 0x80;

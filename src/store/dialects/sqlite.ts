@@ -27,7 +27,7 @@ export function sqliteDialect(path: string): StoreDialect {
   }
   return {
     name: "sqlite",
-    kysely: new SqliteDialect({ database: withLenientRollback(database) }),
+    kysely: new SqliteDialect({ database: forKysely(database) }),
     transactionalDdl: true,
     exclusive: true,
     lanes: 1,
@@ -44,18 +44,27 @@ export function sqliteDialect(path: string): StoreDialect {
   };
 }
 
+/** Prepared statements kept: those of every operation at the numbers of rows that are met often. */
+const MAX_STATEMENTS = 300;
+
 /**
- * A full disk and other failures end a transaction by themselves. Kysely's `rollback` would then fail in its turn and hide
- * why.
+ * The database as Kysely uses it: each statement prepared once, the least recently used ones dropped. A full disk and other
+ * failures end a transaction by themselves; Kysely's `rollback` would then fail in its turn and hide why, so it does nothing.
  */
-function withLenientRollback(database: SqliteDatabase.Database): KyselyDatabase {
+function forKysely(database: SqliteDatabase.Database): KyselyDatabase {
   const nothing = { reader: false, all: () => [], run: () => ({ changes: 0, lastInsertRowid: 0 }) };
+  const statements = new Map<string, SqliteStatement>();
   return {
     close: () => database.close(),
-    prepare: (sql) =>
-      sql === "rollback" && !database.inTransaction
-        ? { ...nothing, iterate: () => [].values() }
-        : database.prepare(sql) as unknown as SqliteStatement,
+    prepare(sql) {
+      if (sql === "rollback" && !database.inTransaction) return { ...nothing, iterate: () => [].values() };
+      let statement = statements.get(sql);
+      if (statement === undefined) statement = database.prepare(sql) as unknown as SqliteStatement;
+      else statements.delete(sql);
+      statements.set(sql, statement);
+      if (statements.size > MAX_STATEMENTS) statements.delete(statements.keys().next().value!);
+      return statement;
+    },
   };
 }
 

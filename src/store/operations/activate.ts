@@ -9,7 +9,8 @@ import type { Operation, Work } from "../commit_queue.ts";
 import { applyPad, composeBits, type Key } from "../keys.ts";
 import type { Link } from "../link.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
+import { chunks, deleteBlocks } from "../statements.ts";
+import { insertKeys, type NewKey } from "./insert_keys.ts";
 import { holdTransactions, letGoTransactions, voidedAmong } from "./voided.ts";
 
 /** One key and the blocks it is made of, in order. */
@@ -117,9 +118,7 @@ export const activate: Operation<PeerActivation, Activated> = {
       });
       return { kind: "activated", keys: result };
     });
-    for (const part of chunks(spent, 2000)) {
-      await work.trx.deleteFrom("blocks").where("seq", "in", part).execute();
-    }
+    await deleteBlocks(work, spent);
     await insertKeys(work, made);
     await letGoTransactions(work, transactions);
     return results;

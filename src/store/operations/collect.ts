@@ -4,7 +4,7 @@ import type { SaeId } from "../../model/ids.ts";
 import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import type { Key } from "../keys.ts";
-import { chunks } from "./insert_keys.ts";
+import { chunks } from "../statements.ts";
 
 export interface Collection {
   /** The SAE that asks. */

@@ -4,7 +4,8 @@ import type { Operation } from "../commit_queue.ts";
 import { blocksPerKey, composeBits, type Key, keyIdFor } from "../keys.ts";
 import type { Link } from "../link.ts";
 import { claim } from "./claim.ts";
-import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
+import { chunks, deleteBlocks } from "../statements.ts";
+import { insertKeys, type NewKey } from "./insert_keys.ts";
 
 export interface Delivery {
   readonly link: Link;
@@ -52,9 +53,7 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
       }
       return made;
     });
-    for (const part of chunks(spent, 2000)) {
-      await work.trx.deleteFrom("blocks").where("seq", "in", part).execute();
-    }
+    await deleteBlocks(work, spent);
     await insertKeys(work, keys);
     return results;
   },

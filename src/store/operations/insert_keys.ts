@@ -4,6 +4,7 @@ import type { KeyIdBytes } from "../../model/block.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";
 import { buffer } from "../bytes.ts";
 import type { Work } from "../commit_queue.ts";
+import { insertRows } from "../statements.ts";
 
 export interface NewKey {
   readonly id: KeyIdBytes;
@@ -21,10 +22,8 @@ export interface NewKey {
   readonly composition?: { readonly linkId: number; readonly blocks: readonly KeyIdBytes[] };
 }
 
-/** Rows in one statement: below every database's limit of parameters. */
-const ROWS = 2000;
-
-export async function insertKeys({ trx, now }: Work, keys: readonly NewKey[]): Promise<void> {
+export async function insertKeys(work: Work, keys: readonly NewKey[]): Promise<void> {
+  const { now } = work;
   const rows = keys.map((key) => ({
     key_id: buffer(key.id),
     origin_kme: key.origin,
@@ -39,11 +38,6 @@ export async function insertKeys({ trx, now }: Work, keys: readonly NewKey[]): P
   const slaves = keys.flatMap((key) =>
     key.slaves.map((sae) => ({ key_id: buffer(key.id), sae_id: sae, read_at: null }))
   );
-  for (const part of chunks(rows, ROWS)) await trx.insertInto("keys").values(part).execute();
-  for (const part of chunks(slaves, ROWS)) await trx.insertInto("key_slaves").values(part).execute();
-}
-
-/** Consecutive parts of at most `length` items. */
-export function* chunks<T>(items: readonly T[], length: number): Generator<T[]> {
-  for (let i = 0; i < items.length; i += length) yield items.slice(i, i + length);
+  await insertRows(work, "keys", rows);
+  await insertRows(work, "key_slaves", slaves);
 }

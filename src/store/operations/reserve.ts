@@ -4,7 +4,7 @@ import { buffer } from "../bytes.ts";
 import type { Operation } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { type Claim, claim } from "./claim.ts";
-import { chunks } from "./insert_keys.ts";
+import { chunks } from "../statements.ts";
 
 export interface Reserve {
   /** 16 random bytes; the same again adds blocks to the reservation. */

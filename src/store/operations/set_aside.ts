@@ -5,7 +5,7 @@ import { buffer } from "../bytes.ts";
 import type { Operation } from "../commit_queue.ts";
 import type { Link } from "../link.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks } from "./insert_keys.ts";
+import { chunks } from "../statements.ts";
 
 export interface SetAside {
   readonly link: Link;

@@ -4,7 +4,8 @@ import type { KeyIdBytes } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks, insertKeys, type NewKey } from "./insert_keys.ts";
+import { chunks, deleteBlocks } from "../statements.ts";
+import { insertKeys, type NewKey } from "./insert_keys.ts";
 
 /** What becomes of a reservation. Every list holds key_IDs of blocks. */
 export interface Settlement {
@@ -190,12 +191,10 @@ async function keepRefused(
     .where("seq", "in", blocks.map((block) => block.seq)).execute();
 }
 
-async function change({ trx }: Work, gone: readonly number[], free: readonly number[]): Promise<void> {
-  for (const part of chunks(gone, 2000)) {
-    await trx.deleteFrom("blocks").where("seq", "in", part).execute();
-  }
+async function change(work: Work, gone: readonly number[], free: readonly number[]): Promise<void> {
+  await deleteBlocks(work, gone);
   for (const part of chunks(free, 2000)) {
-    await trx.updateTable("blocks").set({ state: BlockState.free, reservation_id: null })
+    await work.trx.updateTable("blocks").set({ state: BlockState.free, reservation_id: null })
       .where("seq", "in", part).execute();
   }
 }

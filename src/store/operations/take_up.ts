@@ -5,7 +5,7 @@ import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
-import { chunks } from "./insert_keys.ts";
+import { chunks, insertRows } from "../statements.ts";
 import { freeBlocks } from "../stock.ts";
 
 export interface TakeUp extends Omit<BlockBatch, "link"> {
@@ -57,20 +57,21 @@ async function seenAmong({ trx }: Work, blocks: readonly Block[]): Promise<Set<s
   return new Set(rows.map((row) => mapKey(row.block_id)));
 }
 
-async function insertBlocks({ trx, now }: Work, link: Link, blocks: readonly Block[]): Promise<void> {
-  for (const part of chunks(blocks, ROWS)) {
-    await trx.insertInto("seen_blocks").values(part.map((block) => ({ block_id: buffer(block.id) })))
-      .execute();
-    await trx.insertInto("blocks").values(part.map((block) => ({
+async function insertBlocks(work: Work, link: Link, blocks: readonly Block[]): Promise<void> {
+  await insertRows(work, "seen_blocks", blocks.map((block) => ({ block_id: buffer(block.id) })));
+  await insertRows(
+    work,
+    "blocks",
+    blocks.map((block) => ({
       block_id: buffer(block.id),
       link_id: link.id,
       state: BlockState.free,
       half: halfOf(block.id),
-      stored_at: now,
+      stored_at: work.now,
       reservation_id: null,
       bits: buffer(block.bits),
-    }))).execute();
-  }
+    })),
+  );
 }
 
 async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Promise<void> {
