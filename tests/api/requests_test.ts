@@ -98,6 +98,22 @@ Deno.test("an extension that is mandatory and unknown is refused by its name, an
   assert.equal(await stockOf(client, 2), 4);
 });
 
+Deno.test("an extension that is supported is met, or refused where it cannot be", async () => {
+  await using network = await startNetwork(oneKme, [1, 1, 6]);
+  const client = network.client(1);
+  const notMet = "not all extension_mandatory request options could be met";
+  const withAge = (kme_max_age_seconds: unknown) =>
+    client.encKeys(2, { number: 2, extension_mandatory: [{ kme_max_age_seconds }] });
+  assertProblem(await withAge(0), 400, notMet);
+  for (const value of ["60", -1, null, true, {}]) {
+    assertProblem(await withAge(value), 400, /^extension_mandatory\b.*kme_max_age_seconds/);
+  }
+  assert.equal(await stockOf(client, 2), 6);
+  assert.equal(keyIdsOf(await withAge(3600)).length, 2);
+  const optional = { extension_optional: [{ kme_max_age_seconds: 0 }] };
+  assert.equal(keyIdsOf(await client.encKeys(2, optional)).length, 1);
+});
+
 Deno.test("the parameters of a GET are number and size, each once, and nothing else", async () => {
   await using network = await startNetwork(oneKmeWith({ max_key_per_request: 4 }), [1, 1, 10]);
   const client = network.client(1);
