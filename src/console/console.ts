@@ -28,6 +28,8 @@ export interface ConsoleOptions {
 
 export interface Console {
   readonly address: { readonly hostname: string; readonly port: number };
+  /** Browsers that follow now. */
+  readonly clients: number;
   /** Ends the live pages at once; everything else is still answered. */
   endStreams(): void;
   /** Cuts off everything. */
@@ -116,6 +118,10 @@ class ConsoleServer implements Console {
   get address(): Console["address"] {
     const { hostname, port } = this.#server.addr;
     return { hostname, port };
+  }
+
+  get clients(): number {
+    return this.#streams.clients;
   }
 
   endStreams(): void {

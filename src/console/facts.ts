@@ -22,10 +22,9 @@ export interface FactsOptions {
   readonly phase: () => Phase;
   /** Milliseconds for the database to answer. */
   readonly timeout?: number;
+  /** Milliseconds for which facts are not gathered again, however many ask; 500. */
+  readonly freshMs?: number;
 }
-
-/** Milliseconds for which facts are not gathered again, however many ask. */
-const FRESH_MS = 500;
 
 /** Counting the keys that wait looks at all of them: a five-hundredth of the time may go into it. */
 const WAITING_REST = 500;
@@ -59,8 +58,9 @@ export class Facts {
   /** What is known now, or was half a second ago. Never rejects for the database's sake. */
   async get(): Promise<KmeStatus> {
     const gathered = this.#gathered;
-    const isFresh = gathered !== undefined && performance.now() - gathered.at < FRESH_MS &&
-      gathered.phase === this.#options.phase();
+    const { phase, freshMs = 500 } = this.#options;
+    const isFresh = gathered !== undefined && performance.now() - gathered.at < freshMs &&
+      gathered.phase === phase();
     if (isFresh) return gathered.status;
     return await (this.#gathering ??= this.#gather().finally(() => this.#gathering = undefined));
   }
