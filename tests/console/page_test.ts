@@ -1,0 +1,276 @@
+/** The console's page in a real browser, served by real KMEs. */
+import assert from "node:assert/strict";
+import { eventually } from "../harness/eventually.ts";
+import type { KmeProcess } from "../harness/kme_process.ts";
+import { makeTestNetwork, type TestNetwork } from "../harness/network.ts";
+import { browserTest, CHROMIUM, closeBrowser, openPage } from "./browser.ts";
+import { contrasts } from "./contrast.ts";
+
+const HOSTILE = `<img src=x onerror="document.title='taken over'"><b>Alice</b>`;
+
+let network: TestNetwork;
+let kmes: KmeProcess[];
+let origin: string;
+
+if (CHROMIUM !== undefined) {
+  Deno.test.beforeAll(async () => {
+    network = await makeTestNetwork({
+      kmes: [
+        { id: 1, nickname: HOSTILE, saes: [1, 2], console: true, database: "sqlite" },
+        { id: 2, saes: [3], database: "sqlite" },
+      ],
+    });
+    await network.writeKeyFile(1, 2, 1000);
+    await network.writeKeyFile(1, 1, 50);
+    kmes = await network.startAll();
+    origin = `http://127.0.0.1:${network.kme(1).consolePort}`;
+  });
+  Deno.test.afterAll(async () => {
+    await closeBrowser();
+    await network?.remove();
+  });
+}
+
+/** Delivers keys from SAE 1 to SAE 3; returns their key_IDs. */
+async function deliver(number: number): Promise<string[]> {
+  const response = await network.client(1).encKeys(3, { number });
+  assert.equal(response.status, 200, response.text);
+  return response.json.keys.map(({ key_ID }: { key_ID: string }) => key_ID);
+}
+
+const linkTo = (kme: string) => `#links li[data-key="${kme}"]`;
+
+browserTest("an event appears on the page without a reload", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  await page.evaluate(() => Object.assign(globalThis, { notReloaded: true }));
+  const [keyId] = await deliver(1);
+  const text = `[${HOSTILE}] Key ${keyId} activated between SAEs 1 and 3`;
+  await page.locator("#log li", { hasText: text }).waitFor();
+  assert.ok(await page.evaluate(() => "notReloaded" in globalThis));
+  assert.match((await page.locator("#log li time").first().textContent())!, /^\d\d:\d\d:\d\d$/);
+});
+
+browserTest("a hostile nickname stays text", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  await deliver(1);
+  await page.locator("#log li").first().waitFor();
+  assert.equal(await page.locator("#nickname").textContent(), HOSTILE);
+  assert.equal(await page.title(), `${HOSTILE}: KME 1`);
+  assert.equal(await page.locator("img, b").count(), 0);
+});
+
+browserTest("the page's policy runs nothing that is not a file of the console", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page, complaints, strangers } = watched;
+  let visitors = 0;
+  await using stranger = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, () => {
+    visitors++;
+    return new Response();
+  });
+  const ran = await page.evaluate(async (url) => {
+    const { document } = globalThis as unknown as { document: Record<string, unknown> & { body: unknown } };
+    // deno-lint-ignore no-explicit-any
+    const page = document as any;
+    const inline = page.createElement("script");
+    try {
+      inline.textContent = "document.title = 'inline'";
+      page.body.append(inline);
+    } catch {
+      // Refused before it is in the page.
+    }
+    try {
+      page.body.innerHTML = "<p>replaced</p>";
+    } catch {
+      // Refused.
+    }
+    const image = page.createElement("img");
+    image.src = url;
+    page.body.append(image);
+    await new Promise((resolve) => image.onerror = resolve);
+    image.remove();
+    return page.title;
+  }, `http://127.0.0.1:${stranger.addr.port}/stranger.png`);
+  assert.doesNotMatch(ran, /inline/);
+  assert.equal(await page.locator("#links").count(), 1);
+  assert.ok(complaints.some((complaint) => /Content Security Policy/.test(complaint)), complaints.join("\n"));
+  complaints.length = 0;
+  assert.equal(visitors, 0);
+  strangers.length = 0;
+});
+
+browserTest("the stock's number and chart move when keys are delivered and taken up", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  const card = page.locator(linkTo("2"));
+  const stock = async () => Number((await card.locator(".free strong").textContent())!.replaceAll(",", ""));
+  const line = () => card.locator("path.line").getAttribute("d");
+  const before = await stock();
+  const drawn = await line();
+  assert.ok(drawn!.startsWith("M"), drawn!);
+  await deliver(100);
+  await eventually(async () => await stock() === before - 100, { what: "100 blocks less" });
+  assert.notEqual(await line(), drawn);
+  const lower = await line();
+  await network.writeKeyFile(1, 2, 3000);
+  await eventually(async () => await stock() === before + 2900, { what: "3000 blocks more" });
+  assert.notEqual(await line(), lower);
+  const label = (await card.locator("svg").getAttribute("aria-label"))!;
+  assert.match(
+    label,
+    new RegExp(`^Stock of KME 2 in the last hour: ${(before + 2900).toLocaleString("en")} blocks`),
+  );
+  assert.match((await card.locator(".file").textContent())!, /^keys-000003\.cor, \d+ s ago$/);
+  assert.notEqual(await page.locator(`#figures [data-key="takenUp"] strong`).textContent(), "0");
+});
+
+browserTest("the filter shows the events that match, and Escape all of them again", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  const [keyId] = await deliver(1);
+  await page.locator("#log li", { hasText: keyId! }).waitFor();
+  const all = await page.locator("#log li").count();
+  const filter = page.getByRole("searchbox", { name: "Filter the events by text" });
+  await filter.fill(keyId!.toUpperCase());
+  await eventually(async () => await page.locator("#log li").count() === 1);
+  const kept = async () =>
+    Number(/^1 of (\d+) match$/.exec((await page.locator("#shown").textContent())!)?.[1]);
+  const before = await kept();
+  // New events are filtered too.
+  const [other] = await deliver(1);
+  await eventually(async () => await kept() === before + 3, { what: "three events more" });
+  assert.equal(await page.locator("#log li").count(), 1);
+  await filter.press("Escape");
+  await page.locator("#log li", { hasText: other! }).waitFor();
+  assert.ok(await page.locator("#log li").count() > all);
+});
+
+browserTest("held events are shown when they are let go", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  const hold = page.getByRole("button", { name: "Hold" });
+  await hold.click();
+  assert.equal(await hold.getAttribute("aria-pressed"), "true");
+  const [keyId] = await deliver(1);
+  const figure = page.locator(`#figures [data-key="delivered"] strong`);
+  await eventually(async () => await figure.textContent() !== "0");
+  assert.equal(await page.locator("#log li", { hasText: keyId! }).count(), 0);
+  await hold.click();
+  await page.locator("#log li", { hasText: keyId! }).waitFor();
+});
+
+browserTest("everything can be reached and seen with the keyboard", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  const reached: string[] = [];
+  const expected = ["Skip to the events", "filter", "hold", "events-title", "certificates-title", "status"];
+  for (const _ of expected) {
+    await page.keyboard.press("Tab");
+    const focus = await page.evaluate(() => {
+      // deno-lint-ignore no-explicit-any
+      const { document, getComputedStyle } = globalThis as any;
+      const element = document.activeElement;
+      const { outlineStyle, outlineWidth } = getComputedStyle(element);
+      const box = element.getBoundingClientRect();
+      return {
+        name: element.id || element.getAttribute("aria-labelledby") || element.textContent.trim(),
+        visible: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 && box.width > 0 && box.top > -10,
+      };
+    });
+    assert.ok(focus.visible, `no visible focus on ${focus.name}`);
+    reached.push(focus.name);
+  }
+  assert.deepEqual(reached, expected);
+
+  await page.locator("body").click({ position: { x: 2, y: 2 } });
+  await page.keyboard.press("/");
+  assert.equal(await page.evaluate("document.activeElement.id"), "filter");
+  await page.keyboard.type("a/b");
+  assert.equal(await page.locator("#filter").inputValue(), "a/b");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Space");
+  assert.equal(await page.locator("#hold").getAttribute("aria-pressed"), "true");
+});
+
+browserTest("the page has landmarks, headings and names", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  for (const name of ["Figures", "Links", "Events", "Certificates"]) {
+    await page.getByRole("heading", { name }).waitFor({ state: "attached" });
+  }
+  await page.getByRole("banner").waitFor();
+  await page.getByRole("main").waitFor();
+  await page.getByRole("columnheader", { name: "Days left" }).waitFor();
+  await page.getByRole("rowheader", { name: /this_kme\.saes_https_interface\.server_cert_path/ }).waitFor();
+  await page.getByRole("img", { name: /^Stock of KME 2/ }).waitFor();
+  assert.equal(await page.getAttribute("html", "lang"), "en");
+});
+
+for (const colorScheme of ["light", "dark"] as const) {
+  browserTest(`every text of the ${colorScheme} page has a contrast of 4.5 or more`, async (chromium) => {
+    await using watched = await openPage(chromium, origin, { colorScheme });
+    const { page } = watched;
+    await deliver(1);
+    await page.locator("#log li").first().waitFor();
+    const found = await contrasts(page);
+    assert.ok(found.length > 30, `${found.length} texts`);
+    assert.deepEqual(found.filter(({ contrast }) => contrast < 4.5), []);
+    // Otherwise both schemes would be the same one.
+    const background = await page.evaluate("getComputedStyle(document.body).backgroundColor");
+    assert.match(String(background), colorScheme === "light" ? /^rgb\(2/ : /^rgb\(1/);
+  });
+}
+
+browserTest("a page of 360 pixels needs no scrolling to the side", async (chromium) => {
+  await using watched = await openPage(chromium, origin, { viewport: { width: 360, height: 740 } });
+  const { page } = watched;
+  await deliver(1);
+  await page.locator("#log li").first().waitFor();
+  assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 360);
+  for (const selector of ["#figures", linkTo("2"), "#filter", "#log", "#certificates"]) {
+    const box = (await page.locator(selector).boundingBox())!;
+    assert.ok(box.x >= 0 && box.x + box.width <= 360, `${selector} is outside`);
+  }
+  const tables = await page.locator(".certificates .scroll").evaluate((element) => {
+    const { scrollWidth, clientWidth } = element as unknown as { scrollWidth: number; clientWidth: number };
+    return scrollWidth - clientWidth;
+  });
+  assert.equal(tables, 0);
+});
+
+browserTest("a peer that goes down is shown, and one that comes back", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  const chip = page.locator(`${linkTo("2")} .chip`);
+  await deliver(1);
+  await eventually(async () => /^up/.test((await chip.textContent())!));
+  await kmes[1]!.stop();
+  await network.client(1).encKeys(3);
+  await eventually(async () => /^down/.test((await chip.textContent())!));
+  assert.notEqual(await page.locator(`${linkTo("2")} .error`).textContent(), "");
+  kmes[1] = await network.start(2);
+  await deliver(1);
+  await eventually(async () => /^up/.test((await chip.textContent())!));
+  assert.equal(await page.locator(`${linkTo("2")} .error`).isVisible(), false);
+});
+
+browserTest("the page says that its KME is gone, and goes on by itself when it is back", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page, complaints } = watched;
+  await page.evaluate(() => Object.assign(globalThis, { notReloaded: true }));
+  await kmes[0]!.stop();
+  await page.getByRole("alert").waitFor();
+  assert.match((await page.getByRole("alert").textContent())!, /^No connection since \d\d:\d\d:\d\d/);
+  assert.equal(await page.locator("#connection").textContent(), "not connected");
+  kmes[0] = await network.start(1);
+  await page.getByRole("alert").waitFor({ state: "hidden" });
+  const [keyId] = await deliver(1);
+  await page.locator("#log li", { hasText: keyId! }).first().waitFor();
+  assert.ok(await page.evaluate(() => "notReloaded" in globalThis));
+  // The browser tells of the connections that failed.
+  const others = complaints.filter((complaint) =>
+    !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED/.test(complaint)
+  );
+  complaints.splice(0, complaints.length, ...others);
+});
