@@ -1,0 +1,97 @@
+/** What the documents say of the metrics, held against what is there. */
+import assert from "node:assert/strict";
+import { findProgram, testWith } from "../harness/installed.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
+import { serve } from "../console/served.ts";
+import { type Samples, scrape } from "./scrape.ts";
+
+const read = (name: string) => Deno.readTextFile(new URL(`../../docs/${name}`, import.meta.url));
+const PROMTOOL = findProgram("/usr/bin/promtool", "/usr/local/bin/promtool");
+
+/** Everything that can be counted has been. */
+async function everyMetric(): Promise<{ text: string; samples: Samples }> {
+  await using served = await serve();
+  const { watch, world } = served;
+  watch.keys.delivered("2", 1);
+  watch.keys.activated("2", 1);
+  watch.requests("sae").refused(400, "invalid");
+  watch.activations.record("2", "activated", 5);
+  watch.counts.ingestion.get("2")!.last = { at: new Date(), file: "a.cor" };
+  world.health = { up: true, since: new Date() };
+  const text = await (await fetch(`${served.origin}/metrics`)).text();
+  return { text, samples: scrape(text) };
+}
+
+function namesIn(text: string): Set<string> {
+  // Units and functions look the same, but do not begin like that.
+  return new Set(text.match(/\b(?:kme|process|nodejs)_[a-z0-9_]+\b/g));
+}
+
+/** A histogram's parts have names of their own. */
+function familyOf(name: string, samples: Samples): string {
+  const whole = name.replace(/_(bucket|sum|count)$/, "");
+  return samples.families.get(whole) === "histogram" ? whole : name;
+}
+
+for (const document of ["metrics.md", "grafana-dashboard.json"]) {
+  Deno.test(`each metric that docs/${document} names exists`, async () => {
+    const { samples } = await everyMetric();
+    const names = [...namesIn(await read(document))];
+    assert.ok(names.length > 15, names.join());
+    assert.deepEqual(names.filter((name) => !samples.families.has(familyOf(name, samples))), []);
+  });
+}
+
+Deno.test("docs/metrics.md has every metric of the KME, with its type and labels", async () => {
+  const { text, samples } = await everyMetric();
+  const rows = [
+    ...(await read("metrics.md")).matchAll(/^\| `(kme_[a-z_]+)` \| (\w+) \|([^|]*)\| [^|]+\|$/gm),
+  ]
+    .map((
+      [, name, type, labels],
+    ) => [name!, type!, [...labels!.matchAll(/`(\w+)`/g)].map(([, label]) => label!)]);
+  const actual = [...samples.families].filter(([name]) => name.startsWith("kme_")).map(([name, type]) => {
+    const sample = new RegExp(`^${name}(?:_count)?\\{(.*)\\} `, "m").exec(text)?.[1] ?? "";
+    return [name, type, [...sample.matchAll(/(\w+)="/g)].map(([, label]) => label!)];
+  });
+  const byName = (a: unknown[], b: unknown[]) => String(a[0]) < String(b[0]) ? -1 : 1;
+  assert.deepEqual(rows.toSorted(byName), actual.toSorted(byName));
+});
+
+Deno.test("the reasons and outcomes that the dashboard and the rules select are documented", async () => {
+  const markdown = await read("metrics.md");
+  const selected = [...`${markdown}${await read("grafana-dashboard.json")}`.matchAll(
+    /\{[^}"]*(?:reason|outcome)=\\?"(\w+)/g,
+  )].map(([, value]) => value!);
+  assert.ok(selected.length > 0);
+  for (const value of selected) assert.ok(markdown.includes(`\`${value}\``), value);
+});
+
+Deno.test("the dashboard is JSON whose panels do not lie upon each other", async () => {
+  const { panels } = JSON.parse(await read("grafana-dashboard.json"));
+  const taken = new Set<string>();
+  for (const { gridPos: { x, y, w, h }, title, targets } of panels) {
+    assert.ok(x + w <= 24 && targets.length > 0, title);
+    for (let column = x; column < x + w; column++) {
+      for (let row = y; row < y + h; row++) {
+        assert.ok(!taken.has(`${column} ${row}`), title);
+        taken.add(`${column} ${row}`);
+      }
+    }
+  }
+});
+
+testWith(PROMTOOL, "prometheus is not installed", "promtool accepts the alert rules", async (promtool) => {
+  const rules = /^```yaml\n(groups:\n[\s\S]*?)^```$/m.exec(await read("metrics.md"))?.[1];
+  assert.ok(rules !== undefined);
+  const temp = await makeTempDir("kme-rules-");
+  try {
+    const file = `${temp.path}/rules.yml`;
+    await Deno.writeTextFile(file, rules);
+    const { code, stdout, stderr } = await new Deno.Command(promtool, { args: ["check", "rules", file] })
+      .output();
+    assert.equal(code, 0, new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr));
+  } finally {
+    await temp.remove();
+  }
+});
