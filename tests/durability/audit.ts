@@ -145,6 +145,11 @@ export class Audit {
     return this.#imported.get(linkName(a, b))?.size ?? 0;
   }
 
+  /** key_IDs of all keys handed out so far. */
+  keyIds(): string[] {
+    return [...this.#handed.keys()];
+  }
+
   /** Keys handed out so far. */
   get delivered(): number {
     return this.figures.delivered;

@@ -6,10 +6,13 @@ import net from "node:net";
  * `pass`: nothing;
  * `lose answers`: what the client sends arrives, what comes back does not, and then the connection is cut;
  * `hold answers`: what comes back is held until the mode changes; the client gives up before;
- * `lose requests`: connections are cut as soon as the client sends on them;
+ * `lose requests`: what the client sends once it takes the connection for established does not arrive, and then the
+ *   connection is cut;
+ * `hold requests`: what the client sends on connections that are there already is held until the mode changes, even
+ *   when the client has given up; new connections pass;
  * `down`: connections are cut, new ones are not taken.
  */
-export type ProxyMode = "pass" | "lose answers" | "hold answers" | "lose requests" | "down";
+export type ProxyMode = "pass" | "lose answers" | "hold answers" | "lose requests" | "hold requests" | "down";
 
 export interface CuttingProxy extends Disposable {
   readonly port: number;
@@ -24,7 +27,11 @@ interface Pair {
   readonly server: net.Socket;
   /** The handshake is over as far as the client is concerned: what it sends is a request, what it gets an answer. */
   established: boolean;
+  /** On their way to the client, and to the server. */
   readonly held: Uint8Array[];
+  readonly heldRequests: Uint8Array[];
+  /** Holds requests now. */
+  holding: boolean;
 }
 
 /** @param target the port on loopback behind it. */
@@ -43,16 +50,29 @@ export async function startCuttingProxy(target: number, port: number): Promise<C
       return;
     }
     const server = net.connect(target, "127.0.0.1");
-    const pair: Pair = { client, server, established: false, held: [] };
+    const pair: Pair = {
+      client,
+      server,
+      established: false,
+      held: [],
+      heldRequests: [],
+      holding: false,
+    };
     pairs.add(pair);
     for (const socket of [client, server]) {
-      socket.on("error", () => end(pair));
-      socket.on("close", () => end(pair));
+      const gone = () => {
+        if (!pair.holding) end(pair);
+      };
+      socket.on("error", gone);
+      socket.on("close", gone);
     }
     const records = new Records();
     client.on("data", (chunk: Uint8Array) => {
-      if (mode === "lose requests" && pair.established) return end(pair);
-      if (records.holdsApplicationData(chunk)) pair.established = true;
+      if (pair.holding) return void pair.heldRequests.push(chunk);
+      if (records.holdsApplicationData(chunk)) {
+        pair.established = true;
+        if (mode === "lose requests") return void setTimeout(() => end(pair), CUT_MS);
+      }
       server.write(chunk);
     });
     server.on("data", (chunk: Uint8Array) => {
@@ -67,8 +87,11 @@ export async function startCuttingProxy(target: number, port: number): Promise<C
     setMode(next) {
       mode = next;
       for (const pair of pairs) {
+        pair.holding = next === "hold requests";
         if (next === "down") end(pair);
-        else if (next === "pass") { for (const chunk of pair.held.splice(0)) pair.client.write(chunk); }
+        if (next !== "pass") continue;
+        for (const chunk of pair.held.splice(0)) pair.client.write(chunk);
+        for (const chunk of pair.heldRequests.splice(0)) pair.server.write(chunk);
       }
     },
     [Symbol.dispose]() {

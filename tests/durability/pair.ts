@@ -6,7 +6,9 @@ import { databaseOf, pause } from "./audit.ts";
 import { readLedger } from "./ledger.ts";
 
 export const KMES = ["1", "2"] as const;
-export const SAES = { 1: ["1", "11"], 2: ["2", "22"] } as const;
+export const SAES = { "1": ["1", "11"], "2": ["2", "22"] } as const;
+
+export type KmeId = (typeof KMES)[number];
 
 export interface PairOptions {
   /** `db_uri` of each; files by default. */
@@ -22,8 +24,10 @@ export interface Pair extends AsyncDisposable {
   /** SIGKILL, all at once. */
   kill(...kmes: string[]): Promise<void>;
   process(kme: string): KmeProcess;
-  /** Lets everything be settled, then stops both. */
-  settle(): Promise<void>;
+  /** Free blocks at `kme` of the link with `other`, as an SAE is told. */
+  stock(kme: KmeId, other: KmeId): Promise<number>;
+  /** Lets everything be settled, then stops both, and further processes on their databases. */
+  settle(...more: KmeProcess[]): Promise<void>;
   /** Stops both in order. */
   stop(): Promise<void>;
 }
@@ -56,10 +60,11 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
     const ledgers = await Promise.all(KMES.map((kme) => readLedger(databaseOf(network, kme))));
     return ledgers.every((ledger) => ledger.reservations === 0);
   };
-  const settle = async () => {
+  const settle = async (...more: KmeProcess[]) => {
     if (options.databases !== undefined) {
       await eventually(isSettled, { what: "the end of all reservations", timeout: 40_000, interval: 250 });
-      return await stop();
+      await Promise.all([stop(), ...more.map((process) => process.stop())]);
+      return;
     }
     for (let look = 1;; look++) {
       await pause(2500); // a look of the recovery; a file can be looked into only when its KME has ended
@@ -75,6 +80,11 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
     stop,
     settle,
     process: (kme) => running.get(kme)!,
+    stock: async (kme, other) => {
+      const [first, second] = SAES[kme];
+      const answer = await network.client(first).status(kme === other ? second : SAES[other][0]);
+      return answer.json.stored_key_count;
+    },
     kill: async (...kmes) => {
       await Promise.all(kmes.map((kme) => running.get(kme)!.kill()));
       for (const kme of kmes) running.delete(kme);

@@ -1,0 +1,124 @@
+/** Two processes of KME 1 on one database, and one of them dies, or is taken for dead. */
+import assert from "node:assert/strict";
+import mysql from "mysql2/promise";
+import pg from "pg";
+import { databaseTest } from "../harness/databases.ts";
+import { freePort } from "../harness/free_port.ts";
+import type { KmeProcess } from "../harness/kme_process.ts";
+import { Audit, pause } from "./audit.ts";
+import { startCuttingProxy } from "./cutting_proxy.ts";
+import { KMES, makePair, SAES } from "./pair.ts";
+import { Random } from "./random.ts";
+import { makeReplica } from "./replicas.ts";
+
+const INGESTED = /: \d+ keys stored/;
+
+for (const kind of ["postgres", "mariadb", "mysql"] as const) {
+  databaseTest(kind, "SIGKILL and SIGSTOP of one of two replicas under load", async (uri, server) => {
+    const random = new Random();
+    await using pair = await makePair({ databases: [uri, await server.createDatabase()] });
+    const { network } = pair;
+    const replica = await makeReplica(network);
+    const audit = new Audit({
+      network,
+      kmes: KMES,
+      saes: SAES,
+      ports: { "1": [network.kme("1").saesPort, replica.saesPort] },
+      random,
+    });
+    for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, 8000);
+    // All at once: both processes of KME 1 find an empty database.
+    let [second] = await Promise.all([replica.start(), pair.start(...KMES)]);
+    await using _ends = { [Symbol.asyncDispose]: () => second.kill() };
+    const takers = [pair.process("1"), second].filter((process) =>
+      process.lines.some((line) => INGESTED.test(line))
+    );
+    assert.equal(takers.length, 1, "key files are taken up by one process");
+    audit.startLoad(2);
+
+    // The one that takes up key files dies last.
+    const ingester = takers[0] === second ? "second" : "first";
+    for (const victim of ingester === "first" ? ["second", "first"] : ["first", "second"]) {
+      await audit.untilDelivered(random.between(30, 60));
+      await pause(random.between(0, 100));
+      if (victim === "second") {
+        await audit.kill(["1"], () => second.kill());
+        await audit.untilDelivered(30);
+        if (ingester === victim) await untilTakenOver(pair.process("1"), audit);
+        second = await replica.start();
+      } else {
+        await audit.kill(["1"], () => pair.kill("1"));
+        await audit.untilDelivered(10); // KME 2 does not reach the other process; that one still reaches KME 2
+        if (ingester === victim) await untilTakenOver(second, audit);
+        await pair.start("1");
+      }
+    }
+
+    // Taken for dead, a process wakes up and goes on with what it was doing.
+    await audit.untilDelivered(30);
+    await audit.kill(["1"], async () => {
+      second.signal("SIGSTOP");
+      await pause(6000); // the lease is over, and its reservations have been adopted
+      second.signal("SIGCONT");
+    });
+    await audit.untilDelivered(30);
+    await audit.stopLoad();
+    await audit.checkClosed(30);
+    await pair.settle(second);
+    await audit.checkLedgers();
+    audit.report(`${kind}, two replicas`);
+  });
+
+  databaseTest(kind, "what another process takes back is not handed over any more", async (uri, server) => {
+    const port = freePort();
+    await using pair = await makePair({
+      databases: [uri, await server.createDatabase()],
+      options: { inter_kme_timeout_seconds: 30, lease_seconds: 60 },
+    });
+    const { network } = pair;
+    using proxy = await startCuttingProxy(network.kme("2").kmesPort, port);
+    const replica = await makeReplica(network, port);
+    const audit = new Audit({
+      network,
+      kmes: KMES,
+      saes: SAES,
+      ports: { "1": [replica.saesPort] },
+      random: new Random(),
+    });
+    await audit.addKeys("1", "2", 10);
+    await pair.start(...KMES);
+    await using second = await replica.start();
+    assert.equal((await audit.ask("1", ["2"]))?.status, 200);
+
+    proxy.setMode("hold answers");
+    const asked = audit.ask("1", ["22"]);
+    await pair.process("2").waitForLine(/activated between SAEs 1 and 22/);
+    // As if its lease had ended long ago.
+    await run(uri, "delete from processes");
+    await pair.process("1").waitForLine(/taken back/);
+    proxy.setMode("pass");
+    assert.equal((await asked)?.status, 503);
+    await audit.read("2", "1", audit.keyIds());
+    await pair.settle(second);
+    await audit.checkLedgers({ burnt: 0 });
+  });
+}
+
+/** The other process takes up key files once the lease of the dead one is over. */
+async function untilTakenOver(process: KmeProcess, audit: Audit): Promise<void> {
+  await audit.addKeys("1", "1", 10, "taken-over.cor");
+  await process.waitForLine(/taken-over.cor.*: 10 keys stored/);
+}
+
+async function run(uri: string, statement: string): Promise<void> {
+  if (uri.startsWith("postgres")) {
+    const client = new pg.Client(uri);
+    await client.connect();
+    await client.query(statement);
+    await client.end();
+    return;
+  }
+  const connection = await mysql.createConnection(uri);
+  await connection.query(statement);
+  await connection.end();
+}
