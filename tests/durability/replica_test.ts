@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import mysql from "mysql2/promise";
 import pg from "pg";
 import { databaseTest } from "../harness/databases.ts";
-import { freePort } from "../harness/free_port.ts";
+import { eventually } from "../harness/eventually.ts";
+import { freePorts } from "../harness/free_port.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { Audit, pause } from "./audit.ts";
 import { startCuttingProxy } from "./cutting_proxy.ts";
@@ -70,14 +71,18 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
   });
 
   databaseTest(kind, "what another process takes back is not handed over any more", async (uri, server) => {
-    const port = freePort();
+    const [firstPort, secondPort] = freePorts(2) as [number, number];
     await using pair = await makePair({
       databases: [uri, await server.createDatabase()],
       options: { inter_kme_timeout_seconds: 30, lease_seconds: 60 },
+      edit: (config, id) => {
+        if (id === "1") config.other_kmes[0]!.inter_kme_bind_address = `127.0.0.1:${firstPort}`;
+      },
     });
     const { network } = pair;
-    using proxy = await startCuttingProxy(network.kme("2").kmesPort, port);
-    const replica = await makeReplica(network, port);
+    const replica = await makeReplica(network, secondPort);
+    using firstProxy = await startCuttingProxy(network.kme("2").kmesPort, firstPort);
+    using secondProxy = await startCuttingProxy(network.kme("2").kmesPort, secondPort);
     const audit = new Audit({
       network,
       kmes: KMES,
@@ -88,16 +93,21 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     await audit.addKeys("1", "2", 10);
     await pair.start(...KMES);
     await using second = await replica.start();
+    const stockAtPeer = (count: number) =>
+      eventually(async () => await pair.stock("2", "1") === count, { what: `${count} blocks at the peer` });
+    await stockAtPeer(10);
     assert.equal((await audit.ask("1", ["2"]))?.status, 200);
 
-    proxy.setMode("hold answers");
+    secondProxy.setMode("hold answers");
     const asked = audit.ask("1", ["22"]);
-    await pair.process("2").waitForLine(/activated between SAEs 1 and 22/);
-    // As if its lease had ended long ago.
+    await stockAtPeer(8);
+    // As if its lease had ended long ago. The first process has the key taken back, and does not hear of it yet.
+    firstProxy.setMode("hold answers");
     await run(uri, "delete from processes");
-    await pair.process("1").waitForLine(/taken back/);
-    proxy.setMode("pass");
+    await stockAtPeer(9);
+    secondProxy.setMode("pass");
     assert.equal((await asked)?.status, 503);
+    firstProxy.setMode("pass");
     await audit.read("2", "1", audit.keyIds());
     await pair.settle(second);
     await audit.checkLedgers({ burnt: 0 });
