@@ -1,6 +1,12 @@
 /** SQLite through better-sqlite3: one process, one connection, every commit an fsync. */
 import SqliteDatabase from "better-sqlite3";
-import { type SqliteDatabase as KyselyDatabase, SqliteDialect, type SqliteStatement } from "kysely";
+import {
+  type DialectAdapter,
+  SqliteAdapter,
+  type SqliteDatabase as KyselyDatabase,
+  SqliteDialect,
+  type SqliteStatement,
+} from "kysely";
 import { StoreUnusable } from "../errors.ts";
 import type { Failure, StoreDialect } from "./dialect.ts";
 
@@ -11,8 +17,9 @@ import type { Failure, StoreDialect } from "./dialect.ts";
  */
 export function sqliteDialect(path: string): StoreDialect {
   if (path !== ":memory:") createPrivately(path);
-  const database = new SqliteDatabase(path, { timeout: 200 });
+  let database: SqliteDatabase.Database | undefined;
   try {
+    database = new SqliteDatabase(path, { timeout: 200 });
     // Exclusive: a second process on the file is refused instead of sharing it, and the lock dies with the process.
     database.pragma("locking_mode = EXCLUSIVE");
     database.pragma("journal_mode = WAL");
@@ -22,12 +29,12 @@ export function sqliteDialect(path: string): StoreDialect {
     database.pragma("secure_delete = ON");
     database.exec("BEGIN IMMEDIATE; COMMIT");
   } catch (error) {
-    database.close();
+    database?.close();
     throw new StoreUnusable(openFailure(path, error), { cause: error });
   }
   return {
     name: "sqlite",
-    kysely: new SqliteDialect({ database: forKysely(database) }),
+    kysely: new TransactionalDialect({ database: forKysely(database) }),
     transactionalDdl: true,
     exclusive: true,
     lanes: 1,
@@ -42,6 +49,19 @@ export function sqliteDialect(path: string): StoreDialect {
     forUpdate: (query) => query,
     classify,
   };
+}
+
+/** Migrations are one transaction: SQLite can do it, Kysely does not assume it. */
+class TransactionalDialect extends SqliteDialect {
+  override createAdapter(): DialectAdapter {
+    return new TransactionalAdapter();
+  }
+}
+
+class TransactionalAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true;
+  }
 }
 
 /** Prepared statements kept: those of every operation at the numbers of rows that are met often. */

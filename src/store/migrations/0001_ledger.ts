@@ -74,7 +74,8 @@ export function ledger(dialect: StoreDialect): Migration {
         .addColumn("half", "integer", (c) => c.notNull().check(sql`half in (0, 1)`))
         .addColumn("stored_at", "bigint", (c) => c.notNull())
         .addColumn("reservation_id", bytes(16))
-        .addColumn("bits", bytes(32), (c) => c.notNull().check(sql`length(bits) = 32`))
+        // Not of a fixed length: that would be filled up where it is short, instead of being refused.
+        .addColumn("bits", varbytes(32), (c) => c.notNull().check(sql`length(bits) = 32`))
         .addCheckConstraint(
           "reserved_by_a_reservation",
           sql`(state = 0 and reservation_id is null) or (state = 1 and reservation_id is not null)`,
