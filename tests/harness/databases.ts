@@ -3,6 +3,7 @@ import mysql from "mysql2/promise";
 import pg from "pg";
 import { type ChildProcess, findProgram, runChild, startChild } from "./child_process.ts";
 import { freePort } from "./free_port.ts";
+import { hasProcessTree, signalTree } from "./process_tree.ts";
 import { makeTempDir, type TempDir } from "./temp_dir.ts";
 
 /** `mysql` is MySQL itself, not MariaDB. */
@@ -24,6 +25,9 @@ export interface TestDatabaseServer {
   stop(): Promise<void>;
   /** Kills it as a crash would; the data stay. */
   kill(): Promise<void>;
+  /** Stops it in its tracks: connections stay open, nothing is answered until {@linkcode resume}. Linux only. */
+  pause(): void;
+  resume(): void;
   /** Starts it again on the same port; does nothing when it runs. */
   start(): Promise<void>;
   /** Stops it and removes its data. */
@@ -185,7 +189,13 @@ async function startServer(recipe: Recipe): Promise<TestDatabaseServer> {
     },
     start,
     stop: () => end(recipe.stopSignal),
-    kill: () => end("SIGKILL"),
+    kill: () => {
+      // The processes of its connections would go on for a while.
+      if (child !== undefined && hasProcessTree) signalTree(child.pid, "SIGKILL");
+      return end("SIGKILL");
+    },
+    pause: () => child && signalTree(child.pid, "SIGSTOP"),
+    resume: () => child && signalTree(child.pid, "SIGCONT"),
     remove: async () => {
       await end(recipe.stopSignal);
       await dir.remove();
@@ -371,7 +381,11 @@ function externalMysql(uri: string): TestDatabaseServer {
     password: decodeURIComponent(url.password),
   };
   const made: string[] = [];
-  const notOurs = () => Promise.reject(new Error("the server of KME_TEST_MYSQL_URI is not ours to stop"));
+  const complaint = new Error("the server of KME_TEST_MYSQL_URI is not ours to stop");
+  const notOurs = () => Promise.reject(complaint);
+  const pause = () => {
+    throw complaint;
+  };
   return {
     kind: "mysql",
     port,
@@ -386,6 +400,8 @@ function externalMysql(uri: string): TestDatabaseServer {
     start: () => Promise.resolve(),
     stop: notOurs,
     kill: notOurs,
+    pause,
+    resume: pause,
     remove: () => withMysql(login, made.splice(0).map((name) => `DROP DATABASE IF EXISTS ${name}`)),
   };
 }
