@@ -1,0 +1,96 @@
+/** Random sequences of operations against a model of the ledger. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { audit, closeOnce, hex, type Ledger, ledgerTest } from "./ledger.ts";
+import { Model, steps } from "./model.ts";
+
+/** Sequences that are tried, and the longest of them; more with `KME_TEST_RUNS`. */
+const RUNS = { memory: 400, sqlite: 25, postgres: 15, mariadb: 15 };
+const LENGTH = 60;
+
+/** Every block is where the model has it, every key readable by its slaves, each once, and by nobody else. */
+async function compare(ledger: Ledger, model: Model): Promise<void> {
+  const rows = await ledger.tables.selectFrom("blocks").select(["block_id", "state"]).execute();
+  const stored = new Map(rows.map((row) => [hex(row.block_id), row.state === 0 ? "free" : "reserved"]));
+  const imported = await ledger.tables.selectFrom("seen_blocks").select("block_id").execute();
+  if (ledger.kind === "memory") assert.equal(imported.length, model.blocks.size);
+  const states = { free: 0, reserved: 0, key: 0, gone: 0 };
+  for (const [id, block] of model.blocks) {
+    states[block.state]++;
+    assert.equal(
+      stored.get(id),
+      block.state === "free" || block.state === "reserved" ? block.state : undefined,
+    );
+  }
+  assert.equal(states.free + states.reserved + states.key + states.gone, model.blocks.size);
+  for (const key of model.keys.values()) {
+    for (const caller of ["12", "13", "12 ", "21", "11"]) {
+      for (let time = 0; time < 2; time++) {
+        const read = await model.store.collect({
+          caller,
+          master: key.master,
+          ids: [Uint8Array.fromHex(key.id)],
+        });
+        if (!key.slaves.has(caller)) assert.equal(read.kind, "foreign");
+        else if (key.readable && !key.slaves.get(caller) && key.expiresAt > model.now) {
+          assert.ok(read.kind === "keys" && hex(read.keys[0]!.bits) === key.bits);
+          key.slaves.set(caller, true);
+        } else assert.equal(read.kind, "missing");
+      }
+    }
+  }
+  await audit(ledger);
+}
+
+ledgerTest("random operations do what the model of the ledger says", async (ledger) => {
+  let sequences = 0;
+  let operations = 0;
+  const numRuns = Number(Deno.env.get("KME_TEST_RUNS") ?? RUNS[ledger.kind]);
+  await fc.assert(
+    fc.asyncProperty(fc.commands(steps, { maxCommands: LENGTH, size: "max" }), async (commands) => {
+      // On servers and files one database serves all sequences of a test: each begins with what is left of the last.
+      if (ledger.kind !== "memory") await empty(ledger);
+      let now = () => 0;
+      const store = await ledger.open({ now: () => now() });
+      const model = new Model((clock) => {
+        now = clock;
+        return store;
+      });
+      try {
+        await fc.asyncModelRun(() => ({ model, real: model }), commands);
+        await compare(ledger, model);
+      } finally {
+        sequences++;
+        operations += model.steps;
+        await closeOnce(store);
+      }
+    }),
+    { numRuns, endOnFailure: ledger.kind !== "memory" },
+  );
+  console.log(`    ${ledger.kind}: ${sequences} sequences, ${operations} operations`);
+});
+
+async function empty(ledger: Ledger): Promise<void> {
+  if (!ledger.shared) {
+    for (const end of ["", "-wal", "-shm"]) {
+      await Deno.remove(`${(ledger.database as { path: string }).path}${end}`).catch(() => {});
+    }
+    return;
+  }
+  const { tables } = ledger;
+  const exists = (await tables.introspection.getTables()).some((table) => table.name === "blocks");
+  if (!exists) return;
+  for (
+    const name of [
+      "key_slaves",
+      "keys",
+      "blocks",
+      "reservations",
+      "seen_blocks",
+      "voided_transactions",
+    ] as const
+  ) {
+    await tables.deleteFrom(name).execute();
+  }
+  await tables.updateTable("stock").set({ free: 0 }).execute();
+}
