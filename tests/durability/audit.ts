@@ -190,7 +190,7 @@ export class Audit {
     this.#check();
   }
 
-  /** Kills KMEs, or a part of their processes; what was under way may be lost. */
+  /** Kills KMEs, a part of their processes, or their databases; what was under way may be lost. */
   async kill(kmes: readonly string[], kill: () => Promise<unknown>): Promise<void> {
     const struck = new Set(kmes);
     this.figures.kills++;
@@ -273,6 +273,8 @@ export class Audit {
         }
         return;
       }
+      // The database may have recorded the reading without being able to say so.
+      if (answer?.status === 503 && this.#strikes.size > 0) cutOff = true;
       if (answer?.status === 400 && cutOff) {
         // Read, but the answer went down with the KME.
         for (const id of keyIds) this.#handed.get(id)!.readers.set(slave, "lost");
