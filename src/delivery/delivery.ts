@@ -9,7 +9,7 @@ import { blocksPerKey, type Key } from "../store/keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
 import { InvalidRequest, NotAuthorized, Unavailable } from "./errors.ts";
-import type { Peer } from "./peer.ts";
+import type { Peer, PeerAbility } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
 import { type KeyObserver, nobody } from "./observer.ts";
 import { makePlan, type Plan } from "./plan.ts";
@@ -83,6 +83,8 @@ export class Delivery {
   readonly #reception: Reception;
   readonly #blocks: BlockDelivery;
   readonly #transactions: TransactionDelivery;
+  /** What neighbours were last found to understand. */
+  readonly #abilities = new Map<KmeId, PeerAbility["kind"]>();
 
   constructor(options: DeliveryOptions) {
     this.#config = options.config;
@@ -122,19 +124,21 @@ export class Delivery {
   async status(master: Sae, slaveId: SaeId): Promise<Status> {
     const slave = this.#requireSae(slaveId);
     const { thisKme } = this.#config;
-    const pool = slave.kmeId === thisKme.id.text ? slave.kmeId : this.#routes.nextHop(slave.kmeId);
+    const pool = this.#directory.isLocal(slave) ? slave.kmeId : this.#routes.nextHop(slave.kmeId);
+    const onlyBlocks = pool !== undefined && this.#knowsOnlyBlocks(pool);
+    const reached = pool !== undefined && (!onlyBlocks || pool === slave.kmeId);
     return {
       sourceKme: thisKme.id.text,
       targetKme: slave.kmeId,
       master: master.id.text,
       slave: slave.id.text,
       keySize: KeySize.default,
-      storedKeyCount: pool === undefined ? 0 : await this.#store.freeBlocks(pool),
+      storedKeyCount: reached ? await this.#store.freeBlocks(pool) : 0,
       maxKeyCount: thisKme.maxKeyCount,
       maxKeyPerRequest: thisKme.maxKeyPerRequest,
-      maxKeySize: KeySize.max,
-      minKeySize: KeySize.min,
-      maxSaeIdCount: thisKme.maxSaeIdCount,
+      maxKeySize: onlyBlocks ? BLOCK_BITS : KeySize.max,
+      minKeySize: onlyBlocks ? BLOCK_BITS : KeySize.min,
+      maxSaeIdCount: onlyBlocks ? 0 : thisKme.maxSaeIdCount,
     };
   }
 
@@ -310,7 +314,7 @@ export class Delivery {
     const abilities = await Promise.all(plan.hops.map(async ({ kme }) => {
       const peer = this.#peers.get(kme);
       if (peer === undefined) throw noLink(kme);
-      return { kme, ability: await peer.ability() };
+      return { kme, ability: await this.#ability(peer) };
     }));
     return abilities.flatMap(({ kme, ability }) => {
       if (ability.kind === "unreached") {
@@ -320,6 +324,19 @@ export class Delivery {
       }
       return ability.kind === "blocks" ? [kme] : [];
     });
+  }
+
+  async #ability(peer: Peer): Promise<PeerAbility> {
+    const ability = await peer.ability();
+    if (ability.kind !== "unreached") this.#abilities.set(peer.kme, ability.kind);
+    return ability;
+  }
+
+  /** As far as is known; what is not known is asked, and the next caller learns it. */
+  #knowsOnlyBlocks(kme: KmeId): boolean {
+    const peer = this.#peers.get(kme);
+    if (peer !== undefined && !this.#abilities.has(kme)) void this.#ability(peer);
+    return this.#abilities.get(kme) === "blocks";
   }
 
   #activated(key: KeyIdBytes, master: SaeId, slave: SaeId): void {

@@ -120,6 +120,23 @@ Deno.test("anything more is 503 with a reason, and spends nothing", async () => 
   await assertEachReadsOnce(network, enc, 1, [3, 11]);
 });
 
+Deno.test("Status says what can be had over it, once it is known", async () => {
+  await using network = await makeTestNetwork(spec);
+  for (const [a, b] of [[1, 1], [1, 2]] as const) await network.writeKeyFile(a, b, 5);
+  await using _foreign = await foreignKme(network);
+  await network.start(1);
+  const client = network.client(1);
+  await eventually(async () => (await client.status(2)).json.max_key_size === 256);
+  const facts = async (slave: number) => {
+    const { min_key_size, key_size, max_key_size, max_SAE_ID_count, stored_key_count } =
+      (await client.status(slave)).json;
+    return [min_key_size, key_size, max_key_size, max_SAE_ID_count, stored_key_count];
+  };
+  assert.deepEqual(await facts(2), [256, 256, 256, 0, 5]);
+  assert.deepEqual(await facts(4), [256, 256, 256, 0, 0]);
+  assert.deepEqual(await facts(11), [64, 256, 4096, 8, 5]);
+});
+
 Deno.test("its message is answered by ours: the slave here fetches the key", async () => {
   await using network = await makeTestNetwork(spec);
   const [first, second] = await network.writeKeyFile(1, 2, 2);
