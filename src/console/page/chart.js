@@ -6,18 +6,22 @@ const WIDTH = 360;
 /** Two points that are further apart are not joined: nobody looked in between. */
 const GAP = 60_000;
 
-/** An empty chart; {@linkcode draw} fills it. */
-export function makeChart(height, className) {
+/**
+ * An empty chart; {@linkcode draw} fills it.
+ *
+ * @param headroom pixels above the upper edge's line, for its label.
+ */
+export function makeChart(height, className, headroom = 1) {
   const area = makeSvg("path", { class: "area" });
   const line = makeSvg("path", { class: "line" });
   const svg = makeSvg(
     "svg",
     { class: className, viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", role: "img" },
-    makeSvg("path", { class: "grid", d: quarters(height) }),
+    makeSvg("path", { class: "grid", d: `${quarters(height)}M0 ${headroom}H${WIDTH}` }),
     area,
     line,
   );
-  return { svg, area, line, height };
+  return { svg, area, line, height, headroom };
 }
 
 /**
@@ -26,9 +30,9 @@ export function makeChart(height, className) {
  * @param label the chart in words.
  */
 export function draw(chart, points, top, now, label) {
-  const { svg, area, line, height } = chart;
+  const { svg, area, line, height, headroom } = chart;
   const x = (at) => round(WIDTH * (1 - (now - at) / HOUR));
-  const y = (value) => round(height - 1 - (height - 3) * Math.min(1, value / (top || 1)));
+  const y = (value) => round(height - 1 - (height - 1 - headroom) * Math.min(1, value / (top || 1)));
   const runs = runsOf(points.filter(([at]) => now - at <= HOUR));
   line.setAttribute(
     "d",

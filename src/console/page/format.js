@@ -7,6 +7,13 @@ export function formatCount(count) {
   return count === null ? "–" : whole.format(count);
 }
 
+const short = new Intl.NumberFormat("en", { notation: "compact" });
+
+/** A round number, like 20K. */
+export function formatShort(count) {
+  return short.format(count);
+}
+
 /** Something a second. */
 export function formatRate(rate) {
   return (rate < 10 ? fine : whole).format(rate);

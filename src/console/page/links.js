@@ -1,7 +1,7 @@
 /** One card a link: stock, its last hour, and the peer at the other end. */
 import { draw, makeChart, niceTop } from "./chart.js";
 import { keep, make, setChip, setText } from "./elements.js";
-import { formatCount, formatSpan } from "./format.js";
+import { formatCount, formatShort, formatSpan } from "./format.js";
 
 const parts = new WeakMap();
 
@@ -28,8 +28,8 @@ function makeCard() {
   const chip = make("span", { class: "chip" });
   const free = make("strong");
   const unit = make("span", { class: "unit" });
-  const trend = make("span", { class: "trend" });
-  const chart = makeChart(72, "stock");
+  const trend = make("p", { class: "trend" });
+  const chart = makeChart(84, "stock", 15);
   const top = make("span", { class: "top-value" });
   const range = make("span");
   const file = make("p", { class: "file muted" });
@@ -38,9 +38,10 @@ function makeCard() {
     "li",
     { class: "card" },
     make("div", { class: "head" }, title, chip),
-    make("p", { class: "free" }, free, " ", unit, trend),
+    make("p", { class: "free" }, free, " ", unit),
     make("div", { class: "plot" }, top, chart.svg),
-    make("p", { class: "axis muted" }, make("span", {}, "1 h ago"), range, make("span", {}, "now")),
+    make("p", { class: "axis muted" }, make("span", {}, "−1 h"), range, make("span", {}, "now")),
+    trend,
     file,
     error,
   );
@@ -54,8 +55,9 @@ function showCard(card, link, { isOwn, peer, line, now }) {
   setText(title, isOwn ? "Own pool" : name);
   setChip(chip, ...peerChip(isOwn, peer, now));
   setText(free, formatCount(link.free));
-  setText(unit, `of ${formatCount(link.max)} blocks`);
+  setText(unit, `of ${formatShort(link.max)} blocks`);
   setText(trend, trendOf(line));
+  trend.hidden = trend.textContent === "";
   trend.dataset.state = link.free === 0 ? "bad" : "";
   card.dataset.state = link.free === 0 ? "empty" : "";
 
@@ -89,7 +91,7 @@ function showCard(card, link, { isOwn, peer, line, now }) {
 }
 
 function peerChip(isOwn, peer, now) {
-  if (isOwn) return ["none", "for SAEs of this KME"];
+  if (isOwn) return ["none", "own SAEs"];
   if (peer === undefined || peer.up === null) return ["unknown", "not called yet"];
   const since = peer.since === null ? "" : ` for ${formatSpan(now - Date.parse(peer.since))}`;
   return peer.up ? ["good", `up${since}`] : ["bad", `down${since}`];
@@ -98,7 +100,7 @@ function peerChip(isOwn, peer, now) {
 /** When the stock will be empty, if it goes on as in the last minutes. */
 function trendOf(line) {
   const [end, free] = line.at(-1);
-  if (free === 0) return "empty";
+  if (free === 0) return "no blocks left";
   const recent = line.filter(([at, value]) => value !== null && end - at <= TREND);
   const [begin, before] = recent[0] ?? [end, free];
   if (free === null || end - begin < TREND / 4 || before <= free) return "";
