@@ -48,7 +48,7 @@ const MAX_BATCH = 256;
 const PATIENCE_MS = 5000;
 
 /** Attempts at a transaction that lost against another one. */
-const MAX_ATTEMPTS = 8;
+const MAX_ATTEMPTS = 12;
 
 export class CommitQueue {
   readonly #db: Kysely<Schema>;
@@ -190,6 +190,8 @@ export class CommitQueue {
         // Where the rollback fails too, the first error says why.
         cause ??= error;
         if (attempt === MAX_ATTEMPTS || this.#dialect.classify(cause) !== "again") throw cause;
+        // At different moments, or the same ones meet again.
+        await pause(Math.random() * Math.min(100, 2 ** attempt));
       }
     }
   }
@@ -216,6 +218,10 @@ export class CommitQueue {
     await stock.apply(work);
     return results;
   }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 function byOperation(batch: readonly Waiting[]): Map<Operation<unknown, unknown>, number[]> {

@@ -58,12 +58,15 @@ class PatientClient implements PostgresPoolClient {
   async #query(sql: string, parameters: readonly unknown[]): Promise<PostgresQueryResult<unknown>> {
     if (this.#lost !== undefined) throw this.#lost;
     const answer: Promise<PostgresQueryResult<unknown>> = this.#client.query(sql, [...parameters]);
+    // It may fail after it was given up. After a fatal error the server closes the connection, but a moment later.
+    answer.catch((error) => {
+      if (error?.severity === "FATAL") this.#lost ??= error;
+    });
     if (this.#patience === undefined) return await answer;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const noAnswer = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(this.#lost = new NoAnswer()), this.#patience);
     });
-    answer.catch(() => {}); // it may fail after it was given up
     try {
       return await Promise.race([answer, noAnswer]);
     } finally {
