@@ -1,67 +1,62 @@
 /** The figures as Prometheus reads them. */
-import { collectDefaultMetrics, Counter, Gauge, type Metric, Registry } from "prom-client";
+import { PrometheusExporter, PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
+import { MeterProvider } from "@opentelemetry/sdk-metrics";
 import type { KmeStatus } from "../console/status.ts";
 import { VERSION } from "../version.ts";
 import type { Counts } from "./counts.ts";
+import { type ProcessFigures, watchProcess } from "./process.ts";
 import type { Watch } from "./watch.ts";
 
-/** prom-client's own that break Prometheus' naming, or say nothing about Deno. */
-const LEFT_OUT = [
-  "nodejs_active_handles",
-  "nodejs_active_handles_total",
-  "nodejs_active_requests",
-  "nodejs_active_requests_total",
-  "nodejs_active_resources",
-  "nodejs_active_resources_total",
-  "nodejs_heap_space_size_total_bytes",
-  "nodejs_heap_space_size_used_bytes",
-  "nodejs_heap_space_size_available_bytes",
-  "nodejs_version_info",
-];
+/** Upper bounds in seconds: a LAN takes some milliseconds, the default time-out is 10 s. */
+const ACTIVATION_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
 
-interface Family<Label extends string> {
+interface Family {
   readonly name: string;
   readonly help: string;
-  readonly labels?: readonly Label[];
 }
 
-/** Value of each combination of labels; without a value there is no line. */
-type Sample<Label extends string> = readonly [
-  labels: Record<Label, string>,
-  value: number | null | undefined,
-];
+/** Value of a combination of labels; without a value there is no line. */
+type Sample = readonly [labels: Readonly<Record<string, string>>, value: number | null | undefined];
 
-type Read<Label extends string> = (counts: Counts, status: KmeStatus) => Iterable<Sample<Label>>;
+type Read = (counts: Counts, status: KmeStatus) => Iterable<Sample>;
 
 export class Exposition {
-  readonly #registry = new Registry();
+  /** `Content-Type` of the text. */
+  readonly contentType = "text/plain; version=0.0.4; charset=utf-8";
+  readonly #exporter = new PrometheusExporter({ preventServerStart: true });
+  readonly #meter = new MeterProvider({ readers: [this.#exporter] }).getMeter("kme");
+  // No time stamps, and nothing about the library itself.
+  readonly #serializer = new PrometheusSerializer(undefined, false, undefined, true, true);
   readonly #watch: Watch;
-  readonly #fill: ((status: KmeStatus) => void)[] = [];
+  readonly #readProcess = watchProcess();
+  /** What is told now. */
+  #status!: KmeStatus;
+  #process!: ProcessFigures;
 
   constructor(watch: Watch) {
     this.#watch = watch;
-    collectDefaultMetrics({ register: this.#registry });
-    for (const name of LEFT_OUT) this.#registry.removeSingleMetric(name);
-    this.#registry.registerMetric(watch.activations.histogram as unknown as Metric);
+    const activations = this.#meter.createHistogram("kme_activation_duration_seconds", {
+      description: "Time from sending keys to a peer to its answer, by how that ended",
+      advice: { explicitBucketBoundaries: ACTIVATION_BOUNDS },
+    });
+    watch.onActivation = (kme, outcome, milliseconds) =>
+      activations.record(milliseconds / 1000, { kme, outcome });
     this.#define();
-  }
-
-  /** `Content-Type` of the text. */
-  get contentType(): string {
-    return this.#registry.contentType;
+    this.#defineProcess();
   }
 
   /** @param status what is known now; the rest was counted. */
   async text(status: KmeStatus): Promise<string> {
-    for (const fill of this.#fill) fill(status);
-    return await this.#registry.metrics();
+    this.#status = status;
+    this.#process = this.#readProcess();
+    const { resourceMetrics } = await this.#exporter.collect();
+    return this.#serializer.serialize(resourceMetrics);
   }
 
   #define(): void {
     this.#gauge({
       name: "kme_build_info",
       help: "Always 1; the program's version and that of its runtime",
-      labels: ["version", "deno"],
     }, () => [[{ version: VERSION, deno: Deno.version.deno }, 1]]);
     this.#gauge(
       { name: "kme_ready", help: "Whether requests of SAEs can be answered (1) or not (0)" },
@@ -72,12 +67,11 @@ export class Exposition {
       {
         name: "kme_link_free_blocks",
         help: "Blocks of 256 bits in stock, by the KME they are shared with",
-        labels: ["kme"],
       },
       (_, { links }) => links.map(({ kme, free }) => [{ kme }, free]),
     );
     this.#gauge(
-      { name: "kme_link_max_blocks", help: "Blocks that a link's stock may hold", labels: ["kme"] },
+      { name: "kme_link_max_blocks", help: "Blocks that a link's stock may hold" },
       (_, { links }) => links.map(({ kme, max }) => [{ kme }, max]),
     );
     this.#gauge(
@@ -88,7 +82,6 @@ export class Exposition {
       {
         name: "kme_keys_delivered_total",
         help: "Keys given to master SAEs, by the KME of the (first) slave",
-        labels: ["kme"],
       },
       ({ delivered }) => byKme(delivered),
     );
@@ -96,7 +89,6 @@ export class Exposition {
       {
         name: "kme_keys_activated_total",
         help: "Keys that masters of other KMEs got for slave SAEs here, by that KME",
-        labels: ["kme"],
       },
       ({ activated }) => byKme(activated),
     );
@@ -113,7 +105,6 @@ export class Exposition {
         name: "kme_blocks_burnt_total",
         help:
           "Blocks that became part of no key: a peer refused them, or nobody can say whether it used them (unsettled)",
-        labels: ["reason"],
       },
       ({ burnt }) => Object.entries(burnt).map(([reason, blocks]) => [{ reason }, blocks]),
     );
@@ -121,7 +112,6 @@ export class Exposition {
       {
         name: "kme_requests_refused_total",
         help: "Requests answered with an error, by listener, status code and reason",
-        labels: ["listener", "status", "reason"],
       },
       ({ refusals }) =>
         refusals.values().map(({ listener, status, reason, count }) => [
@@ -131,26 +121,24 @@ export class Exposition {
     );
 
     this.#counter(
-      { name: "kme_ingested_blocks_total", help: "Blocks stored from key files", labels: ["kme"] },
+      { name: "kme_ingested_blocks_total", help: "Blocks stored from key files" },
       ({ ingestion }) => ingestion.entries().map(([kme, { stored }]) => [{ kme }, stored]),
     );
     this.#counter(
       {
         name: "kme_ingestion_known_blocks_total",
         help: "Blocks of key files left out because they had been stored before",
-        labels: ["kme"],
       },
       ({ ingestion }) => ingestion.entries().map(([kme, { known }]) => [{ kme }, known]),
     );
     this.#counter(
-      { name: "kme_ingested_files_total", help: "Key files taken up completely", labels: ["kme"] },
+      { name: "kme_ingested_files_total", help: "Key files taken up completely" },
       ({ ingestion }) => ingestion.entries().map(([kme, { files }]) => [{ kme }, files]),
     );
     this.#gauge(
       {
         name: "kme_last_ingestion_timestamp_seconds",
         help: "When blocks were last stored from a key file, since the process started",
-        labels: ["kme"],
       },
       ({ ingestion }) =>
         ingestion.entries().map(([kme, { last }]) => [{ kme }, last && last.at.getTime() / 1000]),
@@ -160,7 +148,6 @@ export class Exposition {
       {
         name: "kme_peer_up",
         help: "Whether a peer answered the last message (1) or not (0)",
-        labels: ["kme"],
       },
       (_, { peers }) => peers.map(({ kme, up }) => [{ kme }, up === null ? null : up ? 1 : 0]),
     );
@@ -172,7 +159,6 @@ export class Exposition {
       {
         name: "kme_certificate_expiry_timestamp_seconds",
         help: "When a certificate expires, by the configuration's member that names it",
-        labels: ["member", "subject", "serial"],
       },
       (_, { certificates }) =>
         certificates.map(({ member, subject, serial, notAfter }) => [
@@ -194,30 +180,60 @@ export class Exposition {
     );
   }
 
-  #gauge<Label extends string = never>({ name, help, labels = [] }: Family<Label>, read: Read<Label>): void {
-    const gauge = new Gauge({ name, help, labelNames: [...labels], registers: [this.#registry] });
-    this.#fill.push((status) => {
-      gauge.reset();
-      // Without labels a reset leaves a 0 behind, which nobody has measured.
-      if (labels.length === 0) gauge.remove();
-      for (const [values, value] of read(this.#watch.counts, status)) {
-        if (value !== null && value !== undefined) gauge.set(values, value);
-      }
-    });
+  #defineProcess(): void {
+    this.#counter(
+      { name: "process_cpu_seconds_total", help: "CPU time of the process" },
+      () => [[{}, this.#process.cpuSeconds]],
+    );
+    this.#gauge(
+      { name: "process_start_time_seconds", help: "When the process started" },
+      () => [[{}, this.#process.startTime]],
+    );
+    this.#gauge(
+      { name: "process_resident_memory_bytes", help: "Memory of the process" },
+      () => [[{}, this.#process.residentBytes]],
+    );
+    this.#gauge(
+      { name: "process_heap_bytes", help: "Memory in use for JavaScript's objects" },
+      () => [[{}, this.#process.heapBytes]],
+    );
+    this.#gauge(
+      { name: "process_open_fds", help: "Open files and connections" },
+      () => [[{}, this.#process.openFiles]],
+    );
+    this.#gauge(
+      { name: "process_max_fds", help: "Files and connections that may be open" },
+      () => [[{}, this.#process.maxFiles]],
+    );
+    this.#gauge(
+      {
+        name: "kme_event_loop_lag_p99_seconds",
+        help:
+          "By how much 99 of 100 turns of the event loop were late at most, since this was last asked for",
+      },
+      () => [[{}, this.#process.eventLoopLag]],
+    );
   }
 
-  #counter<Label extends string = never>(
-    { name, help, labels = [] }: Family<Label>,
-    read: Read<Label>,
-  ): void {
-    const counter = new Counter({ name, help, labelNames: [...labels], registers: [this.#registry] });
-    this.#fill.push((status) => {
-      counter.reset();
-      for (const [values, value] of read(this.#watch.counts, status)) counter.inc(values, value ?? 0);
+  #gauge(family: Family, read: Read): void {
+    this.#observe(this.#meter.createObservableGauge(family.name, { description: family.help }), read);
+  }
+
+  #counter(family: Family, read: Read): void {
+    this.#observe(this.#meter.createObservableCounter(family.name, { description: family.help }), read);
+  }
+
+  #observe(instrument: Observable, read: Read): void {
+    instrument.addCallback((result) => {
+      for (const [labels, value] of read(this.#watch.counts, this.#status)) {
+        if (value !== null && value !== undefined) result.observe(value, labels);
+      }
     });
   }
 }
 
-function byKme(counts: ReadonlyMap<string, number>): Iterable<Sample<"kme">> {
+type Observable = ReturnType<ReturnType<MeterProvider["getMeter"]>["createObservableGauge"]>;
+
+function byKme(counts: ReadonlyMap<string, number>): Iterable<Sample> {
   return counts.entries().map(([kme, count]) => [{ kme }, count] as const);
 }

@@ -6,11 +6,14 @@ import type { BlockStore } from "../ingest/block_store.ts";
 import type { IngestedFile } from "../ingest/ingestion.ts";
 import type { KmeId } from "../model/ids.ts";
 import { add, type Counts, type Listener, noCounts } from "./counts.ts";
-import { ActivationTimes } from "./activation_times.ts";
+
+/** How an exchange with a peer ended. */
+export type Outcome = "activated" | "refused" | "unreached" | "unknown";
 
 export class Watch {
   readonly counts: Counts;
-  readonly activations: ActivationTimes = new ActivationTimes();
+  /** Told of each exchange with a peer in which keys are to be activated. */
+  onActivation: (kme: KmeId, outcome: Outcome, milliseconds: number) => void = () => {};
 
   /** @param links ids of the KMEs that a pool is shared with, this one's own included. */
   constructor(links: readonly KmeId[]) {
@@ -88,21 +91,23 @@ export class Watch {
         const answer = await peer.activate(request);
         const { activated } = answer;
         const outcome = activated.length === request.keyIds.length ? "activated" : outcomeOf(answer);
-        this.activations.record(kme, outcome, performance.now() - begin);
+        this.onActivation(kme, outcome, performance.now() - begin);
         return answer;
       },
       send: async (transaction) => {
         const begin = performance.now();
         const answer = await peer.send(transaction);
         const outcome = answer.kind === "rejected" ? "refused" : answer.kind;
-        this.activations.record(kme, outcome, performance.now() - begin);
+        this.onActivation(kme, outcome, performance.now() - begin);
         return answer;
       },
     };
   }
 }
 
-function outcomeOf({ unknown, untouched }: { unknown: readonly unknown[]; untouched: readonly unknown[] }) {
+function outcomeOf(
+  { unknown, untouched }: { unknown: readonly unknown[]; untouched: readonly unknown[] },
+): Outcome {
   if (unknown.length > 0) return "unknown";
   return untouched.length > 0 ? "unreached" : "refused";
 }

@@ -15,7 +15,7 @@ async function everyMetric(): Promise<{ text: string; samples: Samples }> {
   watch.keys.delivered("2", 1);
   watch.keys.activated("2", 1);
   watch.requests("sae").refused(400, "invalid");
-  watch.activations.record("2", "activated", 5);
+  watch.onActivation("2", "activated", 5);
   watch.counts.ingestion.get("2")!.last = { at: new Date(), file: "a.cor" };
   world.health = { up: true, since: new Date() };
   const text = await (await fetch(`${served.origin}/metrics`)).text();
@@ -24,7 +24,7 @@ async function everyMetric(): Promise<{ text: string; samples: Samples }> {
 
 function namesIn(text: string): Set<string> {
   // Units and functions look the same, but do not begin like that.
-  return new Set(text.match(/\b(?:kme|process|nodejs)_[a-z0-9_]+\b/g));
+  return new Set(text.match(/\b(?:kme|process)_[a-z0-9_]+\b/g));
 }
 
 /** A histogram's parts have names of their own. */
@@ -45,7 +45,7 @@ for (const document of ["metrics.md", "grafana-dashboard.json"]) {
 Deno.test("docs/metrics.md has every metric of the KME, with its type and labels", async () => {
   const { text, samples } = await everyMetric();
   const rows = [
-    ...(await read("metrics.md")).matchAll(/^\| `(kme_[a-z_]+)` \| (\w+) \|([^|]*)\| [^|]+\|$/gm),
+    ...(await read("metrics.md")).matchAll(/^\| `(kme_[a-z0-9_]+)` \| (\w+) \|([^|]*)\| [^|]+\|$/gm),
   ]
     .map((
       [, name, type, labels],

@@ -15,7 +15,7 @@ export function scrape(text: string): Samples {
   for (const line of text.split("\n")) {
     const type = /^# TYPE (\S+) (\S+)$/.exec(line);
     if (type !== null) families.set(type[1]!, type[2]!);
-    const sample = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line);
+    const sample = /^([a-z0-9_]+)(?:\{(.*)\})? (\S+)$/.exec(line);
     if (sample === null) continue;
     const [, name, labels = "", value] = sample;
     const ofName = byName.get(name!) ?? {};
