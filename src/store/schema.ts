@@ -120,6 +120,12 @@ export interface LeasesTable {
   lease_until: number;
 }
 
+/** One row: a number that only grows, by which the database is told from an older copy of itself. */
+export interface GenerationTable {
+  one: number;
+  value: number;
+}
+
 export interface Schema {
   kme: KmeTable;
   links: LinksTable;
@@ -134,4 +140,5 @@ export interface Schema {
   byte_counts: ByteCountsTable;
   processes: ProcessesTable;
   leases: LeasesTable;
+  generation: GenerationTable;
 }

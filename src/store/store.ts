@@ -17,10 +17,12 @@ import { STOCK_SLOTS } from "./migrations/0001_ledger.ts";
 import { migrate } from "./migrations/migrate.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
 import { adopt, type AdoptedReservation } from "./operations/adopt.ts";
+import { burn, type Burnt } from "./operations/burn.ts";
 import { collect, type Collected, type Collection } from "./operations/collect.ts";
 import { deliver, type Delivery } from "./operations/deliver.ts";
 import { expire, type Expired, type Expiry } from "./operations/expire.ts";
-import { endOfLife, signOfLife } from "./operations/leases.ts";
+import { advance, currentGeneration } from "./operations/generation.ts";
+import { endOfLife, livingProcesses, signOfLife } from "./operations/leases.ts";
 import { type Reserve, reserve } from "./operations/reserve.ts";
 import { type SetAside, setAside } from "./operations/set_aside.ts";
 import { settle, type Settled, type Settlement } from "./operations/settle.ts";
@@ -163,6 +165,26 @@ export class Store implements BlockStore {
     return this.#queue.submit(signOfLife, { processId: this.processId, lease, work });
   }
 
+  /** A number that only grows, by which this database is told from an older copy of itself. */
+  generation(): Promise<number> {
+    return this.#read(() => currentGeneration(this.#db));
+  }
+
+  /** Makes the generation grow, beyond the given number; returns the new one once it is durable. */
+  advance(beyond = 0): Promise<number> {
+    return this.#queue.submit(advance, { beyond });
+  }
+
+  /** Removes the blocks of a link, or of all links and the keys that wait too: they are never given out again. */
+  burn(link?: KmeId): Promise<Burnt> {
+    return this.#queue.submit(burn, { link: link === undefined ? undefined : this.#requireLink(link) });
+  }
+
+  /** Other processes on this database that gave a sign of life of late. */
+  livingProcesses(): Promise<number> {
+    return this.#read(() => livingProcesses(this.#db, Date.now()));
+  }
+
   /** The KME at the other end of a link, by the link's row. */
   linkById(id: number): Link | undefined {
     return [...this.#links.values()].find((link) => link.id === id);
@@ -250,6 +272,7 @@ async function claimDatabase(
     db.insertInto("byte_counts").values({ one: 1, counts: buffer(new Uint8Array(2048)) }),
   )
     .execute();
+  await dialect.insertIgnoring(db.insertInto("generation").values({ one: 1, value: 0 })).execute();
 }
 
 async function openLinks(db: Kysely<Schema>, dialect: StoreDialect, { thisKme, neighbours }: StoreOptions) {

@@ -5,12 +5,16 @@ import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnusable } from "../errors.ts";
 import type { Schema } from "../schema.ts";
 import { ledger } from "./0001_ledger.ts";
+import { generation } from "./0002_generation.ts";
 
 /** Every migration by its name; names sort in the order of their application and never change. */
+const MIGRATIONS: Readonly<Record<string, (dialect: StoreDialect) => Migration>> = {
+  "0001_ledger": ledger,
+  "0002_generation": generation,
+};
+
 export function migrations(dialect: StoreDialect): Record<string, Migration> {
-  return {
-    "0001_ledger": ledger(dialect),
-  };
+  return Object.fromEntries(Object.entries(MIGRATIONS).map(([name, make]) => [name, make(dialect)]));
 }
 
 /**
@@ -45,6 +49,26 @@ async function apply(db: Kysely<Schema>, known: Record<string, Migration>): Prom
   const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(known) } });
   const { error } = await migrator.migrateToLatest();
   if (error !== undefined) throw error;
+}
+
+/** Names of migrations. */
+export interface SchemaState {
+  readonly applied: readonly string[];
+  /** What the next start applies. */
+  readonly missing: readonly string[];
+  /** Of a newer version of the program. */
+  readonly unknown: readonly string[];
+}
+
+/** What the database has, without a change to it. */
+export async function schemaState(db: Kysely<Schema>): Promise<SchemaState> {
+  const known = Object.keys(MIGRATIONS);
+  const there = await applied(db);
+  return {
+    applied: there,
+    missing: known.filter((name) => !there.includes(name)),
+    unknown: there.filter((name) => !known.includes(name)),
+  };
 }
 
 async function applied(db: Kysely<Schema>): Promise<string[]> {

@@ -1,6 +1,8 @@
 /** Signs of life of processes, and work that one of them at a time does. */
+import type { Kysely } from "kysely";
 import { buffer } from "../bytes.ts";
 import type { Operation } from "../commit_queue.ts";
+import type { Schema } from "../schema.ts";
 
 export interface SignOfLife {
   readonly processId: Uint8Array;
@@ -58,3 +60,10 @@ export const endOfLife: Operation<{ readonly processId: Uint8Array }, void> = {
     return items.map(() => {});
   },
 };
+
+/** Processes whose lease has not ended. */
+export async function livingProcesses(db: Kysely<Schema>, now: number): Promise<number> {
+  const { count } = await db.selectFrom("processes").select((e) => e.fn.countAll<number>().as("count"))
+    .where("lease_until", ">", now).executeTakeFirstOrThrow();
+  return Number(count);
+}

@@ -1,0 +1,80 @@
+/** Looks at a database from outside: nothing is created, migrated or changed, and no running KME is disturbed. */
+import SqliteDatabase from "better-sqlite3";
+import { type Dialect, Kysely, SqliteDialect } from "kysely";
+import type { Database } from "../config/config.ts";
+import type { KmeId } from "../model/ids.ts";
+import { openDialect } from "./dialects/open.ts";
+import { type SchemaState, schemaState } from "./migrations/migrate.ts";
+import { currentGeneration } from "./operations/generation.ts";
+import { livingProcesses } from "./operations/leases.ts";
+import type { Schema } from "./schema.ts";
+
+export type Inspection =
+  /** In memory, or a file that the start creates. */
+  | { readonly kind: "absent" }
+  /** A process has the SQLite file open: most likely a running KME. */
+  | { readonly kind: "inUse" }
+  | {
+    readonly kind: "seen";
+    readonly schema: SchemaState;
+    /** The KME to which it belongs; absent before the first start. */
+    readonly kme?: KmeId;
+    /** Processes that run on it now. */
+    readonly processes: number;
+    /** Absent before the first start. */
+    readonly generation?: number;
+  };
+
+/** @throws Error of the driver when the database cannot be reached or read. */
+export async function inspectDatabase(database: Database): Promise<Inspection> {
+  switch (database.kind) {
+    case "memory":
+      return { kind: "absent" };
+    case "sqlite":
+      return await inspectFile(database.path);
+    case "postgres":
+    case "mysql":
+      return await inspect(openDialect(database, () => {}).kysely);
+  }
+}
+
+async function inspectFile(path: string): Promise<Inspection> {
+  try {
+    await Deno.stat(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return { kind: "absent" };
+    throw error;
+  }
+  // Not read-only: such a connection cannot remove the files of the write-ahead log that it makes.
+  const database = new SqliteDatabase(path, { fileMustExist: true, timeout: 0 });
+  try {
+    database.pragma("query_only = ON");
+    database.prepare("select count(*) from sqlite_master").get();
+  } catch (error) {
+    database.close();
+    const { code = "" } = error as { code?: string };
+    if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return { kind: "inUse" };
+    throw error;
+  }
+  return await inspect(new SqliteDialect({ database }));
+}
+
+async function inspect(dialect: Dialect): Promise<Inspection> {
+  const db = new Kysely<Schema>({ dialect });
+  try {
+    const schema = await schemaState(db);
+    const has = (migration: string) => schema.applied.includes(migration);
+    const owner = has("0001_ledger")
+      ? await db.selectFrom("kme").select("kme_id").executeTakeFirst()
+      : undefined;
+    return {
+      kind: "seen",
+      schema,
+      kme: owner?.kme_id,
+      processes: has("0001_ledger") ? await livingProcesses(db, Date.now()) : 0,
+      generation: has("0002_generation") ? await currentGeneration(db) : undefined,
+    };
+  } finally {
+    await db.destroy();
+  }
+}
