@@ -9,12 +9,15 @@ import type { Peer } from "./delivery/peer.ts";
 import { Events } from "./events/events.ts";
 import { kmeApp } from "./http/kme_app.ts";
 import { saeApp } from "./http/sae_app.ts";
+import { startGuard } from "./generation/guard.ts";
+import { markerPath } from "./generation/marker.ts";
 import { startIngestion } from "./ingest/ingestion.ts";
 import { log } from "./log.ts";
 import { Watch } from "./metrics/watch.ts";
 import type { KmeId } from "./model/ids.ts";
 import { PeerChannel } from "./peer/channel.ts";
 import { PeerKme } from "./peer/peer.ts";
+import { Reloading } from "./reload/reloading.ts";
 import { startPresence } from "./delivery/presence.ts";
 import { Store } from "./store/store.ts";
 import { storeFailureLog } from "./store/failure_log.ts";
@@ -27,6 +30,16 @@ const GRACE_MS = 5000;
 const FIRST_KEYS_MS = 2000;
 
 export interface Kme {
+  /** Resolves, with why, when the KME must not go on by itself. */
+  readonly failed: Promise<string>;
+  /**
+   * Takes certificates and SAEs from a changed configuration. Connections and keys stay; an SAE that is not in it any
+   * more is refused from its next request on.
+   *
+   * @returns what would need a restart and is left out.
+   * @throws Error with one line when a certificate does not serve; then everything stays as it was.
+   */
+  reload(config: Config): readonly string[];
   /** Stops accepting, finishes what is under way (bounded), closes the database. */
   stop(): Promise<void>;
 }
@@ -55,15 +68,20 @@ export async function startKme(config: Config): Promise<Kme> {
     },
   });
   opened.defer(() => store.close());
+  const marker = markerPath(config);
+  const guard = marker === undefined
+    ? undefined
+    : await startGuard({ store, path: marker, config: config.file });
+  opened.defer(() => guard?.close());
   const presence = await startPresence(store, thisKme.leaseSeconds);
   opened.defer(() => presence.close());
 
   const peers = new Map<KmeId, Peer>();
-  const channels: PeerChannel[] = [];
+  const channels = new Map<KmeId, PeerChannel>();
   for (const neighbour of neighbours) {
     const channel = new PeerChannel(neighbour, thisKme);
     opened.defer(() => channel.close());
-    channels.push(channel);
+    channels.set(neighbour.id.text, channel);
     peers.set(neighbour.id.text, watch.peer(new PeerKme(thisKme.id.text, channel)));
   }
 
@@ -74,9 +92,16 @@ export async function startKme(config: Config): Promise<Kme> {
   delivery.start();
   opened.defer(startHousekeeping({ store, observer: watch.keys, ...thisKme }));
 
+  let current = () => config;
   const operator = thisKme.consoleInterface && startConsole({
     listen: thisKme.consoleInterface,
-    facts: new Facts({ config: () => config, store, channels, counts: watch.counts, phase: () => phase }),
+    facts: new Facts({
+      config: () => current(),
+      store,
+      channels: [...channels.values()],
+      counts: watch.counts,
+      phase: () => phase,
+    }),
     watch,
     events,
   });
@@ -112,6 +137,9 @@ export async function startKme(config: Config): Promise<Kme> {
   });
   opened.defer(() => saesFront.close(GRACE_MS));
 
+  const reloading = new Reloading(config, { saesFront, kmesFront, channels, directory });
+  current = () => reloading.running;
+
   phase = "running";
   log("kme").info("KME {id} is ready: SAE interface on {saes}, inter-KME interface on {kmes}", {
     id: thisKme.id.text,
@@ -120,6 +148,8 @@ export async function startKme(config: Config): Promise<Kme> {
   });
   const running = opened.move();
   return {
+    failed: guard?.replaced ?? new Promise(() => {}),
+    reload: (changed) => reloading.reload(changed),
     stop: async () => {
       phase = "stopping";
       operator?.endStreams();

@@ -15,17 +15,61 @@ export async function startCommand(file: string): Promise<number> {
   for (const warning of loaded.warnings) log("config").warn("{warning}", { warning: formatMistake(warning) });
 
   const stopped = stopSignal();
+  const starting = startKme(loaded.config);
+  // From the beginning: a SIGHUP that nobody listens for would end the program.
+  const stopReloading = reloadOnHangup(file, starting);
   let kme: Kme;
   try {
-    kme = await startKme(loaded.config);
+    kme = await starting;
   } catch (error) {
     console.error(`${file}: ${error instanceof Error ? error.message : String(error)}`);
     return 1;
   }
-  log("kme").info("{signal}: stopping", { signal: await stopped });
+  const end = await Promise.race([
+    stopped.then((signal) => ({ signal })),
+    kme.failed.then((reason) => ({ reason })),
+  ]);
+  stopReloading();
+  if ("signal" in end) log("kme").info("{signal}: stopping", end);
+  else log("kme").error("{reason}: stopping", end);
   await kme.stop();
   log("kme").info("stopped");
-  return 0;
+  return "signal" in end ? 0 : 1;
+}
+
+/** SIGHUP: the file is read again. Returns what ends that. */
+function reloadOnHangup(file: string, starting: Promise<Kme>): () => void {
+  if (Deno.build.os === "windows") return () => {};
+  let last: Promise<unknown> = starting.catch(() => {});
+  // One at a time, so that the newest file wins.
+  const onHangup = () => void (last = last.then(async () => reload(file, await starting)));
+  Deno.addSignalListener("SIGHUP", onHangup);
+  return () => Deno.removeSignalListener("SIGHUP", onHangup);
+}
+
+async function reload(file: string, kme: Kme): Promise<void> {
+  const logger = log("config");
+  const loaded = await loadConfig(file);
+  if ("mistakes" in loaded) {
+    for (const mistake of loaded.mistakes) logger.error("{mistake}", { mistake: formatMistake(mistake) });
+    logger.error("{file} was not reloaded: the KME goes on as before", { file });
+    return;
+  }
+  for (const warning of loaded.warnings) logger.warn("{warning}", { warning: formatMistake(warning) });
+  try {
+    for (const change of kme.reload(loaded.config)) {
+      logger.warn("left out until the next start: {change}", { change });
+    }
+    logger.info("{file} was reloaded: certificates and {saes} SAEs", {
+      file,
+      saes: loaded.config.saes.length,
+    });
+  } catch (error) {
+    logger.error("{file} was not reloaded: {reason}", {
+      file,
+      reason: error instanceof Error ? error.message : String(error),
+    });
+  }
 }
 
 /** Resolves with the first signal that asks the program to stop. A second one ends it at once. */

@@ -7,45 +7,46 @@ export function isNeighbour(kme: OtherKme): kme is NeighbourKme {
   return !("reachedThrough" in kme);
 }
 
+/** What a directory is made of. */
+export type DirectoryContent = Pick<Config, "otherKmes" | "saes">;
+
+interface Tables {
+  readonly saes: ReadonlyMap<SaeId, Sae>;
+  readonly bySerial: ReadonlyMap<bigint, Sae>;
+  readonly kmes: ReadonlyMap<KmeId, OtherKme>;
+  readonly callers: ReadonlyMap<bigint, KmeId>;
+}
+
 export class Directory {
   readonly thisKme: ConfiguredId;
-  readonly #saes: ReadonlyMap<SaeId, Sae>;
-  readonly #bySerial: ReadonlyMap<bigint, Sae>;
-  readonly #kmes: ReadonlyMap<KmeId, OtherKme>;
-  readonly #callers: ReadonlyMap<bigint, KmeId>;
+  #tables: Tables;
 
-  constructor({ thisKme, otherKmes, saes }: Pick<Config, "thisKme" | "otherKmes" | "saes">) {
+  constructor({ thisKme, ...content }: Pick<Config, "thisKme"> & DirectoryContent) {
     this.thisKme = thisKme.id;
-    this.#saes = new Map(saes.map((sae) => [sae.id.text, sae]));
-    this.#bySerial = new Map(
-      saes.flatMap((sae) =>
-        sae.certificateSerial === undefined ? [] : [[sae.certificateSerial, sae] as const]
-      ),
-    );
-    this.#kmes = new Map(otherKmes.map((kme) => [kme.id.text, kme]));
-    this.#callers = new Map(
-      otherKmes.flatMap((kme) =>
-        isNeighbour(kme) && kme.callerSerial !== undefined ? [[kme.callerSerial, kme.id.text] as const] : []
-      ),
-    );
+    this.#tables = tablesOf(content);
+  }
+
+  /** From now on this is who is who; requests ask anew, so that it holds for open connections too. */
+  replace(content: DirectoryContent): void {
+    this.#tables = tablesOf(content);
   }
 
   sae(id: SaeId): Sae | undefined {
-    return this.#saes.get(id);
+    return this.#tables.saes.get(id);
   }
 
   /** The SAE of this KME that owns a client certificate. */
   saeBySerial(serial: bigint): Sae | undefined {
-    return this.#bySerial.get(serial);
+    return this.#tables.bySerial.get(serial);
   }
 
-  /** Ids of this KME's SAEs. */
-  localSaes(): SaeId[] {
-    return [...this.#saes.values()].filter((sae) => this.isLocal(sae)).map((sae) => sae.id.text);
+  /** Ids of the SAEs of a KME, this one or another. */
+  saesOf(kme: KmeId): SaeId[] {
+    return [...this.#tables.saes.values()].filter((sae) => sae.kmeId === kme).map((sae) => sae.id.text);
   }
 
   kme(id: KmeId): OtherKme | undefined {
-    return this.#kmes.get(id);
+    return this.#tables.kmes.get(id);
   }
 
   isLocal(sae: Sae): boolean {
@@ -56,9 +57,26 @@ export class Directory {
    * Whether a certificate may speak for a KME: where serials are configured for peers, each speaks for its own only.
    */
   maySpeakFor(serial: bigint, kme: KmeId): boolean {
-    const named = this.#callers.get(serial);
+    const named = this.#tables.callers.get(serial);
     if (named !== undefined) return named === kme;
-    const peer = this.#kmes.get(kme);
+    const peer = this.#tables.kmes.get(kme);
     return peer !== undefined && (!isNeighbour(peer) || peer.callerSerial === undefined);
   }
+}
+
+function tablesOf({ otherKmes, saes }: DirectoryContent): Tables {
+  return {
+    saes: new Map(saes.map((sae) => [sae.id.text, sae])),
+    bySerial: new Map(
+      saes.flatMap((sae) =>
+        sae.certificateSerial === undefined ? [] : [[sae.certificateSerial, sae] as const]
+      ),
+    ),
+    kmes: new Map(otherKmes.map((kme) => [kme.id.text, kme])),
+    callers: new Map(
+      otherKmes.flatMap((kme) =>
+        isNeighbour(kme) && kme.callerSerial !== undefined ? [[kme.callerSerial, kme.id.text] as const] : []
+      ),
+    ),
+  };
 }

@@ -33,7 +33,9 @@ export function transactionRoutes(
   app.all(PeerPath.hello, async (c) => {
     const { sender_KME_ID } = await message(c, helloSchema);
     requireSender(c, directory, sender_KME_ID);
-    return c.body(formatHelloAnswer(directory.thisKme.text, directory.localSaes()), 200, HEADERS);
+    const { text: thisKme } = directory.thisKme;
+    const answer = formatHelloAnswer(thisKme, directory.saesOf(thisKme), directory.saesOf(sender_KME_ID));
+    return c.body(answer, 200, HEADERS);
   });
 
   app.all(PeerPath.transactions, async (c) => {

@@ -27,6 +27,9 @@ export type PostOutcome =
   /** The peer may have processed it: it was sent, at least in part, and no whole answer came back. */
   | { readonly kind: "unknown"; readonly reason: string };
 
+/** What a channel shows and whom it trusts. */
+export type ChannelMaterial = Pick<NeighbourKme, "clientCertificate" | "serverCa">;
+
 /** Whether a peer can be reached, as the last message found out. */
 export interface PeerHealth {
   /** `undefined` before the first message. */
@@ -51,8 +54,10 @@ export class PeerChannel {
   readonly kmeId: string;
   readonly #neighbour: NeighbourKme;
   readonly #timeout: number;
-  readonly #kept: https.Agent;
-  readonly #fresh: https.Agent;
+  readonly #env: Env;
+  readonly #verifyServer: boolean;
+  #kept: https.Agent;
+  #fresh: https.Agent;
   readonly #slots = new Slots(MAX_SOCKETS);
   readonly #closed = new AbortController();
   readonly #log = log("peer");
@@ -72,27 +77,16 @@ export class PeerChannel {
     this.#neighbour = neighbour;
     this.kmeId = neighbour.id.text;
     this.#timeout = settings.interKmeTimeoutSeconds * 1000;
-    const verifyServer = env("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT") !== "Y";
-    if (!verifyServer) {
+    this.#env = env;
+    this.#verifyServer = env("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT") !== "Y";
+    if (!this.#verifyServer) {
       this.#log.warn(
         "DANGER: the server certificate of KME {kme} is NOT verified, anybody can pretend to be that KME " +
           "(QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT=Y)",
         { kme: this.kmeId },
       );
     }
-    let secureContext: tls.SecureContext;
-    try {
-      secureContext = clientContext(neighbour.clientCertificate, neighbour.serverCa);
-    } catch (error) {
-      throw new Error(`the client certificate for KME ${this.kmeId} cannot be used: ${explain(error)}`);
-    }
-    const { address } = neighbour;
-    const connect = () => {
-      const proxy = neighbour.ignoreSystemProxySettings ? undefined : proxyFor(address, env);
-      return connectTls({ address, secureContext, verifyServer, proxy }, this.#timeout, this.#closed.signal);
-    };
-    this.#kept = new PeerAgent(connect, true);
-    this.#fresh = new PeerAgent(connect, false);
+    [this.#kept, this.#fresh] = this.#agents(neighbour);
   }
 
   /** Whether the peer can be reached, as the last message found out. */
@@ -119,11 +113,45 @@ export class PeerChannel {
     return await this.#exchange(path, json, signal);
   }
 
+  /**
+   * New connections are made with these certificates; messages under way finish on theirs.
+   *
+   * @throws Error when the client certificate cannot be used; then the old one stays.
+   */
+  renew(material: ChannelMaterial): void {
+    const old = [this.#kept, this.#fresh];
+    [this.#kept, this.#fresh] = this.#agents(material);
+    for (const agent of old) {
+      // What is idle now, and later what becomes idle, is not kept.
+      agent.maxFreeSockets = 0;
+      for (const sockets of Object.values(agent.freeSockets)) {
+        for (const socket of [...sockets ?? []]) socket.destroy();
+      }
+    }
+  }
+
   /** Closes all connections; messages under way end as if the connection had broken. */
   close(): void {
     this.#closed.abort();
     this.#kept.destroy();
     this.#fresh.destroy();
+  }
+
+  /** Pools of connections that are kept, and of those that serve once. */
+  #agents({ clientCertificate, serverCa }: ChannelMaterial): [kept: https.Agent, fresh: https.Agent] {
+    let secureContext: tls.SecureContext;
+    try {
+      secureContext = clientContext(clientCertificate, serverCa);
+    } catch (error) {
+      throw new Error(`the client certificate for KME ${this.kmeId} cannot be used: ${explain(error)}`);
+    }
+    const { address, ignoreSystemProxySettings } = this.#neighbour;
+    const connect = () => {
+      const proxy = ignoreSystemProxySettings ? undefined : proxyFor(address, this.#env);
+      const target = { address, secureContext, verifyServer: this.#verifyServer, proxy };
+      return connectTls(target, this.#timeout, this.#closed.signal);
+    };
+    return [new PeerAgent(connect, true), new PeerAgent(connect, false)];
   }
 
   /** Any answer will do: it shows that the peer is there and takes our certificate. All who ask share one message. */

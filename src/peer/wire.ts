@@ -71,6 +71,8 @@ export const helloAnswerSchema = z.object({
   protocol: z.int().min(1),
   KME_ID: z.string(),
   SAE_IDs: z.array(z.string()),
+  /** SAEs that it takes to be of the KME that asks. */
+  sender_SAE_IDs: z.array(z.string()).optional(),
 });
 
 /** Why a message was not acted upon. */
@@ -103,8 +105,12 @@ export function formatHello(sender: KmeId): string {
   return JSON.stringify({ sender_KME_ID: sender });
 }
 
-export function formatHelloAnswer(kme: KmeId, saes: readonly SaeId[]): string {
-  return JSON.stringify({ protocol: PROTOCOL, KME_ID: kme, SAE_IDs: saes });
+/**
+ * @param saes of this KME.
+ * @param ofSender SAEs that this KME takes to be of the one that asks.
+ */
+export function formatHelloAnswer(kme: KmeId, saes: readonly SaeId[], ofSender: readonly SaeId[]): string {
+  return JSON.stringify({ protocol: PROTOCOL, KME_ID: kme, SAE_IDs: saes, sender_SAE_IDs: ofSender });
 }
 
 export function formatTransactions(sender: KmeId, transactions: readonly Transaction[]): string {
