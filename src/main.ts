@@ -1,12 +1,18 @@
 /** The command line. */
+import { burnCommand } from "./commands/burn.ts";
 import { certsCommand } from "./commands/certs.ts";
+import { checkCommand } from "./commands/check.ts";
 import { keysCommand } from "./commands/keys.ts";
 import { startCommand } from "./commands/start.ts";
+import { statusCommand } from "./commands/status.ts";
 import { VERSION } from "./version.ts";
 
 const USAGE = `kme ${VERSION}: key management entity for quantum key distribution (ETSI GS QKD 014 V1.1.1)
 
 kme CONFIG.json5      run a KME until SIGTERM or SIGINT
+kme check ...         look at a configuration and its surroundings before the start
+kme status ...        ask a running KME: stock, keys waiting, peers
+kme burn ...          give up keys after a backup of the database was put back
 kme certs ...         make the certificates of a network
 kme keys ...          make sample key files (not quantum)
 kme COMMAND --help    more about a command
@@ -29,6 +35,12 @@ async function main(args: string[]): Promise<number> {
       return 0;
     case "certs":
       return await certsCommand(rest);
+    case "check":
+      return await checkCommand(rest);
+    case "burn":
+      return await burnCommand(rest);
+    case "status":
+      return await statusCommand(rest);
     case "keys":
       return await keysCommand(rest);
   }

@@ -152,6 +152,12 @@ function inDate(range: { notBefore: number; notAfter: number }, now: number): bo
   return range.notBefore <= now && now <= range.notAfter;
 }
 
+/** Whether one certificate issued the other: names, signature, and that the issuer may issue. Dates do not matter. */
+export function isIssuedBy(subject: X509Certificate, issuer: X509Certificate): boolean {
+  const authority = certificateOf(issuer.raw);
+  return authority.isCa && issued(authority, certificateOf(subject.raw));
+}
+
 /** Whether the issuer's key signed the certificate. */
 function issued(issuer: Certificate, subject: Certificate): boolean {
   try {

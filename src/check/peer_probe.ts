@@ -1,0 +1,91 @@
+/** Asks one neighbour who it is, once, over a connection of its own. */
+import { Buffer } from "node:buffer";
+import https from "node:https";
+import type { X509Certificate } from "node:crypto";
+import type { NeighbourKme, ThisKme } from "../config/config.ts";
+import { connectTls, explain } from "../peer/connect.ts";
+import { clientContext } from "../peer/credentials.ts";
+import { proxyFor } from "../peer/proxy.ts";
+import { formatHello, PeerPath } from "../peer/wire.ts";
+
+/** Bytes of an answer that are read. */
+const MAX_BYTES = 8 * 1024 * 1024;
+
+export type Probe =
+  /** No TLS connection. */
+  | { readonly kind: "unreached"; readonly reason: string }
+  /** The peer's certificate was accepted here, but no answer came: it does not take ours. */
+  | { readonly kind: "refused"; readonly server: X509Certificate; readonly reason: string }
+  | {
+    readonly kind: "answered";
+    readonly server: X509Certificate;
+    readonly status: number;
+    readonly body: string;
+    /** Milliseconds by which the peer's clock is ahead of this one, to a second or so; absent: it did not say. */
+    readonly clockAhead?: number;
+  };
+
+/** @returns never rejects. */
+export async function probePeer(neighbour: NeighbourKme, thisKme: ThisKme): Promise<Probe> {
+  const { address } = neighbour;
+  const env = (name: string) => Deno.env.get(name);
+  const timeout = thisKme.interKmeTimeoutSeconds * 1000;
+  const controller = new AbortController();
+  let socket;
+  try {
+    socket = await connectTls(
+      {
+        address,
+        secureContext: clientContext(neighbour.clientCertificate, neighbour.serverCa),
+        verifyServer: true,
+        proxy: neighbour.ignoreSystemProxySettings ? undefined : proxyFor(address, env),
+      },
+      timeout,
+      controller.signal,
+    );
+  } catch (error) {
+    return { kind: "unreached", reason: explain(error) };
+  }
+  const server = socket.getPeerX509Certificate()!;
+  const body = Buffer.from(formatHello(thisKme.id.text));
+  const sent = Date.now();
+  try {
+    return await new Promise<Probe>((resolve, reject) => {
+      const request = https.request({
+        createConnection: () => socket,
+        method: "POST",
+        host: address.hostname,
+        port: address.port,
+        path: PeerPath.hello,
+        headers: { "content-type": "application/json", "content-length": body.length, connection: "close" },
+      }, (response) => {
+        const received = Date.now();
+        let text = "";
+        response.setEncoding("utf8");
+        response.on("data", (part: string) => {
+          text += part;
+          if (text.length > MAX_BYTES) response.destroy(new Error("the answer is too long"));
+        });
+        response.on("error", reject);
+        response.on("end", () => {
+          const date = Date.parse(response.headers.date ?? "");
+          resolve({
+            kind: "answered",
+            server,
+            status: response.statusCode ?? 0,
+            body: text,
+            // The date is cut to whole seconds.
+            clockAhead: Number.isNaN(date) ? undefined : date + 500 - (sent + received) / 2,
+          });
+        });
+      });
+      request.setTimeout(timeout, () => request.destroy(new Error(`no answer within ${timeout / 1000} s`)));
+      request.on("error", reject);
+      request.end(body);
+    });
+  } catch (error) {
+    return { kind: "refused", server, reason: explain(error) };
+  } finally {
+    socket.destroy();
+  }
+}

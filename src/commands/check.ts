@@ -1,0 +1,71 @@
+/** `kme check`: looks at a configuration and its surroundings before the start. */
+import { parseArgs } from "node:util";
+import { check } from "../check/check.ts";
+import { exitCode } from "../check/line.ts";
+import { formatJson, formatTable } from "../check/table.ts";
+
+export const CHECK_USAGE = `kme check CONFIG.json5 [--peers] [--json]
+
+Checks all that a start would check, and more: certificate chains, dates and names, directories, database, listeners,
+the clock. Changes nothing; a KME may run on the configuration meanwhile. Run it as the user of the KME.
+
+  --peers    also call every neighbour: TLS handshake, who it is, its clock, its SAEs
+  --json     one JSON object instead of a table
+
+Exit codes: 0 nothing but warnings; 1 something outside of the configuration fails (database, directory, listener, peer);
+2 a mistake in the configuration, or a bad command line`;
+
+/**
+ * Runs `kme check`.
+ * @param args What follows `check` on the command line.
+ * @returns exit code.
+ */
+export async function checkCommand(args: string[]): Promise<number> {
+  const options = parse(args);
+  if (typeof options === "string") {
+    console.error(`${options}\n\n${CHECK_USAGE}`);
+    return 2;
+  }
+  if (options.help) {
+    console.log(CHECK_USAGE);
+    return 0;
+  }
+  const lines = await check(options.file, { peers: options.peers });
+  console.log(options.json ? formatJson(options.file, lines) : formatTable(lines, inColour()));
+  return exitCode(lines);
+}
+
+/** On a terminal, unless `NO_COLOR` says not to. */
+function inColour(): boolean {
+  return Deno.stdout.isTerminal() && !Deno.env.get("NO_COLOR");
+}
+
+interface Options {
+  readonly help: boolean;
+  readonly file: string;
+  readonly peers: boolean;
+  readonly json: boolean;
+}
+
+/** The options, or what is wrong with them. */
+function parse(args: string[]): Options | string {
+  let parsed;
+  try {
+    parsed = parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        peers: { type: "boolean", default: false },
+        json: { type: "boolean", default: false },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    });
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  const { values, positionals: [file, ...rest] } = parsed;
+  if (values.help) return { ...values, file: "" };
+  if (file === undefined) return "the configuration file is missing";
+  if (rest.length > 0) return `one configuration file only, not ${rest.join(" ")} too`;
+  return { ...values, file };
+}

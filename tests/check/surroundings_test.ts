@@ -1,0 +1,261 @@
+import assert from "node:assert/strict";
+import Sqlite from "better-sqlite3";
+import net from "node:net";
+import tls from "node:tls";
+import { once } from "node:events";
+import { checkClock } from "../../src/check/clock.ts";
+import { checkDatabase } from "../../src/check/database.ts";
+import { checkDirectories } from "../../src/check/directories.ts";
+import { type CheckLine, exitCode } from "../../src/check/line.ts";
+import type { Config, Database } from "../../src/config/config.ts";
+import { Store } from "../../src/store/store.ts";
+import { databaseTest } from "../harness/databases.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
+import { checked, configOf, found, putServer, serverCertificate, twoKmes, withoutRights } from "./fixture.ts";
+
+const KEYS = "this_kme.key_directory_to_watch";
+const DATABASE = "this_kme.db_uri";
+const AGE = "age of the database";
+const LISTEN = "this_kme.saes_https_interface.listen_address";
+const CONSOLE = "this_kme.debugging_http_interface";
+const posixOnly = { ignore: Deno.build.os === "windows" };
+
+async function names(directory: string): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(directory))).map(({ name }) => name).toSorted();
+}
+
+Deno.test("key files that wait are counted, and nothing is left behind", async () => {
+  await using network = await twoKmes("sqlite");
+  await network.writeKeyFile(1, 1, 3);
+  const before = await names(network.kme(1).directory);
+  const lines = await checked(network);
+  found(lines, "ok", KEYS, /may be read and written; 1 key file waits/);
+  found(lines, "ok", DATABASE, /kme\.db does not exist yet; the start creates it/);
+  assert.deepEqual(await names(network.kme(1).directory), before);
+  assert.equal((await names(network.keyDirectory(1, 1))).length, 1);
+});
+
+Deno.test(
+  "a key directory has to be writable where files are deleted, and only there",
+  posixOnly,
+  async () => {
+    await using network = await twoKmes();
+    await Deno.chmod(network.directory, 0o755);
+    await Deno.chmod(network.keyDirectory(1, 1), 0o555);
+    const config = await configOf(network);
+    const lines = await withoutRights(() => checkDirectories(config));
+    found(lines, "fail", KEYS, /may not be written by this user, but delete_key_file_after_read is true/);
+    assert.equal(exitCode(lines), 1);
+    const kept = { ...config, thisKme: { ...config.thisKme, deleteKeyFileAfterRead: false } };
+    found(await withoutRights(() => checkDirectories(kept)), "ok", KEYS, /may be read; no key file waits/);
+  },
+);
+
+Deno.test("a key file that may not be read is named", posixOnly, async () => {
+  await using network = await twoKmes();
+  await Deno.chmod(network.directory, 0o755);
+  await Deno.chmod(network.keyDirectory(1, 1), 0o777);
+  await Deno.writeFile(`${network.keyDirectory(1, 1)}/first.cor`, new Uint8Array(32), { mode: 0o000 });
+  const config = await configOf(network);
+  found(await withoutRights(() => checkDirectories(config)), "fail", KEYS, /first\.cor may not be read/);
+});
+
+Deno.test("the directory of an SQLite database has to be writable", posixOnly, async () => {
+  await using network = await twoKmes("sqlite");
+  await Deno.chmod(network.directory, 0o755);
+  await Deno.chmod(network.kme(1).directory, 0o555);
+  const config = await configOf(network);
+  const lines = await withoutRights(() => checkDirectories(config));
+  found(lines, "fail", DATABASE, /may not be written by this user/);
+});
+
+/** A database file as the first start leaves it, with what is done to it afterwards. */
+async function madeDatabase(
+  database: Database & { kind: "sqlite" },
+  statement = "",
+  thisKme = { text: "1", integer: true },
+): Promise<void> {
+  const store = await Store.open({ database, thisKme, neighbours: [] });
+  await store.close();
+  const file = new Sqlite(database.path);
+  file.exec(statement);
+  file.close();
+}
+
+async function sqlite(statement?: string, thisKme?: { text: string; integer: boolean }) {
+  const temp = await makeTempDir();
+  const database = { kind: "sqlite", path: `${temp.path}/kme.db` } as const;
+  await madeDatabase(database, statement, thisKme);
+  return { temp, database };
+}
+
+function checkedDatabase(database: Database): Promise<CheckLine[]> {
+  const thisKme = { id: { text: "1", integer: true }, database, keyDirectory: "/nowhere" };
+  return checkDatabase({ file: "kme.json5", thisKme } as unknown as Config);
+}
+
+Deno.test("an SQLite database is looked at without a trace", async () => {
+  const { temp, database } = await sqlite();
+  await using _ = temp;
+  const before = await Deno.readFile(database.path);
+  const lines = await checkedDatabase(database);
+  found(lines, "ok", DATABASE, /has schema 000\d_\w+$/);
+  found(lines, "ok", AGE, /does not exist yet; the start creates it/);
+  assert.deepEqual(await names(temp.path), ["kme.db"]);
+  assert.deepEqual(await Deno.readFile(database.path), before);
+});
+
+Deno.test("an SQLite database that a KME has open is a good sign, and stays its own", async () => {
+  const { temp, database } = await sqlite();
+  await using _ = temp;
+  const store = await Store.open({ database, thisKme: { text: "1", integer: true }, neighbours: [] });
+  try {
+    found(await checkedDatabase(database), "ok", DATABASE, /in use by a running KME/);
+    assert.equal(await store.freeBlocks("1"), 0);
+    assert.ok(await store.advance() > 0);
+  } finally {
+    await store.close();
+  }
+});
+
+Deno.test("a database of a newer program, of another KME, or that is none, is a failure", async () => {
+  const newer = await sqlite("insert into kysely_migration values ('9999_future', '2099-01-01')");
+  await using _newer = newer.temp;
+  const lines = await checkedDatabase(newer.database);
+  found(lines, "fail", DATABASE, /newer version of this program \(it has 9999_future\)/);
+  assert.equal(exitCode(lines), 1);
+
+  const other = await sqlite("", { text: "2", integer: true });
+  await using _other = other.temp;
+  found(await checkedDatabase(other.database), "fail", DATABASE, /belongs to KME 2, not to KME 1/);
+
+  await Deno.writeTextFile(
+    `${other.temp.path}/text`,
+    "no database, but long enough to be taken for one\n".repeat(9),
+  );
+  const text = await checkedDatabase({ kind: "sqlite", path: `${other.temp.path}/text` });
+  found(text, "fail", DATABASE, /is not an SQLite database/);
+});
+
+Deno.test("a database of an older program is migrated by the start, not by the check", async () => {
+  const older = await sqlite("drop table generation; delete from kysely_migration where name >= '0002'");
+  await using _ = older.temp;
+  const migrations = () => {
+    const file = new Sqlite(older.database.path);
+    const rows = file.prepare("select name from kysely_migration").all();
+    file.close();
+    return rows.length;
+  };
+  const before = migrations();
+  found(
+    await checkedDatabase(older.database),
+    "ok",
+    DATABASE,
+    /has schema 0001_ledger; the start applies 0002_/,
+  );
+  assert.equal(migrations(), before);
+});
+
+Deno.test("a database that is older than its marker is a failure", async () => {
+  const { temp, database } = await sqlite("update generation set value = 41");
+  await using _ = temp;
+  await Deno.writeTextFile(`${database.path}.generation`, "41 2026-01-02T03:04:05.678Z\n");
+  found(await checkedDatabase(database), "ok", AGE, /not older than it was at 2026-01-02/);
+  await Deno.writeTextFile(`${database.path}.generation`, "42 2026-01-02T03:04:05.678Z\n");
+  const lines = await checkedDatabase(database);
+  const line = found(lines, "fail", AGE, /its generation is 41, .* says 42/);
+  assert.match(line.mend!, /kme burn kme\.json5/);
+  assert.equal(exitCode(lines), 1);
+  await Deno.writeTextFile(`${database.path}.generation`, "");
+  found(await checkedDatabase(database), "fail", AGE, /is damaged/);
+});
+
+for (const kind of ["postgres", "mariadb"] as const) {
+  const config = (uri: string): Database => ({ kind: kind === "mariadb" ? "mysql" : kind, uri });
+  databaseTest(kind, "is looked at, and no password is shown", async (uri, server) => {
+    found(await checkedDatabase(config(uri)), "ok", DATABASE, /is empty; the start creates its tables/);
+    found(await checkedDatabase(config(uri)), "ok", DATABASE, /is empty/);
+    const store = await Store.open({
+      database: config(uri),
+      thisKme: { text: "1", integer: true },
+      neighbours: [],
+    });
+    found(await checkedDatabase(config(uri)), "ok", DATABASE, /has schema 000\d_\w+$/);
+    await store.signOfLife(60_000, []);
+    found(await checkedDatabase(config(uri)), "ok", DATABASE, /in use by a running KME/);
+    await store.close();
+
+    const wrong = new URL(uri);
+    wrong.password = "wrong-password";
+    const refused = await checkedDatabase(config(wrong.href));
+    found(refused, "fail", DATABASE, /user name or password refused/);
+    assert.doesNotMatch(JSON.stringify(refused), /wrong-password|\bkme:/);
+    const missing = new URL(uri);
+    missing.pathname = "/no_such_database";
+    found(await checkedDatabase(config(missing.href)), "fail", DATABASE, /no such database|may not use/);
+    if (!server.controllable) return;
+    await server.stop();
+    const lines = await checkedDatabase(config(uri));
+    found(lines, "fail", DATABASE, /cannot be used: connection refused/);
+    assert.equal(exitCode(lines), 1);
+  }, { stopsServer: true });
+}
+
+Deno.test("a port that another program has, and an address of another machine, are failures", async () => {
+  await using network = await twoKmes();
+  const { saesPort, consolePort } = network.kme(1);
+  const other = net.createServer((socket) => socket.end("220 not TLS\r\n")).listen(saesPort, "127.0.0.1");
+  const page = Deno.serve(
+    { port: consolePort, hostname: "127.0.0.1", onListen() {} },
+    () => new Response("{}"),
+  );
+  await once(other, "listening");
+  try {
+    const lines = await checked(network);
+    found(lines, "fail", LISTEN, /is in use by another program/);
+    found(lines, "fail", CONSOLE, /is in use by another program/);
+    assert.equal(exitCode(lines), 1);
+  } finally {
+    other.close();
+    await page.shutdown();
+  }
+  await network.writeConfig(1, (config) => {
+    config.this_kme.saes_https_interface.listen_address = `203.0.113.7:${saesPort}`;
+  });
+  found(await checked(network), "fail", LISTEN, /is no address of this machine/);
+});
+
+Deno.test("a KME that runs on the configuration is known by its certificate", async () => {
+  await using network = await twoKmes();
+  const { directory, saesPort } = network.kme(1);
+  const read = (name: string) => Deno.readTextFileSync(`${directory}/saes-server-${name}.pem`);
+  const server = tls.createServer({ cert: read("cert"), key: read("key"), requestCert: true })
+    .listen(saesPort, "127.0.0.1");
+  await once(server, "listening");
+  try {
+    found(await checked(network), "ok", LISTEN, /is in use by a running KME with this certificate/);
+    await putServer(network, "saes", await serverCertificate());
+    assert.match(found(await checked(network), "warn", LISTEN, /another certificate/).mend!, /SIGHUP/);
+  } finally {
+    server.close();
+  }
+});
+
+Deno.test("a clock that is behind its files, or before this program, is told", async () => {
+  await using network = await twoKmes();
+  const config = await configOf(network);
+  const now = Date.now();
+  found([await checkClock(config, now)], "ok", "clock", /not before the newest file/);
+  const late = new Date(now + 3_600_000);
+  await network.writeKeyFile(1, 1, 1, { name: "late.cor" });
+  await Deno.utime(`${network.keyDirectory(1, 1)}/late.cor`, late, late);
+  found([await checkClock(config, now)], "warn", "clock", /late\.cor was written at/);
+  found([await checkClock(config, Date.UTC(2001))], "fail", "clock", /before this program was made/);
+});
+
+Deno.test("root is told that it may do everything", {
+  ignore: Deno.build.os === "windows" || Deno.uid() !== 0,
+}, async () => {
+  await using network = await twoKmes();
+  found(await checked(network), "warn", "user", /runs as root/);
+});
