@@ -49,6 +49,9 @@ export interface KeyRequest {
 /** Sizes that can be delivered, in bits. */
 export const KeySize = { default: BLOCK_BITS, min: 64, max: 4096 } as const;
 
+/** What an SAE is told of a size beyond them. */
+export const SIZE_RANGE = `keys of ${KeySize.min} to ${KeySize.max} bits can be delivered`;
+
 /** Milliseconds in which a peer may repeat an activation and is answered as before. */
 const REPEATABLE_MS = 60_000;
 
@@ -180,6 +183,7 @@ export class Delivery {
       case "foreign":
         throw new NotAuthorized("a requested key was not made for this SAE");
       case "missing":
+        this.#requireSae(masterId);
         throw new InvalidRequest("one or more keys specified are not found on KME");
       case "keys": {
         this.#observer.collected(collected.keys.length);
@@ -356,7 +360,7 @@ export class Delivery {
     }
     if (size % 8 !== 0) throw new InvalidRequest("size shall be a multiple of 8");
     if (size < KeySize.min || size > KeySize.max) {
-      throw new InvalidRequest(`size: keys of ${KeySize.min} to ${KeySize.max} bits can be delivered`);
+      throw new InvalidRequest(`size: ${SIZE_RANGE}`);
     }
   }
 
@@ -392,6 +396,8 @@ function noLink(kme: KmeId): Unavailable {
   }]);
 }
 
-function storedSince({ maxAgeSeconds }: KeyRequest): number | undefined {
-  return maxAgeSeconds === undefined ? undefined : Date.now() - maxAgeSeconds * 1000;
+/** Whole milliseconds since 1970; an age that reaches back further is no limit. */
+function storedSince({ maxAgeSeconds = Infinity }: KeyRequest): number | undefined {
+  const since = Math.floor(Date.now() - maxAgeSeconds * 1000);
+  return since > 0 ? since : undefined;
 }

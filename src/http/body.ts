@@ -33,6 +33,11 @@ export async function readBody(request: Request, limit = MAX_BODY_BYTES): Promis
   }
 }
 
+/** Whether a body says nothing: no octet but JSON's white space. */
+export function isBlank(body: string): boolean {
+  return /^[\t\n\r ]*$/.test(body);
+}
+
 function concatenate(chunks: readonly Uint8Array[], length: number): Uint8Array {
   const whole = new Uint8Array(length);
   let offset = 0;

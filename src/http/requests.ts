@@ -1,20 +1,37 @@
 /** Wire formats that SAEs send (clauses 6.2 and 6.4), checked member by member. */
 import { z } from "zod";
-import type { KeyRequest } from "../delivery/delivery.ts";
+import { type KeyRequest, SIZE_RANGE } from "../delivery/delivery.ts";
 import { InvalidRequest } from "../delivery/errors.ts";
 import { parseExtensions } from "./extensions.ts";
 import { type KeyIdBytes, parseKeyId } from "../model/block.ts";
+import { isBlank } from "./body.ts";
 
 /** `null` means absent. */
 const optional = <T extends z.ZodType>(schema: T) =>
   schema.nullish().transform((value) => value ?? undefined);
 
-const extensionParameters = z.array(z.record(z.string(), z.unknown()));
+/** An object as the JSON has it: zod's record leaves out a member named `__proto__`, and no name may be overlooked. */
+const jsonObject = z.unknown()
+  .refine(
+    (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+    "Invalid input: expected object",
+  )
+  .meta({ type: "object" })
+  .transform((value) => value as Readonly<Record<string, unknown>>);
+
+const extensionParameters = z.array(jsonObject);
+
+const number = z.int().min(1);
+/** What is no size at all, however large or small, is told the range; delivery checks the rest. */
+const size = z.int({ error: ({ code }) => code === "invalid_type" ? undefined : SIZE_RANGE }).min(
+  1,
+  SIZE_RANGE,
+);
 
 /** Key request data format, clause 6.2. */
 export const keyRequestSchema = z.object({
-  number: optional(z.int().min(1)),
-  size: optional(z.int().min(1)),
+  number: optional(number),
+  size: optional(size),
   additional_slave_SAE_IDs: optional(z.array(z.string())),
   extension_mandatory: optional(extensionParameters),
   extension_optional: optional(extensionParameters),
@@ -36,7 +53,7 @@ export interface RequestDefaults {
  * @throws InvalidRequest
  */
 export function parseKeyRequest(body: string, defaults: RequestDefaults): KeyRequest {
-  const wire = check(keyRequestSchema, body.trim() === "" ? {} : parseJson(body));
+  const wire = check(keyRequestSchema, isBlank(body) ? {} : parseJson(body));
   return {
     ...parseExtensions(wire.extension_mandatory ?? []),
     number: wire.number ?? 1,
@@ -56,8 +73,8 @@ export function parseKeyRequestParameters(
 ): KeyRequest {
   checkParameters(parameters, ["number", "size"]);
   return {
-    number: integerParameter(parameters, "number") ?? 1,
-    size: integerParameter(parameters, "size") ?? defaults.size,
+    number: integerParameter(parameters, "number", number) ?? 1,
+    size: integerParameter(parameters, "size", size) ?? defaults.size,
     additionalSlaves: [],
   };
 }
@@ -68,7 +85,7 @@ export function parseKeyRequestParameters(
  * @throws InvalidRequest
  */
 export function parseKeyIds(body: string): KeyIdBytes[] {
-  if (body.trim() === "") throw new InvalidRequest("key_IDs: is missing");
+  if (isBlank(body)) throw new InvalidRequest("key_IDs: is missing");
   return check(keyIdsSchema, parseJson(body)).key_IDs.map(({ key_ID }, i) =>
     requireKeyId(key_ID, `key_IDs[${i}].key_ID`)
   );
@@ -96,12 +113,15 @@ export function checkParameters(parameters: URLSearchParams, names: readonly str
   }
 }
 
-function integerParameter(parameters: URLSearchParams, name: string): number | undefined {
+function integerParameter(
+  parameters: URLSearchParams,
+  name: string,
+  schema: z.ZodType<number>,
+): number | undefined {
   const text = parameters.get(name);
   if (text === null) return undefined;
-  const value = /^\d{1,15}$/.test(text) ? Number(text) : 0;
-  if (value < 1) throw new InvalidRequest(`${name}: is not an integer of at least 1`);
-  return value;
+  if (!/^-?\d{1,100}$/.test(text)) throw new InvalidRequest(`${name}: is not an integer`);
+  return check(z.object({ [name]: schema }), { [name]: Number(text) })[name];
 }
 
 function requireKeyId(text: string, member: string): KeyIdBytes {

@@ -8,7 +8,7 @@ import { InvalidRequest } from "../delivery/errors.ts";
 import { formatKeyId } from "../model/block.ts";
 import { idToJson } from "../model/ids.ts";
 import type { Key } from "../store/keys.ts";
-import { readBody } from "./body.ts";
+import { isBlank, readBody } from "./body.ts";
 import type { FrontEnv } from "./context.ts";
 import type { RequestObserver } from "./observer.ts";
 import { tolerantPath } from "./path.ts";
@@ -162,7 +162,7 @@ async function jsonBody(c: SaeContext): Promise<string> {
   c.env.connection.requestComplete();
   const type = c.req.raw.headers.get("content-type");
   // Clients that send no type at all mean JSON; clients that name another one mean that.
-  if (body !== "" && type !== null && !/^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(type)) {
+  if (!isBlank(body) && type !== null && !/^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(type)) {
     throw new HttpProblem(415, "the body must be application/json");
   }
   return body;

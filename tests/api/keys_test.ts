@@ -130,7 +130,10 @@ Deno.test("another master than the key's in the URL is 400, and the key stays", 
   const slave = network.client(3);
   const [ofOne] = keyIdsOf(await network.client(1).encKeys(3));
   const [ofTwo] = keyIdsOf(await network.client(2).encKeys(3));
-  for (const master of [2, 4, 3, 9]) assertProblem(await slave.decKeys(master, ofOne!), 400);
+  for (const master of [2, 4, 3]) assertProblem(await slave.decKeys(master, ofOne!), 400, NOT_FOUND);
+  // One that is not configured at all is the mistake that is told, unless a key is not the caller's.
+  assertProblem(await slave.decKeys(9, ofOne!), 400, 'SAE "9" is unknown');
+  assertProblem(await slave.decKeys(9, [ofOne!, unknownKeyId()]), 400, 'SAE "9" is unknown');
   assertProblem(await slave.decKeys(1, [ofOne!, ofTwo!]), 400, NOT_FOUND);
   assert.deepEqual(keyIdsOf(await slave.decKeys(1, ofOne!)), [ofOne]);
   assert.deepEqual(keyIdsOf(await slave.decKeys(2, ofTwo!)), [ofTwo]);

@@ -23,15 +23,17 @@ Deno.test("a Key request that is wrong gets 400 that names the member, and spend
   const wrong: [body: string, message: string | RegExp][] = [
     ...["0", "-1", "1.5", '"1"', "true", "[1]", "{}", "1e400", "0.1", "18446744073709551617", "5", "1e9"]
       .map((value): [string, RegExp] => [`{"number":${value}}`, /^number\b/]),
-    ...["0", "-256", "256.5", '"256"', "false", "[256]", "{}", "1e400"]
+    ...["256.5", '"256"', "false", "[256]", "{}", "1e400"]
       .map((value): [string, RegExp] => [`{"size":${value}}`, /^size\b/]),
     ...["1", "7", "255", "257"].map((value): [string, string] => [
       `{"size":${value}}`,
       "size shall be a multiple of 8",
     ]),
-    ...["8", "56", "1000000000", "8000000"].map((value): [string, RegExp] => [
+    ...["0", "-1", "-256", "-1e30", "8", "56", "1000000000", "8000000", "1e30"].map((
+      value,
+    ): [string, RegExp] => [
       `{"size":${value}}`,
-      /^size\b.*\d+ to \d+/,
+      /^size\b.*64 to 4096/,
     ]),
     ...['"3"', "3", "true", "{}", "[3]", "[null]", '[["3"]]']
       .map((value): [string, RegExp] => [
@@ -91,11 +93,24 @@ Deno.test("an extension that is mandatory and unknown is refused by its name, an
       { extension_mandatory_unsupported: "two is not supported" },
     ],
   );
+  // Names that mean something to JavaScript.
+  for (const name of ["__proto__", "constructor", "toString", "hasOwnProperty", ""]) {
+    assertProblem(
+      await post(client, ENC, `{"extension_mandatory":[{"${name}":{"x":1}}]}`),
+      400,
+      message,
+      [{ extension_mandatory_unsupported: `${name} is not supported` }],
+    );
+  }
   assert.equal(await stockOf(client, 2), 6);
-  const optional = { extension_optional: [{ abc_route_type: "direct" }, { abc_transfer_method: "qkd" }] };
+  const optional = {
+    extension_optional: [{ abc_route_type: "direct" }, { abc_transfer_method: "qkd" }],
+  };
   assert.equal(keyIdsOf(await client.encKeys(2, optional)).length, 1);
   assert.equal(keyIdsOf(await client.encKeys(2, { extension_mandatory: [] })).length, 1);
-  assert.equal(await stockOf(client, 2), 4);
+  const named = '{"extension_optional":[{"constructor":1},{"__proto__":{}}]}';
+  assert.equal(keyIdsOf(await post(client, ENC, named)).length, 1);
+  assert.equal(await stockOf(client, 2), 3);
 });
 
 Deno.test("an extension that is supported is met, or refused where it cannot be", async () => {
@@ -135,7 +150,13 @@ Deno.test("the parameters of a GET are number and size, each once, and nothing e
     ]
       .map((value): [string, RegExp] => [`number=${value}`, /^number\b/]),
     ["number", /^number\b/],
-    ...["0", "-8", "", "abc"].map((value): [string, RegExp] => [`size=${value}`, /^size\b/]),
+    ...["", "abc", "0x100", "2.5", "1e3", "1".repeat(400)].map((
+      value,
+    ): [string, RegExp] => [`size=${value}`, /^size\b/]),
+    ...["0", "-1", "-8", "99999999999999999999"].map((value): [string, RegExp] => [
+      `size=${value}`,
+      /^size\b.*64 to 4096/,
+    ]),
     ["size=255", "size shall be a multiple of 8"],
     ["size=8", /^size\b.*\d+ to \d+/],
     ["number=1&number=1", /^number\b/],
@@ -189,9 +210,15 @@ Deno.test("null means absent, unknown members are ignored, an empty body of any 
     assert.equal(keyIdsOf(await post(client, ENC, "", { "Content-Type": type })).length, 1, type);
     assert.equal(keyIdsOf(await post(client, ENC, undefined, { "Content-Type": type })).length, 1, type);
   }
+  for (const type of types) {
+    assert.equal(keyIdsOf(await post(client, ENC, " \r\n\t", { "Content-Type": type })).length, 1, type);
+    assertProblem(await post(client, DEC, " \r\n\t", { "Content-Type": type }), 400, /^key_IDs\b/);
+  }
   assert.equal(keyIdsOf(await post(client, ENC, undefined, {})).length, 1);
   assert.equal(keyIdsOf(await post(client, ENC, "", { "Transfer-Encoding": "chunked" })).length, 1);
-  assert.equal(await stockOf(client, 2), 40 - bodies.length - 2 * types.length - 2);
+  // Not JSON's white space.
+  assertProblem(await post(client, ENC, "\u00a0"), 400, /JSON/);
+  assert.equal(await stockOf(client, 2), 40 - bodies.length - 3 * types.length - 2);
 });
 
 Deno.test("a body of another type gets 415; JSON is named in any way, or not at all", async () => {
@@ -295,7 +322,7 @@ Deno.test("an SAE that is not known gets 400 that says which", async () => {
     assertProblem(await client.status(id), 400, new RegExp(`"?${id}"?`));
     assertProblem(await client.encKeys(id), 400, new RegExp(`"?${id}"?`));
     assertProblem(await client.encKeys(id, {}, { body: {} }), 400, new RegExp(`"?${id}"?`));
-    assertProblem(await client.decKeys(id, unknownKeyId()), 400);
+    assertProblem(await client.decKeys(id, unknownKeyId()), 400, new RegExp(`"?${id}"?`));
   }
   assert.equal(await stockOf(client, 2), 3);
 });

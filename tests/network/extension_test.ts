@@ -1,7 +1,8 @@
 /** `kme_max_age_seconds`: only keys of blocks that were stored at most so long ago. */
 import assert from "node:assert/strict";
+import { databaseTest } from "../harness/databases.ts";
 import { eventually } from "../harness/eventually.ts";
-import { assertProblem, startNetwork, stockOf } from "../api/fixture.ts";
+import { assertProblem, oneKmeWith, startNetwork, stockOf } from "../api/fixture.ts";
 import { assertEachReadsOnce, bitsOf, triangleWithTail } from "./networks.ts";
 
 const UNMET = "not all extension_mandatory request options could be met";
@@ -49,6 +50,24 @@ Deno.test("of old and young blocks only the young are taken, and the old stay fo
   assertProblem(await client.encKeys(11, young()), 400, UNMET);
   const rest = await client.encKeys(11, { number: 3 });
   assert.ok(bitsOf(rest).every((bits) => oldBlocks.has(bits.toHex())));
+});
+
+databaseTest("postgres", "an age of part of a second or of ages is one like any other", async (uri) => {
+  await using network = await startNetwork(oneKmeWith({}, uri), [1, 1, 6]);
+  const client = network.client(1);
+  const withAge = (text: string) =>
+    client.raw({
+      method: "POST",
+      path: "/api/v1/keys/2/enc_keys",
+      headers: { "content-type": "application/json" },
+      body: `{"extension_mandatory":[{"kme_max_age_seconds":${text}}]}`,
+    });
+  for (const text of ["0.0001", "1e-300", "-0"]) assertProblem(await withAge(text), 400, UNMET);
+  for (const text of ["3600.0001", "1e300", "1e999", "9007199254740993", "1e17"]) {
+    assert.equal((await withAge(text)).status, 200, text);
+  }
+  assertProblem(await withAge("-1e999"), 400, /kme_max_age_seconds/);
+  assert.equal(await stockOf(client, 2), 1);
 });
 
 Deno.test("an age that is none is 400 by its name; as an optional extension it is ignored", async () => {
