@@ -53,9 +53,9 @@ export interface FrontOptions extends FrontMaterial {
   readonly idleTimeout?: number;
   /** For a client to stop sending and read after the last answer of a connection; 2 s. */
   readonly lingerTimeout?: number;
-  /** Connections at a time, those in the handshake included; 10,000. */
+  /** Verified connections at a time; one more takes the place of the one that has been idle longest; 10,000. */
   readonly maxConnections?: number;
-  /** Handshakes at a time; 1,000. */
+  /** Handshakes at a time, beside them; one more takes the place of the oldest; 1,000. */
   readonly maxHandshakes?: number;
   /** Newest TLS version that is offered; TLSv1.3. */
   readonly maxVersion?: "TLSv1.2" | "TLSv1.3";
@@ -118,6 +118,8 @@ class MtlsFront implements Front {
   readonly #clock: CoarseClock;
   readonly #ports = new PipePorts<Pipe>();
   readonly #pipes = new Set<Pipe>();
+  /** Pipes on which nothing is asked, the longest idle first. */
+  readonly #idle = new Set<Pipe>();
   /** Handshakes under way by the ends of their connection, with their deadlines. */
   readonly #handshakes = new Map<string, { readonly socket: Socket; readonly deadline: number }>();
   readonly #inner: Deno.HttpServer<Deno.NetAddr>;
@@ -160,6 +162,7 @@ class MtlsFront implements Front {
       requestTimeout,
       idleTimeout,
       lingerTimeout,
+      idle: this.#idle,
       cut: (pipe, reason) => this.#log.debug("{remote} cut off: {reason}", { remote: pipe.remote, reason }),
       released: (pipe) => {
         this.#pipes.delete(pipe);
@@ -273,10 +276,14 @@ class MtlsFront implements Front {
   #accepted(socket: Socket): void {
     socket.on("error", () => {});
     const key = endsOf(socket);
-    if (
-      key === undefined || this.#closed || this.connections >= this.#maxConnections ||
-      this.#handshakes.size >= this.#maxHandshakes
-    ) return void socket.destroy();
+    if (key === undefined || this.#closed) return void socket.destroy();
+    // Clients that say nothing must not keep those out that do, nor cost those a connection that are known already.
+    if (this.#handshakes.size >= this.#maxHandshakes) {
+      const [oldest, { socket }] = this.#handshakes.entries().next().value!;
+      this.#handshakes.delete(oldest);
+      this.#log.debug("{remote} makes room for another handshake", { remote: oldest });
+      socket.destroy();
+    }
     this.#handshakes.set(key, { socket, deadline: this.#clock.deadline(this.#handshakeTimeout) });
     socket.once("close", () => {
       if (this.#handshakes.get(key)?.socket !== socket) return;
@@ -303,6 +310,7 @@ class MtlsFront implements Front {
         others: () => othersOf(socket),
         fullHandshake: socket.isSessionReused() === false,
       }, this.#date());
+      this.#makeRoom();
       this.#pipes.add(new Pipe(socket, tcp, remote, verified, this.#context));
     } catch (error) {
       socket.on("error", () => {});
@@ -311,6 +319,15 @@ class MtlsFront implements Front {
       this.#log.debug("client {remote} refused: {reason}", { remote, reason });
       this.#checkEmpty();
     }
+  }
+
+  /** @throws {ClientRefused} When a request is under way on every connection. */
+  #makeRoom(): void {
+    if (this.#pipes.size < this.#maxConnections) return;
+    const longest = this.#idle.values().next().value;
+    if (!longest) throw new ClientRefused("too many connections");
+    this.#log.debug("{remote} makes room for another connection", { remote: longest.remote });
+    longest.endIdle();
   }
 
   #sweep(now: number): void {

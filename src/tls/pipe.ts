@@ -18,6 +18,8 @@ export interface PipeContext {
   readonly idleTimeout: number;
   /** How long a client that still sends may go on after our last word. */
   readonly lingerTimeout: number;
+  /** Pipes on which nothing is asked, the longest idle first; each enters and leaves by itself. */
+  readonly idle: Set<Pipe>;
   /** The front cuts a client off. */
   readonly cut: (pipe: Pipe, reason: string) => void;
   /** Both sockets are closed. */
@@ -107,6 +109,7 @@ export class Pipe {
     this.#tcp = tcp as Socket & { _handle?: ReadControl | null };
     this.#context = context;
     this.#deadline = context.clock.deadline(context.idleTimeout);
+    context.idle.add(this);
     // What came from the client before its pipe is there waits.
     this.#tcp._handle?.readStop?.();
     client.allowHalfOpen = true;
@@ -182,6 +185,7 @@ export class Pipe {
   /** Ends the connection if no request is under way. */
   endIdle(): void {
     if (this.#phase !== "idle") return;
+    this.#context.idle.delete(this);
     this.#discarding = true;
     this.#client.destroySoon();
   }
@@ -194,6 +198,8 @@ export class Pipe {
   }
 
   #await(phase: Phase, timeout: number): void {
+    this.#context.idle.delete(this);
+    if (phase === "idle" && !this.#discarding) this.#context.idle.add(this);
     this.#phase = phase;
     this.#deadline = timeout === Infinity ? Infinity : this.#context.clock.deadline(timeout);
   }

@@ -379,26 +379,62 @@ Deno.test("a handler that fails tells nothing", () =>
     }
   }));
 
-Deno.test("over the number of connections or of handshakes new ones are closed at once", async () => {
-  await withFront({ maxConnections: 2 }, async (front, port) => {
-    const wires = [await secure(port, alice), await secure(port, alice)];
-    for (const wire of wires) {
-      wire.send(GET);
-      await wire.expect(/a11ce/);
-    }
-    assert.equal(await get(port, alice), undefined);
-    wires[0]!.socket.destroy();
-    await until(() => front.connections === 1, "one is closed");
+Deno.test("silent connections in any number keep nobody out: the oldest handshake gives way", () =>
+  withFront({ maxHandshakes: 3, maxConnections: 2 }, async (front, port) => {
+    const known = await secure(port, bob);
+    known.send(GET);
+    await known.expect(/b0b/);
+    const silent = [];
+    for (let i = 0; i < 3; i++) silent.push(await tcp(port));
+    await until(() => front.handshakes === 3, "all are in the handshake");
     assert.equal(await get(port, alice), "a11ce");
-    wires[1]!.socket.destroy();
-  });
-  await withFront({ maxHandshakes: 1 }, async (front, port) => {
-    const silent = await tcp(port);
-    await until(() => front.handshakes === 1, "one is in the handshake");
-    assert.equal(await get(port, alice), undefined);
-    silent.reset();
-    await until(() => front.handshakes === 0, "it is gone");
+    await silent[0]!.whenClosed;
+    assert.deepEqual(silent.map((wire) => wire.closed), [true, false, false], "only the oldest");
+    for (let i = 0; i < 10; i++) silent.push(await tcp(port));
     assert.equal(await get(port, alice), "a11ce");
+    assert.equal(front.handshakes <= 3, true);
+    known.text = "";
+    known.send(GET);
+    await known.expect(/b0b/);
+    for (const wire of [known, ...silent]) wire.reset();
+    await until(() => front.connections === 0 && front.mappedPorts === 0, "nothing is left");
+  }));
+
+Deno.test("over the number of connections the longest idle one gives way, none with a request under way", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const handler: FrontHandler = async (request, connection) => {
+    if (request.url.endsWith("/wait")) await promise;
+    return await whoAmI(request, connection);
+  };
+  await withFront({ maxConnections: 3, handler }, async (front, port) => {
+    const open = async (path = "/") => {
+      const wire = await secure(port, alice);
+      wire.send(GET.replace("/", path));
+      if (path === "/") await wire.expect(/a11ce/);
+      return wire;
+    };
+    const busy = await open("/wait");
+    await until(() => front.mappedPorts === 1, "it is there");
+    const [first, second] = [await open(), await open()];
+    // The one that was opened first is now the one that was used last.
+    first.text = "";
+    first.send(GET);
+    await first.expect(/a11ce/);
+    const third = await open();
+    await second.whenClosed;
+    assert.deepEqual([busy.closed, first.closed, third.closed], [false, false, false]);
+    await until(() => front.connections === 3, "the place is free");
+
+    first.text = third.text = "";
+    first.send(GET.replace("/", "/wait"));
+    third.send(GET.replace("/", "/wait"));
+    await sleep(50);
+    assert.equal(await get(port, bob), undefined, "with a request under way on each, one more is refused");
+    resolve();
+    await Promise.all([busy, first, third].map((wire) => wire.expect(/a11ce/)));
+    assert.equal(await get(port, bob), "b0b");
+    for (const wire of [busy, first, third]) wire.socket.destroy();
+    await until(() => front.connections === 0 && front.mappedPorts === 0, "nothing is left");
   });
 });
 
