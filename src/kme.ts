@@ -88,7 +88,12 @@ export async function startKme(config: Config): Promise<Kme> {
   const events = new Events(thisKme.nickname);
   const directory = new Directory(config);
   const delivery = new Delivery({ config, directory, store, peers, events, observer: watch.keys });
-  opened.defer(() => delivery.close());
+  opened.defer(async () => {
+    const closed = delivery.close();
+    // What it still asks neighbours would be waited for as long as they may take; it is settled at the next start.
+    for (const channel of channels.values()) channel.close();
+    await closed;
+  });
   delivery.start();
   opened.defer(startHousekeeping({ store, observer: watch.keys, ...thisKme }));
 

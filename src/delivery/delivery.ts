@@ -243,9 +243,13 @@ export class Delivery {
     return this.#store.totalEntropy();
   }
 
+  /**
+   * Begins nothing more from the moment of the call; resolves when what is being settled is through. That may be waiting for
+   * a neighbour: closing the channels ends it.
+   */
   async close(): Promise<void> {
-    await this.#recovery.close();
     this.#settling.close();
+    await this.#recovery.close();
   }
 
   async #deliverHere(master: Sae, slaves: readonly Sae[], request: KeyRequest): Promise<readonly Key[]> {

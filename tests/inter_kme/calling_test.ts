@@ -6,6 +6,7 @@ import { ledgerOf } from "../harness/ledger.ts";
 import type { NetworkSpec } from "../harness/network.ts";
 import { keyIdsOf, type SaeClient } from "../harness/sae_client.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
+import { formatHelloAnswer, PeerPath } from "../../src/peer/wire.ts";
 import { CANNOT_ACTIVATE, type PeerReaction, RustKme, startFirst } from "./rust_kme.ts";
 
 /** The KME under test is 1, with SAEs 1 and 2; the peer is KME 2 with SAE 3. */
@@ -298,4 +299,26 @@ Deno.test("many SAEs at once, a peer that lacks blocks and fails now and then: n
   assert.equal(new Set(given).size, given.length, "a key twice");
   assert.deepEqual(given.toSorted(), had.toSorted());
   assert.deepEqual([...peer.activated.keys()].toSorted(), had.toSorted());
+});
+
+Deno.test("a KME stops although a neighbour owes an answer for hours to what is being settled", async () => {
+  const options = { inter_kme_timeout_seconds: 3600, lease_seconds: 2 };
+  await using network = await startFirst(spec(options, "sqlite"), [1, 2, 4]);
+  await using peer = await RustKme.start(network, 2, []);
+  const asked = new Map([PeerPath.transactions, PeerPath.takeBack].map((path) => [
+    path as string,
+    Promise.withResolvers<void>(),
+  ]));
+  peer.react = ({ path }): PeerReaction => {
+    if (path === PeerPath.hello) return { status: 200, body: formatHelloAnswer("2", ["3"], ["1", "2"]) };
+    asked.get(path)?.resolve();
+    return "silence";
+  };
+  const answer = assert.rejects(network.client(1).encKeys(3));
+  await asked.get(PeerPath.transactions)!.promise;
+  await network.process.kill();
+  await answer;
+  const process = await network.start(1);
+  await asked.get(PeerPath.takeBack)!.promise;
+  assert.equal(await process.stop(), 0);
 });
