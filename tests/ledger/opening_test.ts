@@ -210,3 +210,28 @@ Deno.test("sqlite: what is no database, or cannot be made, is one clear line", a
   await refusal(open(`${dir.path}/absent/kme.db`), /^cannot create the database file /);
   await refusal(open(dir.path), /^cannot (open|create) the database file /);
 });
+
+ledgerTest(
+  "transactions are read committed, whatever the database or the URI has for a default",
+  async (ledger) => {
+    const { database } = ledger;
+    assert.ok(database.kind === "postgres");
+    await sql`alter role current_user set default_transaction_isolation = 'serializable'`.execute(
+      ledger.tables,
+    );
+    const uri = `${database.uri}?options=${
+      encodeURIComponent("-c default_transaction_isolation=serializable -c work_mem=5MB")
+    }&application_name=test`;
+    for (const [each, memory] of [[database.uri, "4MB"], [uri, "5MB"]] as const) {
+      const { kysely, unbounded } = openDialect({ kind: "postgres", uri: each }, () => {});
+      for (const dialect of [kysely, unbounded!()]) {
+        await using db = new Kysely<Schema>({ dialect });
+        const { rows } = await sql`
+        select current_setting('transaction_isolation') as isolation, current_setting('work_mem') as memory
+      `.execute(db);
+        assert.deepEqual(rows, [{ isolation: "read committed", memory }]);
+      }
+    }
+  },
+  ["postgres"],
+);

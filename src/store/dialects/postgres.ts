@@ -47,7 +47,7 @@ function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown)
   types.setTypeParser(INT8, Number);
   types.setTypeParser(NUMERIC, Number);
   const pool = new pg.Pool({
-    connectionString: uri,
+    connectionString: isolated(uri),
     connectionTimeoutMillis: PATIENCE_MS,
     keepAlive: true,
     application_name: "kme",
@@ -56,6 +56,18 @@ function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown)
   });
   pool.on("error", onError);
   return pool;
+}
+
+/** What the operations are written for, whatever the server, the database or the user has for a default. */
+const ISOLATION = "-c default_transaction_isolation=read\\ committed";
+
+/** Adds to the options of a connection; of one that is given twice the last counts. What a URI says goes before `PGOPTIONS`. */
+function isolated(uri: string): string {
+  const [address, query = ""] = uri.split(/\?(.*)/s);
+  const parameters = new URLSearchParams(query);
+  const given = parameters.get("options") ?? Deno.env.get("PGOPTIONS");
+  parameters.set("options", given ? `${given} ${ISOLATION}` : ISOLATION);
+  return `${address}?${parameters}`;
 }
 
 function classify(error: unknown): Failure {
