@@ -10,6 +10,12 @@ export interface HousekeepingOptions {
   readonly observer?: KeyObserver;
 }
 
+/** Milliseconds after which blocks that a peer had not stored yet are tried again. */
+const ABSENT_MS = 60_000;
+
+/** Milliseconds for which a transaction that was taken back is remembered at least. */
+const REMEMBERED_MS = 24 * 3600 * 1000;
+
 /** Records removed in one transaction. */
 const BATCH = 1000;
 
@@ -17,6 +23,8 @@ const BATCH = 1000;
 export function startHousekeeping(options: HousekeepingOptions): () => void {
   // Longer than any activation of the peer that may still be under way.
   const grace = 3000 * options.interKmeTimeoutSeconds;
+  // As long as another KME may ask for it.
+  const remembered = Math.max(REMEMBERED_MS, 2000 * options.keyLifetimeSeconds);
   // A tenth of a key's life, but neither busy nor sleepy.
   const period = Math.min(30_000, Math.max(250, Math.min(options.keyLifetimeSeconds * 100, grace)));
   const observer = options.observer ?? nobody;
@@ -25,7 +33,12 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
   const round = async () => {
     let more = false;
     try {
-      const expired = await options.store.expire({ limit: BATCH, refusedBefore: Date.now() - grace });
+      const expired = await options.store.expire({
+        limit: BATCH,
+        refusedBefore: Date.now() - grace,
+        absentBefore: Date.now() - ABSENT_MS,
+        voidedBefore: Date.now() - remembered,
+      });
       more = expired.keys === BATCH;
       if (expired.unread > 0) {
         observer.expired(expired.unread);

@@ -1,5 +1,6 @@
 /** How keys reach their slaves: whose blocks they are made of, and who is told. Pure. */
 import type { Sae } from "../config/config.ts";
+import { formatKeyId, type KeyIdBytes, parseKeyId } from "../model/block.ts";
 import type { KmeId, SaeId } from "../model/ids.ts";
 import type { Routes } from "./routes.ts";
 import type { Recipients } from "./transaction.ts";
@@ -42,12 +43,18 @@ export function makePlan(thisKme: KmeId, routes: Routes, slaves: readonly Sae[])
   return { source, localSlaves, hops: hops.sort((a, b) => Number(b.composes) - Number(a.composes)) };
 }
 
-/** For the reservation's record. */
-export function formatPlan({ hops }: Pick<Plan, "hops">): string {
-  return JSON.stringify(hops);
+/** What a reservation is for, for whoever has to settle it. */
+export interface RecordedPlan {
+  /** The transaction of the hops. */
+  readonly transaction: KeyIdBytes;
+  readonly hops: readonly Hop[];
 }
 
-/** The hops of a recorded plan. */
-export function parsePlan(text: string): Hop[] {
-  return JSON.parse(text) as Hop[];
+export function formatPlan({ transaction, hops }: RecordedPlan): string {
+  return JSON.stringify({ transaction: formatKeyId(transaction), hops });
+}
+
+export function parsePlan(text: string): RecordedPlan {
+  const { transaction, hops } = JSON.parse(text) as { transaction: string; hops: Hop[] };
+  return { transaction: parseKeyId(transaction)!, hops };
 }

@@ -1,4 +1,5 @@
 /** The receiving end of transactions: keys for SAEs of this KME, keys to be passed on, and both taken back. */
+import { randomBytes } from "node:crypto";
 import { log } from "../log.ts";
 import type { Block, KeyIdBytes } from "../model/block.ts";
 import type { KmeId, SaeId } from "../model/ids.ts";
@@ -37,6 +38,8 @@ export interface ReceptionOptions {
 
 /** A neighbour to pass the keys on to, with the pads for it. */
 interface Onward {
+  /** Of its own for each time that keys are passed on. */
+  readonly reservation: KeyIdBytes;
   readonly hop: Hop;
   readonly peer: Peer;
   readonly link: Link;
@@ -64,7 +67,7 @@ export class Reception {
   receive(serial: bigint, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
     const complaint = this.#complaint(serial, sender, transaction);
     if (complaint !== undefined) return Promise.resolve({ kind: "rejected", reason: complaint });
-    const key = mapKey(transaction.id);
+    const key = `${sender}/${mapKey(transaction.id)}`;
     let running = this.#underWay.get(key);
     if (running === undefined) {
       running = this.#afterTakeBack(key)
@@ -86,9 +89,9 @@ export class Reception {
     if (link === undefined || !directory.maySpeakFor(serial, sender)) {
       return Promise.resolve({ kind: "unresolved", reason: "not a neighbour" });
     }
-    const key = mapKey(request.transaction);
+    const key = `${sender}/${mapKey(request.transaction)}`;
     const before = Promise.allSettled([this.#underWay.get(key), this.#takenBack.get(key)]);
-    const running = before.then(() => this.#takeBack(link, request)).finally(() => {
+    const running = before.then(() => this.#takeBack(link, this.#onward(sender, request))).finally(() => {
       if (this.#takenBack.get(key) === running) this.#takenBack.delete(key);
     });
     this.#takenBack.set(key, running);
@@ -116,7 +119,10 @@ export class Reception {
   async #receive(link: Link, transaction: Transaction): Promise<ReceptionAnswer> {
     const { thisKme, store } = this.#options;
     const slaves = transaction.recipients.filter(({ kme }) => kme === thisKme).flatMap(({ saes }) => saes);
-    const onward = await this.#reserveOnward(transaction);
+    const passesOn = transaction.recipients.some(({ kme }) => kme !== thisKme);
+    // Otherwise the store says why not, without pads.
+    const canBeMet = !passesOn || await this.#canBeMet(link, transaction);
+    const onward = canBeMet ? await this.#reserveOnward(transaction) : [];
     if (onward === undefined) {
       return { kind: "rejected", reason: `KME ${thisKme} cannot pass the keys on now` };
     }
@@ -129,11 +135,11 @@ export class Reception {
       expiresAt: this.#options.expiry(),
       transaction: transaction.id,
     }).catch(async (error) => {
-      await this.#release(transaction.id, onward);
+      await this.#release(onward);
       throw error;
     });
     if (activated.kind !== "activated") {
-      await this.#release(transaction.id, onward);
+      await this.#release(onward);
       switch (activated.kind) {
         case "refused":
           return activated;
@@ -141,10 +147,10 @@ export class Reception {
           return { kind: "rejected", reason: "the transaction was taken back" };
         case "repeated":
           // What became of the keys beyond is not known any more.
-          return onward.length === 0 ? { kind: "activated" } : { kind: "unknown", reason: "asked for again" };
+          return passesOn ? { kind: "unknown", reason: "asked for again" } : { kind: "activated" };
       }
     }
-    if (onward.length > 0 && !await this.#passOn(transaction, activated.keys, onward)) {
+    if (passesOn && !(onward.length > 0 && await this.#passOn(transaction, activated.keys, onward))) {
       return { kind: "unknown", reason: `KME ${thisKme} could not pass the keys on` };
     }
     if (slaves.length > 0) {
@@ -157,9 +163,24 @@ export class Reception {
     return { kind: "activated" };
   }
 
+  /** Whether the sender's blocks are free: pads are not reserved for a message that cannot be met. */
+  async #canBeMet(link: Link, transaction: Transaction): Promise<boolean> {
+    const blocks = transaction.keys.flatMap((key) => key.blocks);
+    return (await this.#options.store.freeAmong(link, blocks)).length === blocks.length;
+  }
+
+  /** A request as far as this KME would have passed the keys on: never back to where they came from. */
+  #onward(sender: KmeId, request: TakeBackRequest): TakeBackRequest {
+    const { thisKme, routes } = this.#options;
+    const recipients = request.recipients.filter(({ kme }) =>
+      kme === thisKme || routes.nextHop(kme) !== sender
+    );
+    return { ...request, recipients };
+  }
+
   /** Pads for every neighbour beyond; `undefined` when one cannot be had. */
   async #reserveOnward(transaction: Transaction): Promise<Onward[] | undefined> {
-    const { thisKme, routes, store, peers } = this.#options;
+    const { thisKme, routes, store, peers, settling } = this.#options;
     const beyond = transaction.recipients.filter(({ kme }) => kme !== thisKme);
     if (beyond.length === 0) return [];
     const hops = [...routes.byNextHop(beyond)].map(([kme, recipients]): Hop => ({
@@ -176,12 +197,17 @@ export class Reception {
     if (ways.length !== hops.length) return undefined;
     const abilities = await Promise.all(ways.map(({ peer }) => peer.ability()));
     if (abilities.some((ability) => ability.kind !== "transactions")) return undefined;
+    const reservation = Uint8Array.from(randomBytes(16));
     const pads = await store.reserve({
-      reservation: transaction.id,
-      claims: ways.map(({ link }) => ({ link, blocks })),
-      plan: formatPlan({ hops }),
+      reservation,
+      claims: ways.map(({ link }) => ({ link, blocks, pad: true })),
+      plan: formatPlan({ transaction: transaction.id, hops }),
+    }).catch((error) => {
+      // Whether it was stored is not known.
+      void settling.eventually({ reservation, releaseRest: true });
+      throw error;
     });
-    return pads && ways.map((way, i) => ({ ...way, pads: pads[i]! }));
+    return pads && ways.map((way, i) => ({ ...way, reservation, pads: pads[i]! }));
   }
 
   async #passOn(transaction: Transaction, keys: readonly Key[], onward: readonly Onward[]): Promise<boolean> {
@@ -204,12 +230,10 @@ export class Reception {
         }),
       });
     }));
+    const { reservation } = onward[0]!;
     const all = onward.flatMap(({ pads }) => pads.map((pad) => pad.id));
     if (answers.every((answer) => answer.kind === "activated")) {
-      const settled = await settling.now({ reservation: transaction.id, spend: all }, {
-        reservation: transaction.id,
-        unresolved: all,
-      });
+      const settled = await settling.now({ reservation, spend: all }, { reservation, unresolved: all });
       if (settled.ok) return true;
     }
     log("delivery").warn("keys could not be passed on: {reasons}", {
@@ -220,11 +244,11 @@ export class Reception {
     const unsent = onward.filter((_, i) => answers[i]!.kind === "unreached");
     const sent = onward.filter((_, i) => answers[i]!.kind !== "unreached");
     await settling.eventually({
-      reservation: transaction.id,
+      reservation,
       release: unsent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
       unresolved: sent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
     });
-    await recovery.resolve(reservationOf(transaction.id, sent));
+    await recovery.resolve(reservationOf(transaction.id, reservation, sent));
     return false;
   }
 
@@ -247,8 +271,9 @@ export class Reception {
     return result;
   }
 
-  async #release(reservation: KeyIdBytes, onward: readonly Onward[]): Promise<void> {
+  async #release(onward: readonly Onward[]): Promise<void> {
     if (onward.length === 0) return;
+    const { reservation } = onward[0]!;
     const release = onward.flatMap(({ pads }) => pads.map((pad) => pad.id));
     await this.#options.settling.eventually({ reservation, release });
   }
@@ -279,10 +304,14 @@ export class Reception {
   }
 }
 
-function reservationOf(id: KeyIdBytes, onward: readonly Onward[]): AdoptedReservation {
+function reservationOf(
+  transaction: KeyIdBytes,
+  reservation: KeyIdBytes,
+  onward: readonly Onward[],
+): AdoptedReservation {
   return {
-    id,
-    plan: formatPlan({ hops: onward.map(({ hop }) => hop) }),
+    id: reservation,
+    plan: formatPlan({ transaction, hops: onward.map(({ hop }) => hop) }),
     since: Date.now(),
     blocks: onward.flatMap(({ link, pads }) => pads.map((pad) => ({ id: pad.id, linkId: link.id }))),
   };

@@ -32,6 +32,7 @@ export class Recovery {
   #timer?: ReturnType<typeof setTimeout>;
   #round?: Promise<void>;
   #closed = false;
+  #after = 0;
 
   constructor(options: RecoveryOptions) {
     this.#options = options;
@@ -73,10 +74,12 @@ export class Recovery {
   async #look(): Promise<void> {
     let found: AdoptedReservation[];
     try {
-      found = await this.#options.store.adopt(LIMIT);
+      found = await this.#options.store.adopt(LIMIT, this.#after);
     } catch {
       return; // the store reports its own failures
     }
+    // The next look goes on behind these: neighbours that are away do not keep others waiting.
+    this.#after = found.length === LIMIT ? found.at(-1)!.since : 0;
     const results = await Promise.all(found.map((reservation) => this.resolve(reservation)));
     const settled = results.filter(Boolean).length;
     if (settled > 0) {
@@ -101,21 +104,22 @@ export class Recovery {
       const link = store.link(kme);
       return reservation.blocks.filter((block) => block.linkId === link?.id).map((block) => block.id);
     };
-    const hops = parsePlan(reservation.plan);
-    const padded = hops.filter((hop) => !hop.composes);
+    const { transaction, hops } = parsePlan(reservation.plan);
+    // Where no pads are left, the keys were not sent.
+    const padded = hops.filter((hop) => !hop.composes && onLink(hop.kme).length > 0);
     const pads = padded.flatMap((hop) => onLink(hop.kme));
     const answers = await Promise.all(
-      padded.map((hop) => this.#takeBack(reservation.id, hop, onLink(hop.kme), false)),
+      padded.map((hop) => this.#takeBack(transaction, hop, onLink(hop.kme), false)),
     );
     if (answers.some((answer) => answer.kind === "unresolved")) return false;
-    // A KME that has had the keys knows them: their blocks are not used for others.
-    const exposed = answers.some((answer) => answer.kind !== "unknown");
+    // Keys that were sent may be known, whatever the neighbour says: their blocks are not used for others.
+    const exposed = padded.length > 0;
     const padSet = new Set(pads.map(mapKey));
     const source = all.filter((id) => !padSet.has(mapKey(id)));
     const composing = hops.find((hop) => hop.composes);
     let release = exposed ? [] : source;
     if (composing !== undefined) {
-      const answer = await this.#takeBack(reservation.id, composing, source, !exposed);
+      const answer = await this.#takeBack(transaction, composing, source, !exposed);
       if (answer.kind === "unresolved") return false;
       if (answer.kind === "read") release = [];
       if (answer.kind === "takenBack") {

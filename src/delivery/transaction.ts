@@ -31,7 +31,12 @@ export interface Transaction {
 export type TransactionAnswer =
   | { readonly kind: "activated" }
   /** Blocks that the neighbour does not have free; it did nothing. */
-  | { readonly kind: "refused"; readonly blocks: readonly KeyIdBytes[] }
+  | {
+    readonly kind: "refused";
+    readonly blocks: readonly KeyIdBytes[];
+    /** Those of them that it has not stored yet. */
+    readonly absent: readonly KeyIdBytes[];
+  }
   /** It did nothing and will not. */
   | { readonly kind: "rejected"; readonly reason: string }
   /** The message did not reach it. */

@@ -103,10 +103,14 @@ export class TransactionDelivery {
     const claims: Claim[] = [{ link: source, blocks, storedSince }];
     for (const { hop, link } of links) {
       if (link === undefined) throw noLink(hop.kme);
-      if (!hop.composes) claims.push({ link, blocks });
+      if (!hop.composes) claims.push({ link, blocks, pad: true });
     }
     const id = Uint8Array.from(randomBytes(16));
-    const reserved = await store.reserve({ reservation: id, claims, plan: formatPlan(plan) })
+    const reserved = await store.reserve({
+      reservation: id,
+      claims,
+      plan: formatPlan({ transaction: id, hops: plan.hops }),
+    })
       .catch((error) => {
         // Whether it was stored is not known.
         void settling.eventually({ reservation: id, releaseRest: true });
@@ -163,7 +167,8 @@ export class TransactionDelivery {
       })),
     }, { reservation: attempt.id, unresolved: all });
     if (settled.ok) return { keys: attempt.keys };
-    // Somebody else took this process for dead and settles the transaction.
+    // The peer took a block, or somebody else took this process for dead and settles the transaction: then this does nothing.
+    await this.#options.settling.eventually({ reservation: attempt.id, unresolved: all });
     return {
       failure: new Unavailable("the keys were lost while they were being agreed, try again"),
       again: false,
@@ -175,10 +180,12 @@ export class TransactionDelivery {
     const reservation = attempt.id;
     const pads = attempt.padded.flatMap((other) => idsOf(other.blocks));
     if (answer.kind === "refused") {
-      const refused = new Set(answer.blocks.map(mapKey));
-      const [gone, free] = partition(idsOf(attempt.source), (id) => refused.has(mapKey(id)));
-      await settling.eventually({ reservation, refused: gone, release: [...free, ...pads] });
-      return { failure: failure(part, "does not have the keys"), again: gone.length > 0 };
+      const named = new Set(answer.blocks.map(mapKey));
+      const notYet = new Set(answer.absent.map(mapKey));
+      const [missing, free] = partition(idsOf(attempt.source), (id) => named.has(mapKey(id)));
+      const [absent, refused] = partition(missing, (id) => notYet.has(mapKey(id)));
+      await settling.eventually({ reservation, refused, absent, release: [...free, ...pads] });
+      return { failure: failure(part, "does not have the keys"), again: missing.length > 0 };
     }
     if (answer.kind === "unreached" || answer.kind === "rejected") {
       await settling.eventually({ reservation, release: allBlocks(attempt) });
@@ -233,7 +240,7 @@ function unresolved(attempt: Attempt, parts: readonly Part[]): AdoptedReservatio
   const padded = parts.filter((part) => !part.hop.composes);
   return {
     id: attempt.id,
-    plan: formatPlan({ hops: parts.map((part) => part.hop) }),
+    plan: formatPlan({ transaction: attempt.id, hops: parts.map((part) => part.hop) }),
     since: Date.now(),
     blocks: [
       ...attempt.source.map(({ id }) => ({ id, linkId: attempt.sourceLink.id })),

@@ -88,7 +88,7 @@ export const takeBackSchema = z.object({ sender_KME_ID: sender, request: takeBac
 export const receptionAnswersSchema = z.object({
   answers: z.array(z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("activated") }),
-    z.object({ kind: z.literal("refused"), blocks: z.array(keyId) }),
+    z.object({ kind: z.literal("refused"), blocks: z.array(keyId), absent: z.array(keyId) }),
     z.object({ kind: z.literal("rejected"), reason: z.string() }),
     z.object({ kind: z.literal("unknown"), reason: z.string() }),
   ])),
@@ -148,7 +148,13 @@ export function formatTakeBack(
 export function formatReceptionAnswers(answers: readonly ReceptionAnswer[]): string {
   return JSON.stringify({
     answers: answers.map((answer) =>
-      answer.kind === "refused" ? { kind: answer.kind, blocks: answer.blocks.map(formatKeyId) } : answer
+      answer.kind === "refused"
+        ? {
+          kind: answer.kind,
+          blocks: answer.blocks.map(formatKeyId),
+          absent: answer.absent.map(formatKeyId),
+        }
+        : answer
     ),
   });
 }

@@ -1,16 +1,21 @@
 /** Tables of the ledger, as Kysely sees them. All times are milliseconds since 1970, all ids of SAEs and KMEs are text. */
 import type { Generated } from "kysely";
 
-/** State of a stored block; a block that is gone has no row. */
-export const BlockState = { free: 0, reserved: 1 } as const;
+/**
+ * State of a stored block; a block that is gone has no row.
+ * `reserved`: set aside to become a key, or a part of one; `pad`: set aside to encrypt a key on its way. A pad may have been
+ * on the wire, so it never becomes a key, not even the peer's.
+ */
+export const BlockState = { free: 0, reserved: 1, pad: 2 } as const;
 
 /**
  * Phase of a reservation.
  * `open`: a request of `process` is under way;
  * `unresolved`: the peer may or may not have activated its blocks, nobody gets them until that is settled;
- * `refused`: the peer said it does not have them free: ours to burn, unless the peer activates them here first.
+ * `refused`: the peer said it does not have them free: ours to burn, unless the peer activates them here first;
+ * `absent`: the peer has not stored them yet: they are free again after a while.
  */
-export const ReservationPhase = { open: 0, unresolved: 1, refused: 2 } as const;
+export const ReservationPhase = { open: 0, unresolved: 1, refused: 2, absent: 3 } as const;
 
 export interface KmeTable {
   /** Always 1: the database belongs to one KME. */
@@ -72,9 +77,9 @@ export interface KeysTable {
   bits: Uint8Array | null;
   /** The peers' transaction that made the key; null for keys of the `qkd_kme_server` message and of this KME's own. */
   transaction_id: Uint8Array | null;
-  /** The link whose blocks the key is made of, where it can be taken back. */
+  /** The link over which the transaction came. */
   link_id: number | null;
-  /** The key_IDs of these blocks, 16 bytes each, in order. */
+  /** key_IDs of the blocks that the key is made of, 16 bytes each, in order, where it can be taken back. */
   blocks: Uint8Array | null;
 }
 
@@ -89,6 +94,8 @@ export interface KeySlavesTable {
 /** Transactions that were taken back: a message of theirs that comes late is refused. */
 export interface VoidedTransactionsTable {
   transaction_id: Uint8Array;
+  /** Whose it was: a neighbour takes back only what it sent itself. */
+  link_id: number;
   /** 1 when its keys had been here: whoever asks again hears the same. 2 only within a transaction, see `voided.ts`. */
   had_keys: number;
   since: number;

@@ -3,7 +3,7 @@ import { Kysely } from "kysely";
 import { randomBytes } from "node:crypto";
 import type { Database } from "../config/config.ts";
 import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "../ingest/block_store.ts";
-import type { Block } from "../model/block.ts";
+import type { Block, KeyIdBytes } from "../model/block.ts";
 import { shannonEntropy } from "../model/entropy.ts";
 import type { ConfiguredId, KmeId } from "../model/ids.ts";
 import { buffer } from "./bytes.ts";
@@ -11,6 +11,7 @@ import { CommitQueue } from "./commit_queue.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import { StoreUnavailable, StoreUnusable } from "./errors.ts";
+import { freeAmong } from "./free_among.ts";
 import type { Key } from "./keys.ts";
 import { type Link, ownHalf } from "./link.ts";
 import { STOCK_SLOTS } from "./migrations/0001_ledger.ts";
@@ -118,6 +119,11 @@ export class Store implements BlockStore {
     return this.#links.get(kme);
   }
 
+  /** Those of the blocks that are free on the link now. */
+  freeAmong(link: Link, ids: readonly KeyIdBytes[]): Promise<KeyIdBytes[]> {
+    return this.#read(() => freeAmong(this.#db, link.id, ids));
+  }
+
   /** Keys for slaves of this KME; `undefined`: too few blocks, nothing taken. */
   deliver(delivery: Delivery): Promise<Key[] | undefined> {
     return this.#queue.submit(deliver, delivery);
@@ -156,8 +162,8 @@ export class Store implements BlockStore {
   }
 
   /** Takes over reservations that nobody settles: unresolved ones, and those of processes that are gone. */
-  adopt(limit: number): Promise<AdoptedReservation[]> {
-    return this.#queue.submit(adopt, { processId: this.processId, limit });
+  adopt(limit: number, after = 0): Promise<AdoptedReservation[]> {
+    return this.#queue.submit(adopt, { processId: this.processId, limit, after });
   }
 
   /** Tells the other processes on this database that this one lives; returns the work that is its own. */

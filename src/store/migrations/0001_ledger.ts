@@ -60,7 +60,7 @@ export function ledger(dialect: StoreDialect): Migration {
 
       await table(db, "reservations")
         .addColumn("reservation_id", bytes(16), (c) => c.notNull().primaryKey())
-        .addColumn("phase", "integer", (c) => c.notNull().check(sql`phase in (0, 1, 2)`))
+        .addColumn("phase", "integer", (c) => c.notNull().check(sql`phase in (0, 1, 2, 3)`))
         .addColumn("process_id", bytes(16), (c) => c.notNull())
         .addColumn("since", "bigint", (c) => c.notNull())
         .addColumn("plan", "text")
@@ -70,7 +70,7 @@ export function ledger(dialect: StoreDialect): Migration {
         .addColumn("seq", sequence.type, (c) => sequence.define(c).primaryKey())
         .addColumn("block_id", bytes(16), (c) => c.notNull().unique())
         .addColumn("link_id", sequence.type, (c) => c.notNull())
-        .addColumn("state", "integer", (c) => c.notNull().check(sql`state in (0, 1)`))
+        .addColumn("state", "integer", (c) => c.notNull().check(sql`state in (0, 1, 2)`))
         .addColumn("half", "integer", (c) => c.notNull().check(sql`half in (0, 1)`))
         .addColumn("stored_at", "bigint", (c) => c.notNull())
         .addColumn("reservation_id", bytes(16))
@@ -78,7 +78,7 @@ export function ledger(dialect: StoreDialect): Migration {
         .addColumn("bits", varbytes(32), (c) => c.notNull().check(sql`length(bits) = 32`))
         .addCheckConstraint(
           "reserved_by_a_reservation",
-          sql`(state = 0 and reservation_id is null) or (state = 1 and reservation_id is not null)`,
+          sql`(state = 0 and reservation_id is null) or (state <> 0 and reservation_id is not null)`,
         )
         .addForeignKeyConstraint("block_link", ["link_id"], "links", ["id"])
         .addForeignKeyConstraint("block_seen", ["block_id"], "seen_blocks", ["block_id"])
@@ -111,9 +111,12 @@ export function ledger(dialect: StoreDialect): Migration {
         .execute();
 
       await table(db, "voided_transactions")
-        .addColumn("transaction_id", bytes(16), (c) => c.notNull().primaryKey())
+        .addColumn("transaction_id", bytes(16), (c) => c.notNull())
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
         .addColumn("had_keys", "integer", (c) => c.notNull().check(sql`had_keys in (0, 1, 2)`))
         .addColumn("since", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("voided_key", ["transaction_id", "link_id"])
+        .addForeignKeyConstraint("voided_link", ["link_id"], "links", ["id"])
         .execute();
 
       await keyed(db, "key_files")

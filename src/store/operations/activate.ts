@@ -11,7 +11,13 @@ import type { Link } from "../link.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, deleteBlocks } from "../statements.ts";
 import { insertKeys, type NewKey } from "./insert_keys.ts";
-import { holdTransactions, letGoTransactions, voidedAmong } from "./voided.ts";
+import {
+  holdTransactions,
+  letGoTransactions,
+  type LinkTransaction,
+  transactionKey,
+  voidedAmong,
+} from "./voided.ts";
 
 /** One key and the blocks it is made of, in order. */
 export interface KeyComposition {
@@ -46,7 +52,12 @@ export type Activated =
   /** The transaction was taken back before; nothing changed. */
   | { readonly kind: "voided" }
   /** At least one block is not free here; nothing changed. */
-  | { readonly kind: "refused"; readonly blocks: readonly KeyIdBytes[] };
+  | {
+    readonly kind: "refused";
+    readonly blocks: readonly KeyIdBytes[];
+    /** Those of them that were never stored here: they may still come. */
+    readonly absent: readonly KeyIdBytes[];
+  };
 
 interface StoredBlock {
   readonly seq: number;
@@ -62,13 +73,13 @@ interface StoredKey {
   readonly master: SaeId;
   readonly slaves: Set<SaeId>;
   readonly createdAt: number;
-  readonly transaction: Uint8Array | null;
+  readonly transaction?: LinkTransaction;
 }
 
 export const activate: Operation<PeerActivation, Activated> = {
   name: "activate",
   async run(work, items) {
-    const transactions = items.flatMap((item) => item.transaction ?? []);
+    const transactions = items.flatMap((item) => linkTransaction(item) ?? []);
     // Before all else: a take-back of the same transaction comes before or after, not in between.
     await holdTransactions(work, transactions);
     const blocks = await loadBlocks(work, items.flatMap((item) => item.keys.flatMap((key) => key.blocks)));
@@ -76,15 +87,19 @@ export const activate: Operation<PeerActivation, Activated> = {
     const voided = await voidedAmong(work, transactions);
     const spent: number[] = [];
     const made: NewKey[] = [];
+    const seen = await seenAmong(work, items, blocks);
     const results = items.map((item): Activated => {
-      if (item.transaction !== undefined && voided.has(mapKey(item.transaction))) return { kind: "voided" };
+      const transaction = linkTransaction(item);
+      if (transaction !== undefined && voided.has(transactionKey(transaction))) return { kind: "voided" };
       if (item.keys.every((key) => isRepeated(keys.get(mapKey(key.id)), item))) return { kind: "repeated" };
       const ids = item.keys.flatMap((key) => key.blocks);
       const refused = ids.filter((id) => !mayActivate(blocks.get(mapKey(id)), item.link));
       if (refused.length > 0 || new Set(ids.map(mapKey)).size !== ids.length) {
-        return { kind: "refused", blocks: refused };
+        return { kind: "refused", blocks: refused, absent: refused.filter((id) => !seen.has(mapKey(id))) };
       }
-      if (item.keys.some((key) => keys.has(mapKey(key.id)))) return { kind: "refused", blocks: ids };
+      if (item.keys.some((key) => keys.has(mapKey(key.id)))) {
+        return { kind: "refused", blocks: ids, absent: [] };
+      }
       const result = item.keys.map(({ id, size, blocks: parts, padded }): Key => {
         const used = parts.map((part) => {
           const block = blocks.get(mapKey(part))!;
@@ -102,17 +117,15 @@ export const activate: Operation<PeerActivation, Activated> = {
           slaves: item.slaves,
           expiresAt: item.expiresAt,
           bits: item.slaves.length > 0 ? bits : undefined,
-          transaction: item.transaction,
-          composition: padded === undefined && item.slaves.length > 0
-            ? { linkId: item.link.id, blocks: parts }
-            : undefined,
+          transaction,
+          composition: padded === undefined && item.slaves.length > 0 ? parts : undefined,
         });
         keys.set(mapKey(id), {
           origin: item.origin,
           master: item.master,
           slaves: new Set(item.slaves),
           createdAt: work.now,
-          transaction: item.transaction ?? null,
+          transaction,
         });
         return { id, bits };
       });
@@ -132,15 +145,39 @@ export const activate: Operation<PeerActivation, Activated> = {
 function mayActivate(block: StoredBlock | undefined, link: Link): boolean {
   if (block === undefined || block.link_id !== link.id) return false;
   if (block.state === BlockState.free) return true;
+  if (block.state === BlockState.pad) return false; // a key under it may have been on the wire
   return block.phase !== ReservationPhase.open || block.half !== link.ownHalf;
+}
+
+function linkTransaction({ transaction, link }: PeerActivation): LinkTransaction | undefined {
+  return transaction && { id: transaction, linkId: link.id };
+}
+
+/** Blocks that were stored here at any time, among those that are asked for and not here now; and all that are. */
+async function seenAmong(
+  { trx }: Work,
+  items: readonly PeerActivation[],
+  blocks: ReadonlyMap<string, StoredBlock>,
+): Promise<Set<string>> {
+  const seen = new Set(blocks.keys());
+  const missing = items.flatMap((item) => item.keys.flatMap((key) => key.blocks)).filter((id) =>
+    !seen.has(mapKey(id))
+  );
+  for (const part of chunks(missing, 2000)) {
+    const rows = await trx.selectFrom("seen_blocks").select("block_id")
+      .where("block_id", "in", part.map(buffer)).execute();
+    for (const row of rows) seen.add(mapKey(row.block_id));
+  }
+  return seen;
 }
 
 function isRepeated(key: StoredKey | undefined, item: PeerActivation): boolean {
   if (key === undefined || key.origin !== item.origin || key.master !== item.master) return false;
-  if (item.transaction !== undefined) {
-    return key.transaction !== null && mapKey(key.transaction) === mapKey(item.transaction);
+  const transaction = linkTransaction(item);
+  if (transaction !== undefined) {
+    return key.transaction !== undefined && transactionKey(key.transaction) === transactionKey(transaction);
   }
-  return item.repeatableSince !== undefined && key.transaction === null &&
+  return item.repeatableSince !== undefined && key.transaction === undefined &&
     key.createdAt >= item.repeatableSince &&
     key.slaves.size === item.slaves.length && item.slaves.every((slave) => key.slaves.has(slave));
 }
@@ -180,7 +217,15 @@ async function loadKeys({ trx }: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
   for (const part of chunks(ids, 2000)) {
     const rows = await trx.selectFrom("keys").leftJoin("key_slaves", "key_slaves.key_id", "keys.key_id")
-      .select(["keys.key_id", "origin_kme", "master_sae", "created_at", "transaction_id", "sae_id"])
+      .select([
+        "keys.key_id",
+        "origin_kme",
+        "master_sae",
+        "created_at",
+        "transaction_id",
+        "link_id",
+        "sae_id",
+      ])
       .where("keys.key_id", "in", part.map(buffer)).execute();
     for (const row of rows) {
       const id = mapKey(row.key_id);
@@ -191,7 +236,9 @@ async function loadKeys({ trx }: Work, ids: readonly KeyIdBytes[]) {
           master: row.master_sae,
           slaves: new Set(),
           createdAt: row.created_at,
-          transaction: row.transaction_id,
+          transaction: row.transaction_id === null || row.link_id === null
+            ? undefined
+            : { id: row.transaction_id, linkId: row.link_id },
         };
         keys.set(id, key);
       }

@@ -9,6 +9,8 @@ export interface Adoption {
   readonly processId: Uint8Array;
   /** Reservations of the process itself that are unresolved are found too. */
   readonly limit: number;
+  /** Only reservations since later than this, milliseconds since 1970: the next page. */
+  readonly after: number;
 }
 
 export interface AdoptedReservation {
@@ -30,11 +32,12 @@ export const adopt: Operation<Adoption, AdoptedReservation[]> = {
   name: "adopt",
   async run({ trx, dialect, now }, items) {
     const results: AdoptedReservation[][] = [];
-    for (const { processId, limit } of items) {
+    for (const { processId, limit, after } of items) {
       const own = buffer(processId);
       const rows = await dialect.skipLocked(
         trx.selectFrom("reservations").select(["reservation_id", "plan", "since"])
-          .where("phase", "!=", ReservationPhase.refused)
+          .where("phase", "in", [ReservationPhase.open, ReservationPhase.unresolved])
+          .where("since", ">", after)
           .where((e) =>
             e.or([
               e.and([e("process_id", "=", own), e("phase", "=", ReservationPhase.unresolved)]),

@@ -1,7 +1,9 @@
 /** Takes free blocks out of links' pools for callers in their order. */
 import type { Link } from "../link.ts";
-import { BlockState } from "../schema.ts";
+import type { SelectQueryBuilder } from "kysely";
 import type { Work } from "../commit_queue.ts";
+import { BlockState, type Schema } from "../schema.ts";
+import { freeBlocks } from "../stock.ts";
 
 export interface FreeBlock {
   readonly seq: number;
@@ -12,17 +14,21 @@ export interface FreeBlock {
 export interface Claim {
   readonly link: Link;
   readonly blocks: number;
+  /** To encrypt keys on their way, not to become keys. */
+  readonly pad?: boolean;
   /** Take from the end that is otherwise taken last: where the near end turned out to be stale. */
   readonly fromFarEnd?: boolean;
   /** Only blocks stored at or after this time, milliseconds since 1970. */
   readonly storedSince?: number;
 }
 
-/** Free blocks in the order in which they are taken; `next` is the first that nobody has. */
+/** Free blocks in the order in which they are taken. */
 interface Pool {
   readonly claim: Claim;
+  /** What callers want of the whole link, so that enough is left of it when another pool's callers have theirs. */
   wanted: number;
-  blocks: FreeBlock[];
+  blocks: readonly FreeBlock[];
+  /** The first that was not looked at. */
   next: number;
 }
 
@@ -38,36 +44,68 @@ export async function claim(
   callers: readonly (readonly Claim[])[],
 ): Promise<(FreeBlock[][] | undefined)[]> {
   const pools = new Map<string, Pool>();
-  const poolOf = (claim: Claim) => {
-    const key = `${claim.link.id}/${claim.fromFarEnd === true}/${claim.storedSince ?? ""}`;
-    let pool = pools.get(key);
-    if (pool === undefined) pools.set(key, pool = { claim, wanted: 0, blocks: [], next: 0 });
-    return pool;
-  };
-  for (const claims of callers) for (const claim of claims) poolOf(claim).wanted += claim.blocks;
+  const wantedOfLink = new Map<number, number>();
+  for (const claims of callers) {
+    for (const claim of claims) {
+      wantedOfLink.set(claim.link.id, (wantedOfLink.get(claim.link.id) ?? 0) + claim.blocks);
+      const key = poolKey(claim);
+      if (!pools.has(key)) pools.set(key, { claim, wanted: 0, blocks: [], next: 0 });
+    }
+  }
+  for (const pool of pools.values()) {
+    pool.wanted = wantedOfLink.get(pool.claim.link.id)!;
+    pool.blocks = await freeBlocksInOrder(work, pool.claim, pool.wanted);
+  }
+  // Pools of one link overlap where they differ in the end they start from, or in age.
   const taken = new Set<number>();
-  for (const pool of pools.values()) pool.blocks = await freeBlocksInOrder(work, pool.claim, pool.wanted);
-  const shared = pools.size > 1;
   return callers.map((claims) => {
+    const before = new Map<Pool, number>();
     const parts: FreeBlock[][] = [];
     for (const claim of claims) {
-      const pool = poolOf(claim);
-      // Pools of one link overlap where they differ in the end they start from, or in age.
-      if (shared) pool.blocks = pool.blocks.filter((block, i) => i < pool.next || !taken.has(block.seq));
-      if (pool.blocks.length - pool.next < claim.blocks) { // a smaller caller behind may still be served
-        for (const part of parts) for (const block of part) taken.delete(block.seq);
-        claims.slice(0, parts.length).forEach((earlier) => poolOf(earlier).next -= earlier.blocks);
-        return undefined;
-      }
-      const part = pool.blocks.slice(pool.next, pool.next += claim.blocks);
-      if (shared) { for (const block of part) taken.add(block.seq); }
+      const pool = pools.get(poolKey(claim))!;
+      if (!before.has(pool)) before.set(pool, pool.next);
+      const part = take(pool, claim.blocks, taken);
       parts.push(part);
+      if (part.length === claim.blocks) continue;
+      // A smaller caller behind may still be served.
+      for (const block of parts.flat()) taken.delete(block.seq);
+      for (const [touched, next] of before) touched.next = next;
+      return undefined;
     }
     return parts;
   });
 }
 
-async function freeBlocksInOrder(work: Work, { link, fromFarEnd, storedSince }: Claim, wanted: number) {
+function poolKey({ link, fromFarEnd, storedSince }: Claim): string {
+  return `${link.id}/${fromFarEnd === true}/${storedSince ?? ""}`;
+}
+
+/** Up to `count` blocks of a pool that nobody has taken. */
+function take(pool: Pool, count: number, taken: Set<number>): FreeBlock[] {
+  const part: FreeBlock[] = [];
+  while (part.length < count && pool.next < pool.blocks.length) {
+    const block = pool.blocks[pool.next++]!;
+    if (taken.has(block.seq)) continue;
+    taken.add(block.seq);
+    part.push(block);
+  }
+  return part;
+}
+
+async function freeBlocksInOrder(work: Work, claim: Claim, wanted: number): Promise<FreeBlock[]> {
+  const blocks = await selectFree(work, claim, wanted, (query) => work.dialect.skipLocked(query));
+  if (blocks.length === wanted || work.dialect.exclusive) return blocks;
+  // Others may hold the rest for a moment and then leave it: what is in stock is not refused for that.
+  if (blocks.length >= await freeBlocks(work.trx, claim.link.id)) return blocks;
+  return await selectFree(work, claim, wanted, (query) => work.dialect.forUpdate(query));
+}
+
+async function selectFree(
+  work: Work,
+  { link, fromFarEnd, storedSince }: Claim,
+  wanted: number,
+  lock: <Q extends FreeBlocksQuery>(query: Q) => Q,
+): Promise<FreeBlock[]> {
   const own = { half: link.ownHalf, order: "asc" } as const;
   const other = { half: 1 - link.ownHalf, order: "desc" } as const;
   const order = fromFarEnd ? [{ ...other, order: "asc" }, { ...own, order: "desc" }] as const : [own, other];
@@ -78,7 +116,9 @@ async function freeBlocksInOrder(work: Work, { link, fromFarEnd, storedSince }: 
       .where("link_id", "=", link.id).where("state", "=", BlockState.free).where("half", "=", half)
       .orderBy("seq", direction).limit(wanted - blocks.length);
     if (storedSince !== undefined) query = query.where("stored_at", ">=", storedSince);
-    blocks.push(...await work.dialect.skipLocked(query).execute());
+    blocks.push(...await lock(query).execute());
   }
   return blocks;
 }
+
+type FreeBlocksQuery = SelectQueryBuilder<Schema, "blocks", FreeBlock>;

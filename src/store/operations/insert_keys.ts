@@ -5,6 +5,7 @@ import type { KmeId, SaeId } from "../../model/ids.ts";
 import { buffer } from "../bytes.ts";
 import type { Work } from "../commit_queue.ts";
 import { insertRows } from "../statements.ts";
+import type { LinkTransaction } from "./voided.ts";
 
 export interface NewKey {
   readonly id: KeyIdBytes;
@@ -16,10 +17,10 @@ export interface NewKey {
   readonly bits?: Uint8Array;
   /** Milliseconds since 1970. */
   readonly expiresAt: number;
-  /** The peers' transaction that made the key. */
-  readonly transaction?: KeyIdBytes;
-  /** What the key is made of, where that can be taken back. */
-  readonly composition?: { readonly linkId: number; readonly blocks: readonly KeyIdBytes[] };
+  /** The neighbour's transaction that made the key. */
+  readonly transaction?: LinkTransaction;
+  /** The blocks that the key is made of, where that can be taken back. */
+  readonly composition?: readonly KeyIdBytes[];
 }
 
 export async function insertKeys(work: Work, keys: readonly NewKey[]): Promise<void> {
@@ -31,9 +32,9 @@ export async function insertKeys(work: Work, keys: readonly NewKey[]): Promise<v
     created_at: now,
     expires_at: key.expiresAt,
     bits: key.bits === undefined ? null : buffer(key.bits),
-    transaction_id: key.transaction === undefined ? null : buffer(key.transaction),
-    link_id: key.composition?.linkId ?? null,
-    blocks: key.composition === undefined ? null : Buffer.concat(key.composition.blocks),
+    transaction_id: key.transaction === undefined ? null : buffer(key.transaction.id),
+    link_id: key.transaction?.linkId ?? null,
+    blocks: key.composition === undefined ? null : Buffer.concat(key.composition),
   }));
   const slaves = keys.flatMap((key) =>
     key.slaves.map((sae) => ({ key_id: buffer(key.id), sae_id: sae, read_at: null }))

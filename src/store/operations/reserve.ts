@@ -35,10 +35,12 @@ export const reserve: Operation<Reserve, Block[][] | undefined> = {
     }
     for (const { item, parts } of met) {
       item.claims.forEach(({ link }, i) => work.stock.add(link.id, -parts[i]!.length));
-      for (const part of chunks(parts.flat(), 2000)) {
-        await work.trx.updateTable("blocks")
-          .set({ state: BlockState.reserved, reservation_id: buffer(item.reservation) })
-          .where("seq", "in", part.map((block) => block.seq)).execute();
+      for (const [i, { pad }] of item.claims.entries()) {
+        const state = pad ? BlockState.pad : BlockState.reserved;
+        for (const part of chunks(parts[i]!, 2000)) {
+          await work.trx.updateTable("blocks").set({ state, reservation_id: buffer(item.reservation) })
+            .where("seq", "in", part.map((block) => block.seq)).execute();
+        }
       }
     }
     return claimed.map((parts) =>

@@ -25,6 +25,8 @@ export interface Settlement {
   readonly releaseRest?: boolean;
   /** The peer does not have them free: it may still ask for them here, otherwise they are burnt later. */
   readonly refused?: readonly KeyIdBytes[];
+  /** The peer has not stored them yet: nobody gets them for a while, then they are free again. */
+  readonly absent?: readonly KeyIdBytes[];
   /** Nobody knows what the peer did with them: nobody gets them until that is settled. */
   readonly unresolved?: readonly KeyIdBytes[];
 }
@@ -87,6 +89,7 @@ export const settle: Operation<Settle, Settled> = {
       for (const key of item.keys ?? []) keys.push(key);
       const unresolved = take(item.unresolved);
       const refused = take(item.refused);
+      const absent = take(item.absent);
       if (item.releaseRest) {
         for (const block of blocks.values()) {
           free.push(block.seq);
@@ -95,16 +98,18 @@ export const settle: Operation<Settle, Settled> = {
         }
         blocks.clear();
       }
-      await keepRefused(work, item, refused, unresolved.length === 0);
+      await keepApart(work, item, absent, ReservationPhase.absent);
+      if (unresolved.length > 0) await keepApart(work, item, refused, ReservationPhase.refused);
       if (unresolved.length > 0) {
         await work.trx.updateTable("reservations").set({
           phase: ReservationPhase.unresolved,
           since: work.now,
         })
           .where("reservation_id", "=", buffer(item.reservation)).execute();
-      } else if ((item.refused?.length ?? 0) === 0) {
-        ended.push(item.reservation);
-      }
+      } else if ((item.refused?.length ?? 0) > 0) {
+        await work.trx.updateTable("reservations").set({ phase: ReservationPhase.refused, since: work.now })
+          .where("reservation_id", "=", buffer(item.reservation)).execute();
+      } else ended.push(item.reservation);
       results.push({ ok: true, burnt: burnt.length, released: released.length });
     }
     await change(work, gone, free);
@@ -167,26 +172,18 @@ async function reservedBlocks({ trx, dialect }: Work, items: readonly Settle[]) 
   return reservations;
 }
 
-/** Refused blocks stay reserved, in the same reservation where nothing else of it stays. */
-async function keepRefused(
+/** Moves blocks into a reservation of their own. */
+async function keepApart(
   { trx, now }: Work,
   item: Settlement,
   blocks: readonly ReservedBlock[],
-  alone: boolean,
+  phase: number,
 ): Promise<void> {
-  if (item.refused === undefined || item.refused.length === 0) return;
-  const old = buffer(item.reservation);
-  if (alone) {
-    await trx.updateTable("reservations").set({ phase: ReservationPhase.refused, since: now })
-      .where("reservation_id", "=", old).execute();
-    return;
-  }
+  if (blocks.length === 0) return;
   const id = randomBytes(16);
-  const row = await trx.selectFrom("reservations").selectAll().where("reservation_id", "=", old)
-    .executeTakeFirst();
-  if (row === undefined || blocks.length === 0) return;
-  await trx.insertInto("reservations")
-    .values({ ...row, reservation_id: id, phase: ReservationPhase.refused, since: now }).execute();
+  const row = await trx.selectFrom("reservations").selectAll()
+    .where("reservation_id", "=", buffer(item.reservation)).executeTakeFirstOrThrow();
+  await trx.insertInto("reservations").values({ ...row, reservation_id: id, phase, since: now }).execute();
   await trx.updateTable("blocks").set({ reservation_id: id })
     .where("seq", "in", blocks.map((block) => block.seq)).execute();
 }

@@ -5,6 +5,7 @@ import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
+import { freeAmong } from "../free_among.ts";
 import { chunks } from "../statements.ts";
 import { HELD, holdTransactions, letGoTransactions } from "./voided.ts";
 
@@ -28,7 +29,6 @@ export type TakenBack =
 
 interface StoredKey {
   readonly key_id: Uint8Array;
-  readonly link_id: number | null;
   readonly bits: Uint8Array | null;
   readonly blocks: Uint8Array | null;
 }
@@ -45,43 +45,34 @@ export const takeBack: Operation<TakeBack, TakenBack> = {
 async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
   const { trx, dialect, now } = work;
   const transaction = buffer(item.transaction);
-  await holdTransactions(work, [item.transaction]);
+  const held = { id: item.transaction, linkId: item.link.id };
+  await holdTransactions(work, [held]);
   const keys = await dialect.forUpdate(
-    trx.selectFrom("keys").select(["key_id", "link_id", "bits", "blocks"])
-      .where("transaction_id", "=", transaction),
+    trx.selectFrom("keys").select(["key_id", "bits", "blocks"])
+      .where("transaction_id", "=", transaction).where("link_id", "=", item.link.id),
   ).execute();
   const ids = keys.map((key) => buffer(key.key_id));
   if (ids.length > 0) {
     const read = await trx.selectFrom("key_slaves").select("key_id")
       .where("key_id", "in", ids).where("read_at", "is not", null).limit(1).execute();
     if (read.length > 0) {
-      await letGoTransactions(work, [item.transaction]);
+      await letGoTransactions(work, [held]);
       return { kind: "read" };
     }
   }
   if (!item.reuse) await burnFree(work, item);
   const before = await trx.selectFrom("voided_transactions").select("had_keys")
-    .where("transaction_id", "=", transaction).executeTakeFirstOrThrow();
+    .where("transaction_id", "=", transaction).where("link_id", "=", item.link.id).executeTakeFirstOrThrow();
   if (before.had_keys !== HELD) {
     if (before.had_keys === 0) return { kind: "unknown" };
-    return { kind: "takenBack", free: item.reuse ? await freeAmong(work, item) : [] };
+    return { kind: "takenBack", free: item.reuse ? await freeAmong(trx, item.link.id, item.blocks) : [] };
   }
   await trx.updateTable("voided_transactions").set({ had_keys: ids.length > 0 ? 1 : 0, since: now })
-    .where("transaction_id", "=", transaction).execute();
+    .where("transaction_id", "=", transaction).where("link_id", "=", item.link.id).execute();
   if (ids.length === 0) return { kind: "unknown" };
   await trx.deleteFrom("key_slaves").where("key_id", "in", ids).execute();
   await trx.deleteFrom("keys").where("key_id", "in", ids).execute();
   return { kind: "takenBack", free: item.reuse ? await putBack(work, item.link, keys) : [] };
-}
-
-async function freeAmong({ trx }: Work, { link, blocks }: TakeBack): Promise<KeyIdBytes[]> {
-  const free: KeyIdBytes[] = [];
-  for (const part of chunks(blocks, 2000)) {
-    const rows = await trx.selectFrom("blocks").select("block_id").where("block_id", "in", part.map(buffer))
-      .where("link_id", "=", link.id).where("state", "=", BlockState.free).execute();
-    for (const row of rows) free.push(Uint8Array.from(row.block_id));
-  }
-  return free;
 }
 
 async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
@@ -94,8 +85,8 @@ async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
 
 /** Whole blocks of keys go back into the pool; of a block that was cut, a part is lost. */
 async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Promise<KeyIdBytes[]> {
-  const rows = keys.flatMap(({ link_id, bits, blocks }) => {
-    if (link_id !== link.id || bits === null || blocks === null) return [];
+  const rows = keys.flatMap(({ bits, blocks }) => {
+    if (bits === null || blocks === null) return [];
     return Array.from({ length: Math.floor(bits.length / BLOCK_BYTES) }, (_, i) => ({
       id: Uint8Array.from(blocks.subarray(i * 16, i * 16 + 16)),
       bits: Uint8Array.from(bits.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES)),

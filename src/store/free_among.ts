@@ -1,0 +1,21 @@
+/** Which of some blocks are free. */
+import type { Kysely } from "kysely";
+import type { KeyIdBytes } from "../model/block.ts";
+import { buffer } from "./bytes.ts";
+import { BlockState, type Schema } from "./schema.ts";
+import { chunks } from "./statements.ts";
+
+/** Those of the blocks that are free on the link now. */
+export async function freeAmong(
+  db: Kysely<Schema>,
+  linkId: number,
+  blocks: readonly KeyIdBytes[],
+): Promise<KeyIdBytes[]> {
+  const free: KeyIdBytes[] = [];
+  for (const part of chunks(blocks, 2000)) {
+    const rows = await db.selectFrom("blocks").select("block_id").where("block_id", "in", part.map(buffer))
+      .where("link_id", "=", linkId).where("state", "=", BlockState.free).execute();
+    for (const row of rows) free.push(Uint8Array.from(row.block_id));
+  }
+  return free;
+}
