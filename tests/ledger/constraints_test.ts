@@ -149,6 +149,7 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
       () =>
         tables.insertInto("voided_transactions").values({
           transaction_id: Buffer.from(freshId()),
+          link_id: link.id,
           had_keys: 3,
           since: 0,
         })

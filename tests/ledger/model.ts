@@ -380,7 +380,12 @@ export class Model {
     const expired = [...this.keys.values()].filter((key) => key.expiresAt <= this.now);
     const refusedBefore = this.now - LIFETIME;
     const burnt = this.reservations.filter((each) => each.phase === "refused" && each.since < refusedBefore);
-    const result = await this.store.expire({ limit: 10_000, refusedBefore });
+    const result = await this.store.expire({
+      limit: 10_000,
+      refusedBefore,
+      absentBefore: 0,
+      voidedBefore: 0,
+    });
     assert.equal(result.keys, expired.length);
     assert.equal(result.burnt, burnt.reduce((sum, each) => sum + each.blocks.size, 0));
     const unread = expired.filter((key) => key.readable && ![...key.slaves.values()].every(Boolean));

@@ -172,12 +172,17 @@ ledgerTest("a key of more than its time is gone, read or not", async (ledger) =>
   await fill(store, 3);
   const keys = (await store.deliver({ ...delivery(store, 2), expiresAt: now + HOUR }))!;
   assert.equal((await store.collect({ caller: "12", master: "11", ids: [keys[0]!.id] })).kind, "keys");
-  assert.deepEqual(await store.expire({ limit: 10, refusedBefore: 0 }), { unread: 0, keys: 0, burnt: 0 });
+  assert.deepEqual(await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }), {
+    unread: 0,
+    keys: 0,
+    burnt: 0,
+    freed: 0,
+  });
   now += HOUR;
   assert.equal((await store.collect({ caller: "12", master: "11", ids: [keys[1]!.id] })).kind, "missing");
   const rounds = [
-    await store.expire({ limit: 1, refusedBefore: 0 }),
-    await store.expire({ limit: 10, refusedBefore: 0 }),
+    await store.expire({ limit: 1, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
+    await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
   ];
   assert.deepEqual(rounds.map(({ keys }) => keys), [1, 1]);
   assert.equal(rounds[0]!.unread + rounds[1]!.unread, 1);
@@ -266,11 +271,15 @@ ledgerTest("a settlement spends, burns, releases, keeps refused and unresolved b
     burnt: 0,
     released: 1,
   });
-  assert.deepEqual(await store.expire({ limit: 10, refusedBefore: Date.now() + 1 }), {
-    unread: 0,
-    keys: 0,
-    burnt: 1,
-  });
+  assert.deepEqual(
+    await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }),
+    {
+      unread: 0,
+      keys: 0,
+      burnt: 1,
+      freed: 0,
+    },
+  );
   assert.deepEqual(await audit(ledger), {
     seen: 6,
     free: 3,
@@ -408,8 +417,15 @@ ledgerTest("blocks that the peer does not have are set aside, and burnt later", 
   assert.equal(await store.setAside({ link, blocks: [blocks[0]!.id, blocks[1]!.id, freshId()] }), 2);
   assert.equal(await store.setAside({ link, blocks: [blocks[0]!.id] }), 0);
   assert.equal(await store.freeBlocks(PEER.text), 1);
-  assert.equal((await store.expire({ limit: 10, refusedBefore: 0 })).burnt, 0);
-  assert.equal((await store.expire({ limit: 10, refusedBefore: Date.now() + 1 })).burnt, 2);
+  assert.equal(
+    (await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 })).burnt,
+    0,
+  );
+  assert.equal(
+    (await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }))
+      .burnt,
+    2,
+  );
   assert.deepEqual(await audit(ledger), {
     seen: 3,
     free: 1,
