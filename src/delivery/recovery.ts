@@ -23,6 +23,9 @@ export interface RecoveryOptions {
 /** Milliseconds between two looks for transactions to settle. */
 const PERIOD_MS = 2000;
 
+/** Milliseconds in which no KME lets a key expire that it has just got. */
+const FRESH_MS = 60_000;
+
 /** Transactions in one look. */
 const LIMIT = 200;
 
@@ -112,8 +115,10 @@ export class Recovery {
       padded.map((hop) => this.#takeBack(transaction, hop, onLink(hop.kme), false)),
     );
     if (answers.some((answer) => answer.kind === "unresolved")) return false;
-    // Keys that were sent may be known, whatever the neighbour says: their blocks are not used for others.
-    const exposed = padded.length > 0;
+    // A KME that has had the keys knows them: their blocks are not used for others. After a while a KME that has let
+    // them expire no longer knows that it had them. (Under a pad that nobody uses, a key on the wire tells nothing.)
+    const exposed = answers.some((answer) => answer.kind !== "unknown") ||
+      padded.length > 0 && reservation.since + FRESH_MS < Date.now();
     const padSet = new Set(pads.map(mapKey));
     const source = all.filter((id) => !padSet.has(mapKey(id)));
     const composing = hops.find((hop) => hop.composes);
