@@ -52,6 +52,16 @@ export function parseCertificates(bytes: Uint8Array): Parsed<Certificates> {
   return { value: { pem: pem.join(""), certificates } };
 }
 
+/** Whether two PEM texts of certificates have one in common. */
+export function shareCertificate(a: string, b: string): boolean {
+  const fingerprints = (pem: string) => {
+    const parsed = parseCertificates(new TextEncoder().encode(pem));
+    return "value" in parsed ? parsed.value.certificates.map(({ fingerprint256 }) => fingerprint256) : [];
+  };
+  const known = new Set(fingerprints(a));
+  return fingerprints(b).some((fingerprint) => known.has(fingerprint));
+}
+
 /** What the dates of certificates say at a moment. */
 export interface DateCheck {
   readonly complaint?: string;

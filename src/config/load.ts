@@ -7,7 +7,7 @@ import { readDraft } from "./draft.ts";
 import { Findings } from "./findings.ts";
 import { loadMaterials } from "./materials.ts";
 import { pathBase, reason } from "./paths.ts";
-import { checkRules } from "./rules.ts";
+import { checkRules, checkTrust } from "./rules.ts";
 import type { ConfigFile } from "./schema.ts";
 
 export { formatMistake } from "./findings.ts";
@@ -38,6 +38,7 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
   const draft = readDraft(raw.content, findings);
   checkRules(draft, findings);
   const materials = await loadMaterials(draft, pathBase(file, cwd), options.now ?? new Date(), findings);
+  checkTrust(draft, materials, findings);
   if (findings.mistakes.length > 0) return { mistakes: findings.mistakes };
   return {
     // Without a mistake nothing in the draft is missing.

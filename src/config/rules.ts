@@ -1,8 +1,10 @@
 /** What members have to say about each other. Pure: no file is looked at. */
 import type { HostPort } from "./config.ts";
 import { formatHostPort, isLoopback, overlap } from "./address.ts";
+import { shareCertificate } from "./certificates.ts";
 import type { Draft } from "./draft.ts";
 import { type Findings, formatMember, type MemberPath } from "./findings.ts";
+import type { Materials } from "./materials.ts";
 
 /** Reports all that contradicts itself. */
 export function checkRules(draft: Draft, findings: Findings): void {
@@ -228,6 +230,27 @@ function checkConsequences({ content: { this_kme: thisKme } }: Draft, findings: 
       `the web console asks nobody who they are, and ${formatHostPort(console)} is not only for this machine`,
     );
   }
+}
+
+/**
+ * Who may call on the inter-KME interface. A warning and not a mistake: the Rust KME takes such a file, and whoever runs
+ * all the SAEs may mean it.
+ */
+export function checkTrust({ content, given }: Draft, materials: Materials, findings: Findings): void {
+  const [saes, kmes] = [materials.saesInterface.clientCa, materials.kmesInterface.clientCa];
+  if (saes === undefined || kmes === undefined || !shareCertificate(saes, kmes)) return;
+  const anonymous = (content.other_kmes ?? []).flatMap((kme, index) =>
+    given(["other_kmes", index, "reached_through"]) ||
+      given(["other_kmes", index, "https_client_certificate_serial"])
+      ? []
+      : [kme?.id?.text ?? "?"]
+  );
+  if (anonymous.length === 0) return;
+  findings.warning(
+    ["this_kme", "kmes_https_interface", "ca_client_cert_path"],
+    `trusts a CA that saes_https_interface trusts too: every SAE can pass for KME ${anonymous.join(", ")}; ` +
+      "give KMEs a CA of their own, or write https_client_certificate_serial for each of them in other_kmes",
+  );
 }
 
 function listed(what: string, ids: readonly string[]): string {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { z } from "zod";
 import { configSchema } from "../../src/config/schema.ts";
+import { makeTestCa } from "../harness/test_certificates.ts";
 import { makeFixture, right } from "./fixture.ts";
 
 const text = await Deno.readTextFile(new URL("../../docs/config.md", import.meta.url));
@@ -54,7 +55,7 @@ Deno.test("the example of docs/config.md is right", async () => {
     await Deno.mkdir(`${path}/${directory}`, { recursive: true });
   }
   for (const place of ["zone1", "inter_kmes"]) {
-    await fixture.write(`certs/${place}/ca.crt`, ca.ca);
+    await fixture.write(`certs/${place}/ca.crt`, (await makeTestCa(place)).ca);
     await fixture.write(`certs/${place}/server.crt`, server.cert);
     await fixture.write(`certs/${place}/server.key`, server.key);
   }

@@ -17,7 +17,9 @@ export const PASSWORD = "pfx password for tests";
 
 export interface Fixture extends AsyncDisposable {
   readonly path: string;
+  /** Issues all the certificates; clients of the interface for KMEs have another one. */
   readonly ca: TestCa;
+  readonly kmesCa: TestCa;
   readonly server: IssuedCertificate;
   readonly client: IssuedCertificate;
   /** A right configuration of KME 1 with neighbours 2 and 3 and SAEs 1, 2 (own) and 3 (of KME 2). */
@@ -41,10 +43,12 @@ export async function makeFixture(): Promise<Fixture> {
   };
   const distant = new Date(Date.now() + 90 * 86_400_000);
   const ca = await makeTestCa("configuration");
+  const kmesCa = await makeTestCa("configuration, KMEs");
   const server = await ca.server({ notAfter: distant });
   const client = await ca.client({ notAfter: distant });
   for (const name of ["keys-1", "keys-2", "keys-3", "db"]) await Deno.mkdir(`${path}/${name}`);
   await write("ca.pem", ca.ca);
+  await write("kmes-ca.pem", kmesCa.ca);
   await write("server.pem", server.cert);
   await write("server.key", server.key);
   await write("client.pfx", await client.toPkcs12(PASSWORD));
@@ -64,7 +68,7 @@ export async function makeFixture(): Promise<Fixture> {
       delete_key_file_after_read: false,
       key_directory_to_watch: "keys-1",
       saes_https_interface: httpsInterface(13000),
-      kmes_https_interface: httpsInterface(13001),
+      kmes_https_interface: { ...httpsInterface(13001), ca_client_cert_path: "kmes-ca.pem" },
       debugging_http_interface: "127.0.0.1:18080",
     },
     other_kmes: [
@@ -97,6 +101,7 @@ export async function makeFixture(): Promise<Fixture> {
   return {
     path,
     ca,
+    kmesCa,
     server,
     client,
     config,

@@ -4,16 +4,17 @@ import tls from "node:tls";
 import { z } from "zod";
 import { loadConfig } from "../../src/config/load.ts";
 import { configSchema } from "../../src/config/schema.ts";
-import { makeFixture, PASSWORD, right } from "./fixture.ts";
+import { makeTestCa } from "../harness/test_certificates.ts";
+import { type AnyConfig, makeFixture, PASSWORD, right } from "./fixture.ts";
 
 Deno.test("a right configuration gives what the program needs", async () => {
   await using fixture = await makeFixture();
   const { config, warnings } = right(await fixture.load());
   assert.deepEqual(warnings, []);
-  const { path, server, ca, client } = fixture;
-  const httpsInterface = (port: number) => ({
+  const { path, server, ca, kmesCa, client } = fixture;
+  const httpsInterface = (port: number, clientCa: string) => ({
     listen: { hostname: "127.0.0.1", port },
-    clientCa: ca.ca,
+    clientCa,
     serverCert: server.cert,
     serverKey: server.key,
   });
@@ -25,8 +26,8 @@ Deno.test("a right configuration gives what the program needs", async () => {
       database: { kind: "memory" },
       deleteKeyFileAfterRead: false,
       keyDirectory: `${path}/keys-1`,
-      saesInterface: httpsInterface(13000),
-      kmesInterface: httpsInterface(13001),
+      saesInterface: httpsInterface(13000, ca.ca),
+      kmesInterface: httpsInterface(13001, kmesCa.ca),
       consoleInterface: { hostname: "127.0.0.1", port: 18080 },
       maxKeyPerRequest: 128,
       maxKeyCount: 1_000_000,
@@ -133,7 +134,7 @@ Deno.test("a file as written for the Rust KME, with comments and hexadecimal byt
     "debugging_http_interface": "0.0.0.0:18080",
     "kmes_https_interface": {
       "listen_address": "0.0.0.0:13001",
-      "ca_client_cert_path": "ca.pem",
+      "ca_client_cert_path": "kmes-ca.pem",
       "server_cert_path": "server.pem",
       "server_key_path": "server.key"
     }
@@ -233,6 +234,26 @@ Deno.test("what is right but perhaps not meant is a warning", async () => {
   await fixture.write("cas.pem", fixture.ca.ca + old.cert);
   const [expired] = await warned((c) => c.this_kme.saes_https_interface.ca_client_cert_path = "cas.pem");
   assert.match(expired!, /certificate 2 of 2 in the file expired/);
+});
+
+Deno.test("SAEs that could pass for a neighbour are a warning, until its certificate is named", async () => {
+  await using fixture = await makeFixture();
+  // The same certificate among others, in other lines.
+  const other = await makeTestCa("another");
+  await fixture.write("both.pem", `${other.ca}text\n${fixture.ca.ca.replaceAll("\n", "\r\n")}`);
+  const shared = (config: AnyConfig, serials: number) => {
+    config.this_kme.kmes_https_interface.ca_client_cert_path = "both.pem";
+    config.other_kmes.push({ id: 4, reached_through: 2 });
+    for (let i = 0; i < serials; i++) config.other_kmes[i].https_client_certificate_serial = [i + 1];
+  };
+  const warnings = async (serials: number) =>
+    right(await fixture.load((config) => shared(config, serials))).warnings;
+  const [warning, ...rest] = await warnings(1);
+  assert.equal(warning!.member, "this_kme.kmes_https_interface.ca_client_cert_path");
+  assert.match(warning!.message, /every SAE can pass for KME 3;/);
+  assert.deepEqual(rest, []);
+  assert.match((await warnings(0))[0]!.message, /pass for KME 2, 3;/);
+  assert.deepEqual(await warnings(2), []);
 });
 
 Deno.test({

@@ -216,7 +216,8 @@ ledgerTest(
   async (ledger) => {
     const { database } = ledger;
     assert.ok(database.kind === "postgres");
-    await sql`alter role current_user set default_transaction_isolation = 'serializable'`.execute(
+    const name = sql.id(new URL(database.uri).pathname.slice(1));
+    await sql`alter database ${name} set default_transaction_isolation = 'serializable'`.execute(
       ledger.tables,
     );
     const uri = `${database.uri}?options=${
