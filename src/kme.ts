@@ -121,6 +121,7 @@ export async function startKme(config: Config): Promise<Kme> {
     onIngested: (file) => watch.ingested(file),
     maxKeyCount: thisKme.maxKeyCount,
     deleteAfterRead: thisKme.deleteKeyFileAfterRead,
+    quietMs: thisKme.keyFileQuietSeconds * 1000,
     mayIngest: () => presence.mayIngest,
   });
   opened.defer(() => ingestion.close());

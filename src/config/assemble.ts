@@ -13,6 +13,7 @@ export function assemble(file: string, content: ConfigFile, materials: Materials
       nickname: thisKme.nickname ?? `KME ${thisKme.id.text}`,
       database: materials.database!,
       deleteKeyFileAfterRead: thisKme.delete_key_file_after_read,
+      keyFileQuietSeconds: thisKme.key_file_quiet_seconds,
       keyDirectory: materials.keyDirectory!,
       saesInterface: httpsInterface(thisKme.saes_https_interface, materials.saesInterface),
       kmesInterface: httpsInterface(thisKme.kmes_https_interface, materials.kmesInterface),

@@ -31,6 +31,8 @@ export interface ThisKme {
   readonly nickname: string;
   readonly database: Database;
   readonly deleteKeyFileAfterRead: boolean;
+  /** Seconds for which a key file must stand unchanged before it is deleted, unless it is known to be complete. */
+  readonly keyFileQuietSeconds: number;
   readonly keyDirectory: string;
   readonly saesInterface: HttpsInterface;
   readonly kmesInterface: HttpsInterface;

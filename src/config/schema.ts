@@ -106,6 +106,7 @@ const thisKme = z.strictObject({
       ),
     10,
   ),
+  key_file_quiet_seconds: withDefault(integer(0, 86_400), 60),
   lease_seconds: withDefault(integer(2, 3600), 15),
 }, expected("an object that describes this KME"));
 

@@ -24,8 +24,11 @@ export interface WatchListener {
 // So many in a row without one event between them: the watcher is broken. A name that is not UTF-8 makes a few.
 const MAX_ERRORS = 32;
 
-// Only where closing a written file is an event can a `modify` be known to be unfinished.
-const CLOSE_IS_REPORTED = Deno.build.os === "linux";
+// Only Linux tells that a file that was written was closed, as `access`, and tells it apart from a name that it was given.
+// What another host does in a shared directory is told nowhere.
+const COMPLETE: ReadonlySet<Deno.FsEvent["kind"]> = new Set(
+  Deno.build.os === "linux" ? ["access", "rename"] as const : [],
+);
 
 /** Watches one directory, and can be opened again after it went away. */
 export class DirectoryWatch {
@@ -33,7 +36,8 @@ export class DirectoryWatch {
   readonly #directory: string;
   readonly #start: (directory: string) => Watcher;
   readonly #listener: WatchListener;
-  readonly #writing = new Set<string>();
+  /** What the last event of a file said of it, until somebody wants to know. */
+  readonly #words = new Map<string, boolean>();
   #watcher: Watcher | undefined;
   #ended: Promise<void> = Promise.resolve();
   #warned = false;
@@ -56,9 +60,14 @@ export class DirectoryWatch {
     return this.#stale;
   }
 
-  /** Whether somebody is known to hold the file open for writing. */
-  isBeingWritten(name: string): boolean {
-    return this.#writing.has(name);
+  /**
+   * The last word on a file since this was asked before: true when it is complete, since its writer has closed it or it came
+   * under its name in one step, false when it may not be; `undefined` when nothing was told.
+   */
+  takeWord(name: string): boolean | undefined {
+    const word = this.#words.get(name);
+    this.#words.delete(name);
+    return word;
   }
 
   /** Starts watching. One warning when that fails, until it works again. */
@@ -78,7 +87,7 @@ export class DirectoryWatch {
     const watcher = this.#watcher;
     this.#watcher = undefined;
     this.#stale = false;
-    this.#writing.clear();
+    this.#words.clear();
     try {
       watcher?.close();
     } catch {
@@ -107,7 +116,7 @@ export class DirectoryWatch {
     if (this.#watcher !== watcher) return;
     this.#fail(failure ?? "it ended");
     this.#watcher = undefined;
-    this.#writing.clear();
+    this.#words.clear();
     try {
       watcher.close();
     } catch {
@@ -124,8 +133,8 @@ export class DirectoryWatch {
         this.#listener.onDoubt();
       }
       if (!isKeyFileName(name)) continue;
-      if (CLOSE_IS_REPORTED && event.kind === "modify") this.#writing.add(name);
-      else this.#writing.delete(name);
+      if (event.kind === "remove") this.#words.delete(name);
+      else this.#words.set(name, COMPLETE.has(event.kind));
       this.#listener.onHint(name);
     }
   }

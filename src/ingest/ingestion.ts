@@ -38,6 +38,11 @@ export interface IngestionOptions {
   readonly mayIngest?: () => boolean | Promise<boolean>;
   /** Milliseconds for which a file's size and mtime must stand still before it is read; default 500. */
   readonly restMs?: number;
+  /**
+   * Milliseconds for which a file must stand unchanged before it is deleted, where the system does not tell that its writer
+   * has closed it or that it was renamed in; default 60000.
+   */
+  readonly quietMs?: number;
   /** Milliseconds between two scans of a directory; default 10000. */
   readonly rescanMs?: number;
   /** Milliseconds before the first new try after the store failed, doubled up to 30 s; default 500. */

@@ -23,8 +23,6 @@ const PROGRESS_MS = 5_000;
 const MAX_RETRY_MS = 30_000;
 /** Pokes come with every key that is delivered; looking for room costs the store a query. */
 const POKE_MS = 250;
-/** A writer that has not closed its file for so long is taken to be gone: the event may have been missed. */
-const WRITER_MS = 60_000;
 
 /** What this process knows of a file; the store knows the rest. */
 interface Known {
@@ -34,7 +32,9 @@ interface Known {
   since: number;
   /** As it was when nothing was left to be read. */
   settled?: FileState;
-  /** To be deleted as soon as its writer has closed it. */
+  /** The system has told that nobody is writing it any more. */
+  complete: boolean;
+  /** To be deleted as soon as its writer is done with it. */
   deletable?: boolean;
   /** What was last warned about, so that it is said once. */
   warned?: string;
@@ -63,6 +63,7 @@ export class LinkIngestion {
   readonly #directory: string;
   readonly #options: IngestionOptions;
   readonly #restMs: number;
+  readonly #quietMs: number;
   readonly #rescanMs: number;
   readonly #retryMs: number;
   readonly #watch: DirectoryWatch;
@@ -96,6 +97,7 @@ export class LinkIngestion {
     this.#directory = watched.directory;
     this.#options = options;
     this.#restMs = options.restMs ?? 500;
+    this.#quietMs = options.quietMs ?? 60_000;
     this.#rescanMs = options.rescanMs ?? 10_000;
     this.#retryMs = options.retryMs ?? 500;
     this.started = this.#started.promise;
@@ -233,6 +235,8 @@ export class LinkIngestion {
   async #look(name: string): Promise<void> {
     this.#resting.delete(name);
     const known = this.#remember(name);
+    // Before the state, so that what is told later is about what is seen now or later.
+    const word = this.#watch.takeWord(name);
     let info: Deno.FileInfo;
     try {
       info = await Deno.stat(this.#path(name));
@@ -253,22 +257,25 @@ export class LinkIngestion {
     }
 
     const state = fileState(info);
+    const now = performance.now();
+    if (sameState(state, known.state)) known.complete = word ?? known.complete;
+    else {
+      // One that is still being written does not hold up the start.
+      if (known.state) this.#atStart?.delete(name);
+      known.state = state;
+      known.since = now;
+      known.complete = word ?? false;
+      known.tally = { stored: 0, known: 0, ms: 0 };
+    }
     if (sameState(state, known.settled)) {
       this.#unready(name);
       this.#atStart?.delete(name);
       if (known.deletable) await this.#delete(name, known);
       return;
     }
-    const now = performance.now();
-    if (!sameState(state, known.state)) {
-      // One that is still being written does not hold up the start.
-      if (known.state) this.#atStart?.delete(name);
-      known.state = state;
-      known.since = now;
-      known.tally = { stored: 0, known: 0, ms: 0 };
-    }
-    // Unchanged for as long as this process has looked, or for as long as its mtime tells.
-    const rest = Math.max(now - known.since, Date.now() - state.mtime);
+    // Unchanged for as long as this process has looked. The mtime of one that is complete tells more; otherwise it may be of
+    // a host whose clock is slow, and the file in the middle of being written.
+    const rest = Math.max(now - known.since, known.complete ? Date.now() - state.mtime : 0);
     if (rest >= this.#restMs) {
       if (!this.#ready.has(name)) this.#readyInOrder = undefined;
       this.#ready.add(name);
@@ -434,10 +441,11 @@ export class LinkIngestion {
         this.#hinted.add(name);
         return;
       }
-      // What its writer adds to a deleted file would be lost.
-      const writerLeft = known.settled!.mtime + WRITER_MS - Date.now();
-      if (this.#watch.isBeingWritten(name) && writerLeft > 0) {
-        this.#resting.set(name, performance.now() + Math.min(writerLeft, WRITER_MS));
+      // What a writer adds to a deleted file would be lost: one of which is not known that it is done may only be slow.
+      known.complete = this.#watch.takeWord(name) ?? known.complete;
+      const due = known.since + this.#quietMs;
+      if (!known.complete && performance.now() < due) {
+        this.#resting.set(name, due);
         return;
       }
       known.deletable = false;
@@ -533,7 +541,10 @@ export class LinkIngestion {
 
   #remember(name: string): Known {
     let known = this.#known.get(name);
-    if (!known) this.#known.set(name, known = { since: 0, tally: { stored: 0, known: 0, ms: 0 } });
+    if (known === undefined) {
+      known = { since: 0, complete: false, tally: { stored: 0, known: 0, ms: 0 } };
+      this.#known.set(name, known);
+    }
     return known;
   }
 

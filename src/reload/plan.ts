@@ -14,6 +14,7 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["nickname", "nickname"],
   ["database", "db_uri"],
   ["deleteKeyFileAfterRead", "delete_key_file_after_read"],
+  ["keyFileQuietSeconds", "key_file_quiet_seconds"],
   ["keyDirectory", "key_directory_to_watch"],
   ["consoleInterface", "debugging_http_interface"],
   ["maxKeyPerRequest", "max_key_per_request"],

@@ -34,6 +34,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
       keyLifetimeSeconds: 86_400,
       maxSaeIdCount: 8,
       interKmeTimeoutSeconds: 10,
+      keyFileQuietSeconds: 60,
       leaseSeconds: 15,
     },
     otherKmes: [

@@ -294,6 +294,8 @@ async function describeThisKme(kme: TestKme, spec: KmeSpec, interKmeCa: TestCa):
     ...spec.nickname === undefined ? {} : { nickname: spec.nickname },
     db_uri: database ?? ":memory:",
     delete_key_file_after_read: true,
+    // Nobody writes to a file that is there at the start.
+    key_file_quiet_seconds: 0,
     key_directory_to_watch: kme.keyDirectories.get(kme.id)!,
     saes_https_interface: await describeInterface(kme, "saes", kme.saesPort, kme.zoneCa),
     kmes_https_interface: await describeInterface(kme, "kmes", kme.kmesPort, interKmeCa),

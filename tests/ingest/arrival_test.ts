@@ -80,6 +80,19 @@ roomTest("a file is not read before it is at rest", async (room) => {
   assert.deepEqual(room.store.stored, idsOf(rested));
 });
 
+roomTest("an old mtime is no rest: the clock of its writer may be slow", async (room) => {
+  await room.start({ restMs: 30_000 }).started;
+  const file = Deno.openSync(room.path("a.cor"), { createNew: true, write: true });
+  file.writeSync(testKey(64));
+  const past = new Date(Date.now() - 60_000);
+  file.utimeSync(past, past);
+  const rested = testKey(64);
+  room.drop("b.cor", rested);
+  assert.equal((await room.ingested.next()).file, "b.cor");
+  file.close();
+  assert.deepEqual(room.store.stored, idsOf(rested));
+});
+
 roomTest("a file with an mtime in the future is read once it stands still", async (room) => {
   const key = testKey(64);
   room.drop("a.cor", key);

@@ -122,6 +122,7 @@ export class Room {
       maxKeyCount: 1000,
       deleteAfterRead: false,
       restMs: 20,
+      quietMs: 0,
       rescanMs: 3_600_000,
       retryMs: 1,
       onIngested: (event) => this.ingested.push(event),
@@ -139,7 +140,7 @@ export class Room {
     return join(this.directory, name);
   }
 
-  /** Writes a key file with an old mtime outside and renames it in: at rest at first sight. */
+  /** Writes a key file with an old mtime outside and renames it in: at rest at first sight while that is watched. */
   drop(name: string, bytes: Uint8Array): void {
     const aside = join(this.outside, name);
     Deno.writeFileSync(aside, bytes);

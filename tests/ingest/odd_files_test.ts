@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { idsOf, type Room, roomTest, testKey } from "./harness.ts";
 
+const HOUR = 3_600_000;
+
 /** A good file still goes through, and a second scan has come by then. */
 async function goesOn(room: Room): Promise<void> {
   for (const name of ["zz1.cor", "zz2.cor"]) {
@@ -158,7 +160,7 @@ roomTest("a file that cannot be deleted is not read again", async (room) => {
 
 roomTest("a file that its writer still holds open is not deleted", async (room) => {
   if (Deno.build.os !== "linux") return;
-  await room.start({ deleteAfterRead: true }).started;
+  await room.start({ deleteAfterRead: true, quietMs: HOUR }).started;
   const key = testKey(128);
   const file = Deno.openSync(room.path("a.cor"), { createNew: true, write: true });
   file.writeSync(key.subarray(0, 64));
@@ -170,4 +172,63 @@ roomTest("a file that its writer still holds open is not deleted", async (room) 
   file.close();
   await room.line("a.cor of link 2 deleted");
   assert.deepEqual(room.store.stored, idsOf(key));
+});
+
+roomTest("a file that was open for writing before the start is deleted once it is closed", async (room) => {
+  if (Deno.build.os !== "linux") return;
+  const key = testKey(128);
+  const file = Deno.openSync(room.path("a.cor"), { createNew: true, write: true });
+  file.writeSync(key.subarray(0, 64));
+  const past = new Date(Date.now() - 2 * HOUR);
+  file.utimeSync(past, past);
+  await room.start({ deleteAfterRead: true, quietMs: HOUR }).started;
+  await room.ingested.next();
+  assert.equal(Deno.statSync(room.path("a.cor")).size, 64);
+  file.writeSync(key.subarray(64));
+  await room.ingested.next();
+  assert.equal(Deno.statSync(room.path("a.cor")).size, 128);
+  file.close();
+  await room.line("a.cor of link 2 deleted");
+  assert.deepEqual(room.store.stored, idsOf(key));
+});
+
+for (const watcher of ["that tells nothing", "that cannot be opened"] as const) {
+  roomTest(
+    `with a watcher ${watcher} a file is deleted only after it stood unchanged for long`,
+    async (room) => {
+      const watch = () => {
+        if (watcher === "that cannot be opened") throw new Error("inotify limit reached");
+        return { close() {}, async *[Symbol.asyncIterator]() {} };
+      };
+      const unsure = { deleteAfterRead: true, rescanMs: 10, watch };
+      await room.start({ ...unsure, quietMs: HOUR }).started;
+      // A host whose clock is slow has written half of it.
+      const key = testKey(128);
+      room.drop("a.cor", key.subarray(0, 64));
+      await room.ingested.next();
+      assert.equal(Deno.statSync(room.path("a.cor")).size, 64);
+      Deno.writeFileSync(room.path("a.cor"), key.subarray(64), { append: true });
+      await room.ingested.next();
+      assert.equal(Deno.statSync(room.path("a.cor")).size, 128);
+      await room.stop();
+      await room.start({ ...unsure, quietMs: 50 }).started;
+      await room.line("a.cor of link 2 deleted");
+      assert.deepEqual(room.store.stored, idsOf(key));
+    },
+  );
+}
+
+roomTest("a file that is renamed in, or closed after it was written, is deleted at once", async (room) => {
+  if (Deno.build.os !== "linux") return;
+  await room.start({ deleteAfterRead: true, quietMs: HOUR }).started;
+  room.drop("a.cor", testKey(64));
+  await room.ingested.next();
+  assert.throws(() => Deno.statSync(room.path("a.cor")), Deno.errors.NotFound);
+  Deno.writeFileSync(room.path("b.cor"), testKey(64));
+  await room.line("b.cor of link 2 deleted");
+  // What was said of a file is not true of the next one with its name.
+  Deno.writeFileSync(join(room.outside, "x"), testKey(64));
+  Deno.linkSync(join(room.outside, "x"), room.path("a.cor"));
+  await room.ingested.next(({ file }) => file === "a.cor");
+  assert.equal(Deno.statSync(room.path("a.cor")).size, 64);
 });
