@@ -11,18 +11,22 @@ import { ConnectError, connectTls, explain } from "./connect.ts";
 import { clientContext } from "./credentials.ts";
 import { type Env, proxyFor } from "./proxy.ts";
 import { Slots } from "./slots.ts";
+import { MAX_MESSAGE_BYTES } from "./wire.ts";
 
 /** Connections to one peer at the same time; more messages wait for their turn. */
 export const MAX_SOCKETS = 32;
 
-/** Bytes of an answer that are kept; the rest is cut off. */
-export const MAX_ANSWER_BYTES = 1024 * 1024;
+/**
+ * Bytes of an answer that are kept; the rest is cut off. The longest ones name each block of the message that they answer
+ * twice: 12.5 MB for the largest transaction, 8 MiB for a full message of several.
+ */
+export const MAX_ANSWER_BYTES = MAX_MESSAGE_BYTES;
 
 /** What became of one message. Reasons are one line each and hold no secrets. */
 export type PostOutcome =
   /** The peer answered; `body` is cut at {@linkcode MAX_ANSWER_BYTES}. */
   | { readonly kind: "answer"; readonly status: number; readonly body: string }
-  /** Certainly not processed: no connection, or the peer refused our certificate. */
+  /** Certainly not processed: not a byte of it was handed to a connection. */
   | { readonly kind: "unreached"; readonly reason: string }
   /** The peer may have processed it: it was sent, at least in part, and no whole answer came back. */
   | { readonly kind: "unknown"; readonly reason: string };
@@ -211,7 +215,6 @@ export class PeerChannel {
         const reason = explain(error);
         if (!sent) settle({ kind: "unreached", reason });
         else if (reused && !answering) settle({ kind: "stale", reason });
-        else if (!reused && refusesOurCertificate(error)) settle({ kind: "unreached", reason });
         else settle({ kind: "unknown", reason });
       };
       let timer = setTimeout(
@@ -220,7 +223,8 @@ export class PeerChannel {
       );
 
       signal?.addEventListener("abort", abort);
-      // The request is written right after this event and not before.
+      // The request is written right after this event and not before. From here on nothing is certain without an answer: in
+      // TLS 1.3 even the peer's refusal of our certificate arrives afterwards, and an alert does not say what it came after.
       request.on("socket", () => {
         if (request.destroyed) return;
         sent = true;
@@ -319,25 +323,4 @@ class PeerAgent extends https.Agent {
     // The socket comes with the callback.
     return none;
   }
-}
-
-// In TLS 1.3 the client has finished its handshake before the server looks at the client's certificate, so that a
-// refusal arrives after the request has been sent. A server that sends one of these alerts has not finished its own
-// handshake and cannot have read a request.
-const REFUSALS = new Set([
-  "badcertificate",
-  "unsupportedcertificate",
-  "certificaterevoked",
-  "certificateexpired",
-  "certificateunknown",
-  "unknownca",
-  "accessdenied",
-  "certificaterequired",
-  "handshakefailure",
-  "decrypterror",
-]);
-
-function refusesOurCertificate(error: unknown): boolean {
-  const alert = /fatal alert: (\w+)/.exec(String((error as Error)?.message))?.[1];
-  return alert !== undefined && REFUSALS.has(alert.toLowerCase());
 }

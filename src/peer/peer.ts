@@ -1,4 +1,5 @@
 /** A neighbour, as delivery uses it: learns what it understands, and speaks that. */
+import { Buffer } from "node:buffer";
 import type { Peer, PeerAbility, PeerAnswer, PeerRequest } from "../delivery/peer.ts";
 import type {
   TakeBackAnswer,
@@ -13,8 +14,11 @@ import type { PeerChannel, PostOutcome } from "./channel.ts";
 import {
   formatHello,
   formatTakeBack,
+  formatTransaction,
   formatTransactions,
+  FULL_MESSAGE_BYTES,
   helloAnswerSchema,
+  MAX_MESSAGE_BYTES,
   MAX_TRANSACTIONS,
   parseMessage,
   PeerPath,
@@ -26,8 +30,13 @@ import {
 /** Messages with transactions that are under way at the same time; what comes meanwhile shares the next one. */
 const MESSAGES_SIDE_BY_SIDE = 2;
 
+/** Milliseconds after which a peer that understands blocks only is asked again: another program may answer there now. */
+const BLOCKS_ONLY_FOR_MS = 10 * 60 * 1000;
+
 interface Waiting {
-  readonly transaction: Transaction;
+  /** The transaction on the wire. */
+  readonly text: string;
+  readonly bytes: number;
   readonly resolve: (answer: TransactionAnswer) => void;
 }
 
@@ -35,21 +44,26 @@ export class PeerKme implements Peer {
   readonly kme: KmeId;
   readonly #thisKme: KmeId;
   readonly #channel: PeerChannel;
+  readonly #now: () => number;
   #ability?: PeerAbility;
+  #askedAt = 0;
   #asking?: Promise<PeerAbility>;
   #waiting: Waiting[] = [];
   #underWay = 0;
 
-  constructor(thisKme: KmeId, channel: PeerChannel) {
+  /** @param now milliseconds of a clock that only goes forward. */
+  constructor(thisKme: KmeId, channel: PeerChannel, now = () => performance.now()) {
     this.#thisKme = thisKme;
     this.#channel = channel;
+    this.#now = now;
     this.kme = channel.kmeId;
   }
 
   ability(): Promise<PeerAbility> {
-    if (this.#ability !== undefined) return Promise.resolve(this.#ability);
-    this.#asking ??= this.#ask().finally(() => this.#asking = undefined);
-    return this.#asking;
+    const known = this.#ability;
+    if (known === undefined) return this.#askOnce();
+    if (known.kind === "blocks" && this.#now() - this.#askedAt >= BLOCKS_ONLY_FOR_MS) void this.#askOnce();
+    return Promise.resolve(known);
   }
 
   activate(request: PeerRequest): Promise<PeerAnswer> {
@@ -57,8 +71,13 @@ export class PeerKme implements Peer {
   }
 
   send(transaction: Transaction): Promise<TransactionAnswer> {
+    const text = formatTransaction(transaction);
+    const bytes = Buffer.byteLength(text);
+    if (bytes + this.#envelopeBytes() > MAX_MESSAGE_BYTES) {
+      return Promise.resolve({ kind: "unreached", reason: `the message to KME ${this.kme} is too large` });
+    }
     return new Promise((resolve) => {
-      this.#waiting.push({ transaction, resolve });
+      this.#waiting.push({ text, bytes, resolve });
       this.#sendWaiting();
     });
   }
@@ -70,23 +89,28 @@ export class PeerKme implements Peer {
     return answer ?? { kind: "unresolved", reason: `KME ${this.kme} answered with status ${outcome.status}` };
   }
 
+  /** All who ask share one message. */
+  #askOnce(): Promise<PeerAbility> {
+    return this.#asking ??= this.#ask().finally(() => this.#asking = undefined);
+  }
+
   async #ask(): Promise<PeerAbility> {
+    this.#askedAt = this.#now();
     const outcome = await this.#channel.post(PeerPath.hello, formatHello(this.#thisKme));
     if (outcome.kind !== "answer") return { kind: "unreached", reason: this.#silence(outcome) };
     const hello = outcome.status === 200 ? parseMessage(helloAnswerSchema, outcome.body) : undefined;
-    // A KME of this program says in JSON why it does not want to hear from us; others do not know the path.
-    if (
-      hello === undefined &&
-      (outcome.status >= 500 || parseMessage(problemSchema, outcome.body) !== undefined)
-    ) {
+    if (hello === undefined && !isOfAnotherProgram(outcome)) {
       return { kind: "unreached", reason: `KME ${this.kme} answered with status ${outcome.status}` };
     }
+    const before = this.#ability;
     const ability: PeerAbility = { kind: hello === undefined ? "blocks" : "transactions" };
     this.#ability = ability;
-    log("peer").info("KME {kme} understands {ability}", {
-      kme: this.kme,
-      ability: hello === undefined ? "whole blocks for one slave only" : "transactions",
-    });
+    if (ability.kind !== before?.kind) {
+      log("peer").info("KME {kme} understands {ability}", {
+        kme: this.kme,
+        ability: hello === undefined ? "whole blocks for one slave only" : "transactions",
+      });
+    }
     return ability;
   }
 
@@ -95,7 +119,7 @@ export class PeerKme implements Peer {
       this.#underWay++;
       // In a microtask: what is asked for in the same turn goes together.
       queueMicrotask(() => {
-        this.#sendBatch(this.#waiting.splice(0, MAX_TRANSACTIONS)).finally(() => {
+        this.#sendBatch(this.#waiting.splice(0, this.#nextBatch())).finally(() => {
           this.#underWay--;
           this.#sendWaiting();
         });
@@ -103,9 +127,23 @@ export class PeerKme implements Peer {
     }
   }
 
+  /** How many of the waiting transactions go into one message: at least one if any. */
+  #nextBatch(): number {
+    let bytes = this.#envelopeBytes();
+    const full = this.#waiting.findIndex((waiting, i) => {
+      bytes += waiting.bytes + 1;
+      return i === MAX_TRANSACTIONS || i > 0 && bytes > FULL_MESSAGE_BYTES;
+    });
+    return full < 0 ? this.#waiting.length : full;
+  }
+
+  #envelopeBytes(): number {
+    return Buffer.byteLength(formatTransactions(this.#thisKme, []));
+  }
+
   async #sendBatch(batch: readonly Waiting[]): Promise<void> {
     if (batch.length === 0) return;
-    const message = formatTransactions(this.#thisKme, batch.map(({ transaction }) => transaction));
+    const message = formatTransactions(this.#thisKme, batch.map(({ text }) => text));
     const outcome = await this.#channel.post(PeerPath.transactions, message);
     const answers = this.#answers(outcome, batch.length);
     batch.forEach(({ resolve }, i) => resolve(Array.isArray(answers) ? answers[i]! : answers));
@@ -130,4 +168,14 @@ export class PeerKme implements Peer {
   #silence({ kind }: Exclude<PostOutcome, { kind: "answer" }>): string {
     return `KME ${this.kme} ${kind === "unreached" ? "is unreachable" : "did not answer"}`;
   }
+}
+
+/**
+ * Whether an answer to hello is that of a KME that does not know the path: 404, or something that looks like an answer of
+ * a KME but is not JSON of this program, which says in JSON why it does not want to hear from us. Anything else (a proxy's
+ * page, a failure) says nothing about the peer.
+ */
+function isOfAnotherProgram({ status, body }: { readonly status: number; readonly body: string }): boolean {
+  if (status === 404) return true;
+  return (status === 200 || status === 400) && parseMessage(problemSchema, body) === undefined;
 }

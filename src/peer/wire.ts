@@ -6,7 +6,7 @@ import { Buffer } from "node:buffer";
 import { z } from "zod";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../delivery/transaction.ts";
 import type { ReceptionAnswer } from "../delivery/reception.ts";
-import { formatKeyId, type KeyIdBytes, parseKeyId } from "../model/block.ts";
+import { BLOCK_BITS, formatKeyId, type KeyIdBytes, parseKeyId } from "../model/block.ts";
 import type { KmeId, SaeId } from "../model/ids.ts";
 
 /** What all of these paths begin with. */
@@ -25,8 +25,23 @@ export const PROTOCOL = 1;
 /** Transactions in one message. */
 export const MAX_TRANSACTIONS = 64;
 
-/** Bytes of a message. */
-export const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
+/** Keys in one transaction: the most that a KME can be configured to give at once (`max_key_per_request`). */
+export const MAX_KEYS = 10_000;
+
+/** SAEs of one transaction: the slave, and the most additional ones that can be configured (`max_SAE_ID_count`). */
+export const MAX_SAES = 1 + 1000;
+
+/** Bytes at which a message is full; only a single transaction makes a longer one. */
+export const FULL_MESSAGE_BYTES = 4 * 1024 * 1024;
+
+/**
+ * Bytes of a message; longer ones are neither sent nor taken. {@linkcode MAX_KEYS} padded keys of 4096 bits take 14 MB,
+ * {@linkcode MAX_SAES} SAEs with the longest ids, each at a KME of its own, another 1.6 MB.
+ */
+export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+
+/** Blocks of one transaction: those of {@linkcode MAX_KEYS} keys of 4096 bits. */
+const MAX_BLOCKS = MAX_KEYS * 4096 / BLOCK_BITS;
 
 const keyId = z.string().transform((text, context): KeyIdBytes => {
   const id = parseKeyId(text);
@@ -36,18 +51,27 @@ const keyId = z.string().transform((text, context): KeyIdBytes => {
 });
 const bytes = z.base64().transform((text) => Uint8Array.from(Buffer.from(text, "base64")));
 const recipients = z.array(z.object({ KME_ID: z.string(), SAE_IDs: z.array(z.string()).min(1) })).min(1)
+  .max(MAX_SAES)
+  .refine((list) => list.reduce((sum, { SAE_IDs }) => sum + SAE_IDs.length, 0) <= MAX_SAES, "too many SAEs")
   .transform((list) => list.map(({ KME_ID, SAE_IDs }) => ({ kme: KME_ID, saes: SAE_IDs })));
 
 const transaction = z.object({
   transaction_ID: keyId,
   origin_SAE_ID: z.string(),
   recipients,
-  keys: z.array(z.object({
-    key_ID: keyId,
-    size: z.int().min(8),
-    blocks: z.array(keyId).min(1),
-    padded: bytes.optional(),
-  })).min(1),
+  keys: z.array(
+    z.object({
+      key_ID: keyId,
+      size: z.int().min(8),
+      blocks: z.array(keyId).min(1),
+      padded: bytes.optional(),
+    }).refine(({ size, blocks }) => blocks.length <= Math.ceil(size / BLOCK_BITS), "too many blocks"),
+  ).min(1)
+    .max(MAX_KEYS)
+    .refine(
+      (keys) => keys.reduce((sum, { blocks }) => sum + blocks.length, 0) <= MAX_BLOCKS,
+      "too many blocks",
+    ),
 }).transform((wire): Transaction => ({
   id: wire.transaction_ID,
   origin: wire.origin_SAE_ID,
@@ -58,7 +82,7 @@ const transaction = z.object({
 const takeBack = z.object({
   transaction_ID: keyId,
   recipients,
-  blocks: z.array(keyId),
+  blocks: z.array(keyId).max(MAX_BLOCKS),
   reuse: z.boolean(),
 }).transform(({ transaction_ID, ...rest }): TakeBackRequest => ({ transaction: transaction_ID, ...rest }));
 
@@ -113,21 +137,24 @@ export function formatHelloAnswer(kme: KmeId, saes: readonly SaeId[], ofSender: 
   return JSON.stringify({ protocol: PROTOCOL, KME_ID: kme, SAE_IDs: saes, sender_SAE_IDs: ofSender });
 }
 
-export function formatTransactions(sender: KmeId, transactions: readonly Transaction[]): string {
+/** One transaction of a message, see {@linkcode formatTransactions}. */
+export function formatTransaction({ id, origin, recipients, keys }: Transaction): string {
   return JSON.stringify({
-    sender_KME_ID: sender,
-    transactions: transactions.map(({ id, origin, recipients, keys }) => ({
-      transaction_ID: formatKeyId(id),
-      origin_SAE_ID: origin,
-      recipients: recipients.map(({ kme, saes }) => ({ KME_ID: kme, SAE_IDs: saes })),
-      keys: keys.map(({ id, size, blocks, padded }) => ({
-        key_ID: formatKeyId(id),
-        size,
-        blocks: blocks.map(formatKeyId),
-        padded: padded && Buffer.from(padded).toString("base64"),
-      })),
+    transaction_ID: formatKeyId(id),
+    origin_SAE_ID: origin,
+    recipients: recipients.map(({ kme, saes }) => ({ KME_ID: kme, SAE_IDs: saes })),
+    keys: keys.map(({ id, size, blocks, padded }) => ({
+      key_ID: formatKeyId(id),
+      size,
+      blocks: blocks.map(formatKeyId),
+      padded: padded && Buffer.from(padded).toString("base64"),
     })),
   });
+}
+
+/** @param transactions each as {@linkcode formatTransaction} wrote it. */
+export function formatTransactions(sender: KmeId, transactions: readonly string[]): string {
+  return `{"sender_KME_ID":${JSON.stringify(sender)},"transactions":[${transactions.join(",")}]}`;
 }
 
 export function formatTakeBack(
