@@ -24,9 +24,9 @@ export interface ActivationOutcome {
   readonly activated: KeyIdBytes[];
   /** `Cannot activate key`: the peer does not have them free. */
   readonly refused: KeyIdBytes[];
-  /** Certainly not activated: peer unreached, message rejected as a whole, or never sent. */
+  /** Certainly not activated: peer unreached, message rejected as a whole (status below 500), or never sent. */
   readonly untouched: KeyIdBytes[];
-  /** May or may not be activated. */
+  /** May or may not be activated: no answer, or a failure of the peer (status 500 and above). */
   readonly unknown: KeyIdBytes[];
   /** Why there are untouched or unknown key_IDs; fit for an SAE's eyes. */
   readonly reason?: string;
@@ -68,6 +68,10 @@ export async function activateKeys(
     if (outcome.kind === "unreached") return settle(ids, "untouched", `KME ${channel.kmeId} is unreachable`);
     if (outcome.kind === "unknown") return settle(ids, "unknown", `KME ${channel.kmeId} did not answer`);
     if (outcome.status === 200) return settle(ids, "activated");
+    if (outcome.status >= 500) {
+      // A peer whose commit had no certain outcome says no more than this.
+      return settle(ids, "unknown", `KME ${channel.kmeId} answered with status ${outcome.status}`);
+    }
     if (outcome.status !== 400 || !outcome.body.includes("Cannot activate key")) {
       return settle(ids, "untouched", `KME ${channel.kmeId} refuses with status ${outcome.status}`);
     }

@@ -128,7 +128,7 @@ for (
     [400, "Bad request"],
     [400, "Too many keys requested, max is 10"],
     [401, "Cannot activate key"],
-    [500, "{}"],
+    [413, ""],
     [302, ""],
     [201, "OK"],
     [204, ""],
@@ -150,19 +150,34 @@ for (
   });
 }
 
+for (const [status, body] of [[500, "{}"], [503, "Cannot activate key"], [504, ""]] as const) {
+  Deno.test(`${status} ${body}: nobody knows what became of that message, nothing more is sent`, async () => {
+    await using peer = await TestPeer.start(answer(status, body));
+    using channel = openChannel({ port: peer.port });
+    const keyIds = ids(100);
+    const { unknown, untouched, reason, ...rest } = await activateKeys(channel, { keyIds, origin, remote });
+    assert.deepEqual(rest, { activated: [], refused: [] });
+    assert.equal(reason, `KME 2 answered with status ${status}`);
+    assert.ok(peer.requests.length <= MESSAGES_SIDE_BY_SIDE);
+    const sent = peer.requests.flatMap((request) => idsIn(request.body));
+    assert.deepEqual(texts(unknown).sort(), sent.sort());
+    assert.deepEqual(untouched, keyIds.slice(unknown.length));
+  });
+}
+
 Deno.test("a peer that begins to reject while a message is taken apart leaves the rest untouched", async () => {
   const keyIds = ids(10);
   let count = 0;
   await using peer = await TestPeer.start((request, response, socket) => {
     if (++count === 1) return answer(400, "Cannot activate key")(request, response, socket);
     if (count === 2) return ok(request, response, socket);
-    answer(503, "")(request, response, socket);
+    answer(404, "")(request, response, socket);
   });
   using channel = openChannel({ port: peer.port });
   const outcome = await activateKeys(channel, { keyIds, origin, remote });
   assert.equal(outcome.activated.length, 1);
   assert.equal(outcome.untouched.length, 9);
-  assert.equal(outcome.reason, "KME 2 refuses with status 503");
+  assert.equal(outcome.reason, "KME 2 refuses with status 404");
 });
 
 Deno.test("an unreachable peer leaves everything untouched", async () => {
