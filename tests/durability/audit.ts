@@ -37,12 +37,10 @@ interface Handed {
   readonly readers: Map<string, "read" | "lost">;
 }
 
-/** A request for keys that is under way. */
-interface Asking {
+/** A request that is under way. */
+interface UnderWay {
   /** KMEs that it passes. */
   readonly kmes: ReadonlySet<string>;
-  /** Blocks that it takes, by link. */
-  readonly takes: ReadonlyMap<string, number>;
   /** A KME on its way was killed meanwhile. */
   struck: boolean;
 }
@@ -94,7 +92,7 @@ export class Audit {
   readonly #blocks = new Map<string, Block>();
   readonly #imported = new Map<string, Set<string>>();
   readonly #handed = new Map<string, Handed>();
-  readonly #asking = new Set<Asking>();
+  readonly #underWay = new Set<UnderWay>();
   readonly #strikes = new Set<ReadonlySet<string>>();
   /** Blocks of requests in flight at kills, by link. */
   readonly #atRisk = new Map<string, number>();
@@ -105,6 +103,7 @@ export class Audit {
   readonly #readings = new Set<Promise<void>>();
   readonly #milestones = new Set<{ at: number; reached: () => void }>();
   #stopping = false;
+  #lastRefusal = "none";
 
   constructor(options: AuditOptions) {
     this.#options = options;
@@ -169,15 +168,12 @@ export class Audit {
     const reached = Promise.withResolvers<void>();
     const milestone = { at, reached: reached.resolve };
     this.#milestones.add(milestone);
-    const timer = setTimeout(
-      () =>
-        reached.reject(
-          new Error(
-            `no ${more} more keys within 60 s ${this.#say()}:\n${this.#failures.slice(0, 10).join("\n")}`,
-          ),
-        ),
-      60_000,
-    );
+    const timer = setTimeout(() => {
+      const facts =
+        `${this.#underWay.size} requests are under way, the last refusal was: ${this.#lastRefusal}`;
+      const failures = this.#failures.slice(0, 10).join("\n");
+      reached.reject(new Error(`no ${more} more keys within 60 s ${this.#say()}: ${facts}\n${failures}`));
+    }, 60_000);
     await reached.promise.finally(() => clearTimeout(timer));
     this.#milestones.delete(milestone);
   }
@@ -195,7 +191,9 @@ export class Audit {
     const struck = new Set(kmes);
     this.figures.kills++;
     this.#strikes.add(struck);
-    for (const asking of this.#asking) if (kmes.some((kme) => asking.kmes.has(kme))) asking.struck = true;
+    for (const request of this.#underWay) {
+      if (kmes.some((kme) => request.kmes.has(kme))) request.struck = true;
+    }
     await kill();
     setTimeout(() => this.#strikes.delete(struck), NOTICE_MS);
   }
@@ -216,10 +214,7 @@ export class Audit {
       if (kme !== here && kme !== this.#kmeOf.get(slave)) pads.set(linkName(here, kme), blocks);
     }
     for (const [link, count] of pads) takes.set(link, (takes.get(link) ?? 0) + count);
-    const kmes = new Set([here, ...slaves.map((each) => this.#kmeOf.get(each)!)]);
-    const asking: Asking = { kmes, takes, struck: false };
-    for (const strike of this.#strikes) if ([...strike].some((kme) => kmes.has(kme))) asking.struck = true;
-    this.#asking.add(asking);
+    const asking = this.#begin([here, ...slaves.map((each) => this.#kmeOf.get(each)!)]);
     let answer: SaeResponse | undefined;
     try {
       answer = await this.#client(master).encKeys(
@@ -229,7 +224,7 @@ export class Audit {
     } catch {
       // Cut off with the KME.
     }
-    this.#asking.delete(asking);
+    this.#underWay.delete(asking);
     if (answer?.status === 200) {
       const keys = answer.json.keys as { key_ID: string; key: string }[];
       if (keys.length !== number) this.#fail(`${keys.length} keys instead of ${number}`);
@@ -238,6 +233,7 @@ export class Audit {
       return answer;
     }
     this.figures.refused++;
+    this.#lastRefusal = `${master} for ${slaves}: ${answer === undefined ? "cut off" : answer.text}`;
     if (asking.struck) {
       for (const [link, count] of takes) {
         add(this.#atRisk, link, count);
@@ -252,40 +248,51 @@ export class Audit {
 
   /** A slave reads keys; tries again while its KME is away. */
   async read(slave: string, master: string, keyIds: readonly string[]): Promise<void> {
-    let cutOff = false;
+    const reading = this.#begin([this.#kmeOf.get(slave)!]);
+    try {
+      await this.#read(slave, master, keyIds, reading);
+    } finally {
+      this.#underWay.delete(reading);
+    }
+  }
+
+  async #read(slave: string, master: string, keyIds: readonly string[], reading: UnderWay): Promise<void> {
+    const before: string[] = [];
     for (const end = Date.now() + 60_000;;) {
       let answer: SaeResponse | undefined;
       try {
         answer = await this.#client(slave).decKeys(master, keyIds);
       } catch {
-        cutOff = true;
+        before.push("cut off");
       }
-      if (answer?.status === 200) {
-        const keys = answer.json.keys as { key_ID: string; key: string }[];
-        if (keys.length !== keyIds.length) this.#fail(`${keys.length} keys read instead of ${keyIds.length}`);
-        for (const { key_ID, key } of keys) {
-          const handed = this.#handed.get(key_ID);
-          if (handed === undefined) this.#fail(`key ${key_ID} read that nobody asked for`);
-          else if (handed.digest !== digest(Buffer.from(key, "base64"))) {
-            this.#fail(`key ${key_ID} has other bits`);
-          } else if (handed.readers.has(slave)) this.#fail(`key ${key_ID} read twice by SAE ${slave}`);
-          else handed.readers.set(slave, "read");
-        }
-        return;
-      }
-      // The database may have recorded the reading without being able to say so.
-      if (answer?.status === 503 && this.#strikes.size > 0) cutOff = true;
-      if (answer?.status === 400 && cutOff) {
-        // Read, but the answer went down with the KME.
+      if (answer?.status === 200) return this.#checkRead(slave, answer, keyIds);
+      // The KME or its database may have recorded the reading without being able to say so.
+      const mayHaveRead = before.includes("cut off") || reading.struck && before.length > 0;
+      if (answer?.status === 400 && mayHaveRead) {
         for (const id of keyIds) this.#handed.get(id)!.readers.set(slave, "lost");
         this.figures.lostReadings += keyIds.length;
         return;
       }
+      const what = `SAE ${slave} cannot read ${keyIds}`;
       if (answer !== undefined && answer.status !== 503) {
-        return this.#fail(`SAE ${slave} cannot read ${keyIds}: ${answer.status} ${answer.text}`);
+        return this.#fail(`${what}: ${answer.status} ${answer.text}, before: ${before}`);
       }
-      if (Date.now() > end) return this.#fail(`SAE ${slave} cannot read ${keyIds} within a minute`);
+      if (Date.now() > end) return this.#fail(`${what} within a minute`);
+      if (answer !== undefined) before.push(answer.text);
       await pause(50);
+    }
+  }
+
+  #checkRead(slave: string, answer: SaeResponse, keyIds: readonly string[]): void {
+    const keys = answer.json.keys as { key_ID: string; key: string }[];
+    if (keys.length !== keyIds.length) this.#fail(`${keys.length} keys read instead of ${keyIds.length}`);
+    for (const { key_ID, key } of keys) {
+      const handed = this.#handed.get(key_ID);
+      if (handed === undefined) this.#fail(`key ${key_ID} read that nobody asked for`);
+      else if (handed.digest !== digest(Buffer.from(key, "base64"))) {
+        this.#fail(`key ${key_ID} has other bits`);
+      } else if (handed.readers.has(slave)) this.#fail(`key ${key_ID} read twice by SAE ${slave}`);
+      else handed.readers.set(slave, "read");
     }
   }
 
@@ -455,6 +462,13 @@ export class Audit {
     this.#handed.set(key_ID, { keyId: key_ID, master, slaves, digest: digest(bits), readers: new Map() });
     this.figures.delivered++;
     for (const { at, reached } of this.#milestones) if (this.delivered >= at) reached();
+  }
+
+  #begin(kmes: readonly string[]): UnderWay {
+    const request: UnderWay = { kmes: new Set(kmes), struck: false };
+    for (const strike of this.#strikes) if (kmes.some((kme) => strike.has(kme))) request.struck = true;
+    this.#underWay.add(request);
+    return request;
   }
 
   #client(sae: string): SaeClient {

@@ -31,6 +31,10 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     // All at once: both processes of KME 1 find an empty database.
     let [second] = await Promise.all([replica.start(), pair.start(...KMES)]);
     await using _ends = { [Symbol.asyncDispose]: () => second.kill() };
+    await eventually(async () => await pair.stock("1", "1") === 8000 && await pair.stock("1", "2") === 8000, {
+      what: "the keys",
+      timeout: 30_000,
+    });
     const takers = [pair.process("1"), second].filter((process) =>
       process.lines.some((line) => INGESTED.test(line))
     );
