@@ -7,7 +7,7 @@ import { readLedger } from "./ledger.ts";
 import { KMES, makePair } from "./pair.ts";
 
 Deno.test("keys that no slave fetches expire on both ends, and their blocks are gone", async () => {
-  await using pair = await makePair({ options: { key_lifetime_seconds: 2 } });
+  await using pair = await makePair({ options: { key_lifetime_seconds: 2, inter_kme_timeout_seconds: 10 } });
   const { network } = pair;
   for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await network.writeKeyFile(a, b, 20);
   await pair.start(...KMES);

@@ -10,7 +10,9 @@ const STEP = 30;
 
 for (const deleted of [false, true]) {
   Deno.test(`key files that ${deleted ? "are deleted" : "stay"} and come again give no block twice`, async () => {
-    await using pair = await makePair({ options: { delete_key_file_after_read: deleted } });
+    await using pair = await makePair({
+      options: { delete_key_file_after_read: deleted, inter_kme_timeout_seconds: 10 },
+    });
     const { network } = pair;
     const audit = new Audit({ network, kmes: KMES, saes: SAES, random: new Random() });
     const content = await audit.addKeys("1", "2", BLOCKS, "first.cor");

@@ -12,6 +12,9 @@ import { KMES, makePair, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
 import { makeReplica } from "./replicas.ts";
 
+/** In each link. */
+const BLOCKS = 15_000;
+
 const INGESTED = /: \d+ keys stored/;
 
 for (const kind of ["postgres", "mariadb", "mysql"] as const) {
@@ -27,14 +30,17 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
       ports: { "1": [network.kme("1").saesPort, replica.saesPort] },
       random,
     });
-    for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, 8000);
+    for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, BLOCKS);
     // All at once: both processes of KME 1 find an empty database.
     let [second] = await Promise.all([replica.start(), pair.start(...KMES)]);
     await using _ends = { [Symbol.asyncDispose]: () => second.kill() };
-    await eventually(async () => await pair.stock("1", "1") === 8000 && await pair.stock("1", "2") === 8000, {
-      what: "the keys",
-      timeout: 30_000,
-    });
+    await eventually(
+      async () => await pair.stock("1", "1") === BLOCKS && await pair.stock("1", "2") === BLOCKS,
+      {
+        what: "the keys",
+        timeout: 30_000,
+      },
+    );
     const takers = [pair.process("1"), second].filter((process) =>
       process.lines.some((line) => INGESTED.test(line))
     );
