@@ -139,9 +139,12 @@ export class Audit {
     }
   }
 
-  /** Blocks of all files of a link. */
-  imported(a: string, b: string): number {
-    return this.#imported.get(linkName(a, b))?.size ?? 0;
+  /** Blocks of all files that were put at a KME. */
+  importedAt(kme: string): number {
+    return [...this.#imported].reduce(
+      (sum, [link, { size }]) => link.split("-").includes(kme) ? sum + size : sum,
+      0,
+    );
   }
 
   /** key_IDs of all keys handed out so far. */
@@ -332,8 +335,7 @@ export class Audit {
       used.set(block.link, ids.add(block.id));
     }
     for (const [kme, ledger] of ledgers) {
-      const links = [linkName(kme, kme), linkName(a, b)];
-      const imported = links.reduce((sum, link) => sum + (this.#imported.get(link)?.size ?? 0), 0);
+      const imported = this.importedAt(kme);
       if (ledger.reservations > 0) this.#fail(`KME ${kme}: ${ledger.reservations} reservations are left`);
       if (ledger.seen.size !== imported) {
         this.#fail(`KME ${kme}: ${ledger.seen.size} blocks were ever stored, ${imported} were in files`);

@@ -25,7 +25,7 @@ export async function killsUnderLoad(what: string, rounds: number, options: Pair
   await audit.untilDelivered(20);
   await audit.stopLoad();
   await audit.checkClosed(30);
-  await pair.settle();
+  await pair.settle({ audit });
   await audit.checkLedgers();
   audit.report(what);
 }

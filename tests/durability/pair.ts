@@ -2,7 +2,7 @@
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/network.ts";
-import { databaseOf, pause } from "./audit.ts";
+import { type Audit, databaseOf, pause } from "./audit.ts";
 import { readLedger } from "./ledger.ts";
 
 export const KMES = ["1", "2"] as const;
@@ -18,6 +18,13 @@ export interface PairOptions {
   readonly edit?: Parameters<typeof makeTestNetwork>[0]["edit"];
 }
 
+export interface SettleOptions {
+  /** Knows the key files. */
+  readonly audit?: Audit;
+  /** Further processes on the databases, to be stopped too. */
+  readonly more?: readonly KmeProcess[];
+}
+
 export interface Pair extends AsyncDisposable {
   readonly network: TestNetwork;
   start(...kmes: string[]): Promise<void>;
@@ -26,8 +33,8 @@ export interface Pair extends AsyncDisposable {
   process(kme: string): KmeProcess;
   /** Free blocks at `kme` of the link with `other`, as an SAE is told. */
   stock(kme: KmeId, other: KmeId): Promise<number>;
-  /** Lets everything be settled, then stops both, and further processes on their databases. */
-  settle(...more: KmeProcess[]): Promise<void>;
+  /** Lets everything be settled, and all key files be taken up, then stops both. */
+  settle(options?: SettleOptions): Promise<void>;
   /** Stops both in order. */
   stop(): Promise<void>;
 }
@@ -56,13 +63,21 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
     running.clear();
     await Promise.all(processes.map((process) => process.stop()));
   };
-  const isSettled = async () => {
-    const ledgers = await Promise.all(KMES.map((kme) => readLedger(databaseOf(network, kme))));
-    return ledgers.every((ledger) => ledger.reservations === 0);
-  };
-  const settle = async (...more: KmeProcess[]) => {
+  const settle = async ({ audit, more = [] }: SettleOptions = {}) => {
+    const isSettled = async () => {
+      const found = await Promise.all(KMES.map(async (kme) => {
+        const ledger = await readLedger(databaseOf(network, kme));
+        return ledger.reservations === 0 &&
+          (audit === undefined || ledger.seen.size === audit.importedAt(kme));
+      }));
+      return found.every(Boolean);
+    };
     if (options.databases !== undefined) {
-      await eventually(isSettled, { what: "the end of all reservations", timeout: 40_000, interval: 250 });
+      await eventually(isSettled, {
+        what: "the end of all reservations and key files",
+        timeout: 40_000,
+        interval: 250,
+      });
       await Promise.all([stop(), ...more.map((process) => process.stop())]);
       return;
     }
@@ -70,7 +85,7 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
       await pause(2500); // a look of the recovery; a file can be looked into only when its KME has ended
       await stop();
       if (await isSettled()) return;
-      if (look === 8) throw new Error("reservations are left after 20 s");
+      if (look === 8) throw new Error("reservations, or key files, are left after 20 s");
       await start(...KMES);
     }
   };
