@@ -70,7 +70,11 @@ async function memory(): Promise<void> {
     { name: "two KMEs", run: () => kme({ way: "enc", slave: "remote" }) },
     { name: "two KMEs, then dec_keys", run: () => kme({ way: "enc+dec", slave: "remote" }) },
     { name: "10 keys", run: () => kme({ way: "enc", slave: "local", keys: 10 }), keys: 10 },
-    { name: "128 keys", run: () => kme({ way: "enc", slave: "local", keys: 128 }), keys: 128 },
+    {
+      name: "128 keys",
+      run: () => kme({ way: "enc", slave: "local", keys: 128, stock: 4 * POOL }),
+      keys: 128,
+    },
     { name: "handshakes, bare", run: () => other(closingPort, true) },
     { name: "handshakes, front", run: () => other(basePort, true) },
     { name: "handshakes", run: () => kme({ way: "status", slave: "local", handshakes: true }) },

@@ -20,6 +20,8 @@ export interface Request {
   readonly keys?: number;
   readonly handshakes?: boolean;
   readonly connections?: number;
+  /** Blocks in stock before, where a run takes more than the measurement's pool. */
+  readonly stock?: number;
 }
 
 export interface Times {
@@ -71,7 +73,7 @@ export class Site implements AsyncDisposable {
   }
 
   async run(request: Request, times: Times): Promise<LoadResult> {
-    if (request.way !== "status") await this.fill(request.slave);
+    if (request.way !== "status") await this.fill(request.slave, request.stock);
     return await load(this.job(request, times));
   }
 
@@ -109,10 +111,7 @@ export class Site implements AsyncDisposable {
         await Deno.writeFile(join(directory, name), bytes, { append: true });
       }
     }
-    // An age at which ingestion does not wait for more.
-    const old = new Date(Date.now() - 60_000);
     for (const directory of directories) {
-      await Deno.utime(join(directory, name), old, old);
       await Deno.rename(join(directory, name), join(directory, `${name}.cor`));
     }
   }
