@@ -49,16 +49,11 @@ export async function startGuard(options: GuardOptions): Promise<GenerationGuard
 
   const replaced = Promise.withResolvers<string>();
   let last = found;
+  let lost = false;
   let warned = false;
-  const grow = async () => {
-    const next = await store.advance();
-    if (next <= last) {
-      replaced.resolve(`the database was replaced by an older one (generation ${next} after ${last})`);
-      return;
-    }
-    last = next;
+  const write = async (generation: number) => {
     try {
-      await writeMarker(path, next);
+      await writeMarker(path, generation);
       warned = false;
     } catch (error) {
       if (!warned) {
@@ -70,6 +65,25 @@ export async function startGuard(options: GuardOptions): Promise<GenerationGuard
       warned = true;
     }
   };
+  /** The older database is never lifted to the marker: the next start has to refuse it too. */
+  const lose = async (generation: number, known: number) => {
+    lost = true;
+    replaced.resolve(`the database was replaced by an older one (generation ${generation} after ${known})`);
+    await write(Math.max(known, generation + 1));
+  };
+  const grow = async () => {
+    if (lost) return;
+    // The marker before the database: it may be another process of this KME that has let both grow.
+    const written = await readMarker(path).catch(() => undefined);
+    const known = Math.max(last, written?.generation ?? 0);
+    const found = await store.generation();
+    if (found < known) return await lose(found, known);
+    const next = await store.advance();
+    // Replaced in between.
+    if (next <= known) return await lose(next, known);
+    last = next;
+    await write(next);
+  };
 
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<void> | undefined;
@@ -77,7 +91,7 @@ export async function startGuard(options: GuardOptions): Promise<GenerationGuard
   const next = () => {
     // Where the store is away, it reports that itself.
     running = grow().catch(() => {}).finally(() => {
-      if (!closed) timer = setTimeout(next, period);
+      if (!closed && !lost) timer = setTimeout(next, period);
     });
   };
   await grow();

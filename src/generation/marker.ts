@@ -3,7 +3,7 @@
  * after the database has durably recorded that generation, so a crash in between leaves it behind, never ahead.
  */
 import { open, rename } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 
 export interface Marker {
@@ -44,8 +44,13 @@ export async function readMarker(path: string): Promise<Marker | undefined> {
   return { generation: Number(found[1]), at: found[2]! };
 }
 
-/** Whole or not at all, and durable. */
-export async function writeMarker(path: string, generation: number): Promise<void> {
+/**
+ * Whole or not at all, and durable. Written by root, it belongs to whom the marker before it, or else the database's file,
+ * belongs to: the KME runs as another user and has to read it.
+ *
+ * @param database path of an SQLite file.
+ */
+export async function writeMarker(path: string, generation: number, database?: string): Promise<void> {
   const temporary = `${path}.${crypto.randomUUID()}`;
   try {
     const file = await open(temporary, "wx", 0o600);
@@ -55,9 +60,20 @@ export async function writeMarker(path: string, generation: number): Promise<voi
     } finally {
       await file.close();
     }
+    if (Deno.build.os !== "windows" && Deno.uid() === 0) await giveAway(temporary, [path, database]);
     await rename(temporary, path);
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});
     throw error;
+  }
+}
+
+/** To the owner of the first of the files, or else of the first's directory. */
+async function giveAway(path: string, [marker, database]: [string, string | undefined]): Promise<void> {
+  for (const like of [marker, database, dirname(marker)]) {
+    const info = like === undefined ? undefined : await Deno.stat(like).catch(() => undefined);
+    if (info === undefined) continue;
+    if (info.uid !== null && info.gid !== null) await Deno.chown(path, info.uid, info.gid);
+    return;
   }
 }

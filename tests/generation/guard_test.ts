@@ -92,10 +92,69 @@ Deno.test("the marker follows while the KME runs, and an older database put in i
   };
   const guard = await startGuard({ store: watched, path, config: CONFIG, period: 1 });
   await grown.promise;
-  assert.match(await guard.replaced, /replaced by an older one \(generation 3 after 5\)/);
+  assert.match(await guard.replaced, /replaced by an older one \(generation 2 after 5\)/);
   await guard.close();
   assert.equal((await readMarker(path))?.generation, 5);
 });
+
+for (const when of ["before it is asked", "between question and advance"]) {
+  Deno.test(`a copy one generation behind is refused after the stop too, when it came ${when}`, async () => {
+    await using temp = await makeTempDir();
+    const path = `${temp.path}/marker`;
+    const store = fakeStore(99);
+    let between = false;
+    const watched = {
+      generation: () => Promise.resolve(between ? 100 : store.value),
+      advance: store.advance,
+    };
+    const guard = await startGuard({ store: watched, path, config: CONFIG, period: NEVER });
+    assert.equal((await readMarker(path))?.generation, 100);
+    store.value = 99;
+    between = when !== "before it is asked";
+    await guard.close();
+    assert.match(await guard.replaced, /replaced by an older one/);
+    await guard.close();
+    await assert.rejects(
+      startGuard({ store, path, config: CONFIG, period: NEVER }),
+      /older than it was/,
+    );
+  });
+}
+
+Deno.test("an older database is noticed by the marker that another process wrote", async () => {
+  await using temp = await makeTempDir();
+  const path = `${temp.path}/marker`;
+  const store = fakeStore(10);
+  const guard = await startGuard({ store, path, config: CONFIG, period: NEVER });
+  await writeMarker(path, 20);
+  await guard.close();
+  assert.match(await guard.replaced, /generation 11 after 20/);
+  assert.equal(store.value, 11);
+  assert.equal((await readMarker(path))?.generation, 20);
+});
+
+const rootOnly = { ignore: Deno.build.os === "windows" || Deno.uid() !== 0 };
+
+Deno.test(
+  "a marker that root writes belongs to the owner of the one before, or of the database",
+  rootOnly,
+  async () => {
+    await using temp = await makeTempDir();
+    const path = `${temp.path}/marker`;
+    const database = `${temp.path}/kme.db`;
+    const owner = async () => {
+      const { uid, gid } = await Deno.stat(path);
+      return [uid, gid];
+    };
+    await Deno.writeTextFile(database, "");
+    await Deno.chown(database, 4321, 4322);
+    await writeMarker(path, 1, database);
+    assert.deepEqual(await owner(), [4321, 4322]);
+    await Deno.chown(path, 1234, 1235);
+    await writeMarker(path, 2, database);
+    assert.deepEqual(await owner(), [1234, 1235]);
+  },
+);
 
 Deno.test("a store keeps its generation and never lets it fall", async () => {
   await using temp = await makeTempDir();
