@@ -181,9 +181,22 @@ export class Store implements BlockStore {
     return this.#queue.submit(advance, { beyond });
   }
 
-  /** Removes the blocks of a link, or of all links and the keys that wait too: they are never given out again. */
-  burn(link?: KmeId): Promise<Burnt> {
-    return this.#queue.submit(burn, { link: link === undefined ? undefined : this.#requireLink(link) });
+  /**
+   * Removes the blocks of a link, or of all links and the keys that wait too: they are never given out again. In several
+   * transactions: one that fails leaves the rest, and the same call goes on from there.
+   */
+  async burn(link?: KmeId): Promise<Pick<Burnt, "blocks" | "keys">> {
+    const item = { link: link === undefined ? undefined : this.#requireLink(link) };
+    let blocks = 0;
+    let keys = 0;
+    let after: number | undefined = 0;
+    while (after !== undefined) {
+      const part: Burnt = await this.#queue.submit(burn, { ...item, after });
+      blocks += part.blocks;
+      keys += part.keys;
+      after = part.after;
+    }
+    return { blocks, keys };
   }
 
   /** Other processes on this database that gave a sign of life of late. */
