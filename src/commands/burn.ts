@@ -1,5 +1,7 @@
 /** `kme burn`: gives up keys that may have been given out already, after a backup was restored. */
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { nameOf } from "../check/database.ts";
 import { burn, type BurnReport, countBurnable } from "../generation/burn.ts";
 import { formatMistake, loadConfig } from "../config/load.ts";
 import { configureLog } from "../log.ts";
@@ -42,6 +44,8 @@ export async function burnCommand(args: string[]): Promise<number> {
     console.error(`--link: no KME ${link} is configured`);
     return 2;
   }
+  const { database } = config.thisKme;
+  console.log(`database: ${database.kind === "sqlite" ? resolve(database.path) : nameOf(database)}`);
   try {
     const report = await (yes ? burn : countBurnable)(config, link);
     console.log(format(report, yes));

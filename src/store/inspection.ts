@@ -7,6 +7,7 @@ import { openDialect } from "./dialects/open.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
 import { currentGeneration } from "./operations/generation.ts";
 import { livingProcesses } from "./operations/leases.ts";
+import { keysWaiting } from "./operations/waiting.ts";
 import type { Schema } from "./schema.ts";
 
 export type Inspection =
@@ -23,22 +24,37 @@ export type Inspection =
     readonly processes: number;
     /** Absent before the first start. */
     readonly generation?: number;
+    /** What can be given out, where it was asked for. */
+    readonly stock?: {
+      /** Free blocks by the KME of the link. */
+      readonly blocks: ReadonlyMap<KmeId, number>;
+      /** Keys that a slave has not fetched yet. */
+      readonly keys: number;
+    };
   };
 
+export interface InspectionOptions {
+  /** Count blocks and keys as well; looks at every key. */
+  readonly count?: boolean;
+}
+
 /** @throws Error of the driver when the database cannot be reached or read. */
-export async function inspectDatabase(database: Database): Promise<Inspection> {
+export async function inspectDatabase(
+  database: Database,
+  options: InspectionOptions = {},
+): Promise<Inspection> {
   switch (database.kind) {
     case "memory":
       return { kind: "absent" };
     case "sqlite":
-      return await inspectFile(database.path);
+      return await inspectFile(database.path, options);
     case "postgres":
     case "mysql":
-      return await inspect(openDialect(database, () => {}).kysely);
+      return await inspect(openDialect(database, () => {}).kysely, options);
   }
 }
 
-async function inspectFile(path: string): Promise<Inspection> {
+async function inspectFile(path: string, options: InspectionOptions): Promise<Inspection> {
   try {
     await Deno.stat(path);
   } catch (error) {
@@ -56,10 +72,10 @@ async function inspectFile(path: string): Promise<Inspection> {
     if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return { kind: "inUse" };
     throw error;
   }
-  return await inspect(new SqliteDialect({ database }));
+  return await inspect(new SqliteDialect({ database }), options);
 }
 
-async function inspect(dialect: Dialect): Promise<Inspection> {
+async function inspect(dialect: Dialect, { count }: InspectionOptions): Promise<Inspection> {
   const db = new Kysely<Schema>({ dialect });
   try {
     const schema = await schemaState(db);
@@ -73,8 +89,19 @@ async function inspect(dialect: Dialect): Promise<Inspection> {
       kme: owner?.kme_id,
       processes: has("0001_ledger") ? await livingProcesses(db, Date.now()) : 0,
       generation: has("0002_generation") ? await currentGeneration(db) : undefined,
+      stock: count && has("0001_ledger") ? await countStock(db) : undefined,
     };
   } finally {
     await db.destroy();
   }
+}
+
+async function countStock(db: Kysely<Schema>) {
+  const rows = await db.selectFrom("links").innerJoin("stock", "stock.link_id", "links.id")
+    .select((e) => ["links.kme_id", e.fn.sum<number>("stock.free").as("free")] as const)
+    .groupBy("links.kme_id").execute();
+  return {
+    blocks: new Map(rows.map(({ kme_id, free }) => [kme_id, Number(free)])),
+    keys: await keysWaiting(db, Date.now()),
+  };
 }

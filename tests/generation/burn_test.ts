@@ -145,6 +145,70 @@ Deno.test("a neighbour burns the blocks of one link only", async () => {
   assert.match(all.stdout, /Run there \(KME 2\).*\n.*--link 1 --yes/);
 });
 
+Deno.test("nothing is burnt while a key file cannot be read", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], database: "sqlite" }] });
+  await network.writeKeyFile(1, 1, 4);
+  const { configPath } = network.kme(1);
+  await (await network.start(1)).stop();
+  const left = `${network.keyDirectory(1, 1)}/away.cor`;
+  await Deno.symlink(`${network.directory}/not-mounted.cor`, left);
+  const refused = await runKme(["burn", configPath, "--yes"]);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /nothing was burnt: .*away\.cor/);
+  assert.equal(ledgerOf(network.kme(1)).blocks.size, 4);
+  await Deno.remove(left);
+  const burnt = await runKme(["burn", configPath, "--yes"]);
+  assert.equal(burnt.code, 0, burnt.stderr);
+});
+
+Deno.test("a database that does not exist is not made only to be burnt", async (t) => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], database: "sqlite" }] });
+  const { configPath, directory } = network.kme(1);
+  const database = `${directory}/kme.db`;
+  const exists = () => Deno.stat(database).then(() => true, () => false);
+  await network.writeKeyFile(1, 1, 4);
+
+  await t.step("refused", async () => {
+    for (const args of [[], ["--yes"]]) {
+      const refused = await runKme(["burn", configPath, ...args]);
+      assert.equal(refused.code, 1);
+      assert.ok(refused.stdout.includes(`database: ${database}`), refused.stdout);
+      assert.match(
+        refused.stderr,
+        /there is no database .*kme\.db; run it in the working directory of the KME/,
+      );
+      assert.equal(await exists(), false);
+    }
+  });
+
+  await t.step("unless its marker is there; without --yes nothing is made", async () => {
+    await Deno.writeTextFile(`${database}.generation`, "7 2026-01-01T00:00:00.000Z\n");
+    const asked = await runKme(["burn", configPath]);
+    assert.equal(asked.code, 2);
+    assert.equal(await exists(), false);
+    const burnt = await runKme(["burn", configPath, "--yes"]);
+    assert.match(burnt.stdout, /^burnt: 4 blocks/m);
+    assert.equal(await (await network.start(1)).stop(), 0);
+  });
+});
+
+Deno.test("more blocks than one transaction removes are burnt, of one link and of all", async () => {
+  await using network = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [1, 2], database: "sqlite" }, { id: 2, saes: [3] }],
+  });
+  await network.writeKeyFile(1, 1, 6000);
+  await network.writeKeyFile(1, 2, 5001);
+  const { configPath } = network.kme(1);
+  await (await network.start(1)).stop();
+  const link = await runKme(["burn", configPath, "--link", "2", "--yes"]);
+  assert.match(link.stdout, /^burnt: 5001 blocks, 0 keys/m);
+  const all = await runKme(["burn", configPath, "--yes"]);
+  assert.match(all.stdout, /^burnt: 6000 blocks, 0 keys/m);
+  const ledger = ledgerOf(network.kme(1));
+  assert.equal(ledger.blocks.size, 0);
+  assert.deepEqual([ledger.stock.get("1"), ledger.stock.get("2")], [0, 0]);
+});
+
 for (const kind of ["postgres", "mariadb"] as const) {
   databaseTest(
     kind,
@@ -165,7 +229,14 @@ for (const kind of ["postgres", "mariadb"] as const) {
       const refused = await runKme([configPath]);
       assert.equal(refused.code, 1);
       assert.match(refused.stderr, /older than it was/);
-      assert.match((await runKme(["burn", configPath, "--yes"])).stdout, /^burnt: 3 blocks/m);
+      const asked = await runKme(["burn", configPath]);
+      assert.match(asked.stdout, /^to be burnt: 3 blocks, 0 keys/m);
+      const burnt = await runKme(["burn", configPath, "--yes"]);
+      assert.match(burnt.stdout, /^burnt: 3 blocks/m);
+      const { username, password } = new URL(uri);
+      assert.match(burnt.stdout, /^database: .* at 127\.0\.0\.1:/m);
+      for (const secret of [username, password]) assert.ok(!burnt.stdout.includes(`${secret}@`));
+      assert.ok(!burnt.stdout.includes(password));
       assert.equal(await (await network.start(1)).stop(), 0);
     },
   );
