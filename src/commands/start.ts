@@ -6,6 +6,8 @@ import { configureLog, log } from "../log.ts";
 
 /** @returns exit code: 0 after SIGTERM or SIGINT, 1 when something cannot be opened, 2 for a bad configuration. */
 export async function startCommand(file: string): Promise<number> {
+  // First of all and until the exit: a SIGHUP that nobody listens for would end the program.
+  const hangup = listenForHangup();
   await configureLog();
   const loaded = await loadConfig(file);
   if ("mistakes" in loaded) {
@@ -16,8 +18,10 @@ export async function startCommand(file: string): Promise<number> {
 
   const stopped = stopSignal();
   const starting = startKme(loaded.config);
-  // From the beginning: a SIGHUP that nobody listens for would end the program.
-  const stopReloading = reloadOnHangup(file, starting);
+  let last: Promise<unknown> = starting.catch(() => {});
+  // One at a time, so that the newest file wins.
+  const reloadNext = () => void (last = last.then(async () => reload(file, await starting)).catch(() => {}));
+  hangup.does(reloadNext);
   let kme: Kme;
   try {
     kme = await starting;
@@ -29,7 +33,7 @@ export async function startCommand(file: string): Promise<number> {
     stopped.then((signal) => ({ signal })),
     kme.failed.then((reason) => ({ reason })),
   ]);
-  stopReloading();
+  hangup.does(() => {});
   if ("signal" in end) log("kme").info("{signal}: stopping", end);
   else log("kme").error("{reason}: stopping", end);
   await kme.stop();
@@ -37,14 +41,20 @@ export async function startCommand(file: string): Promise<number> {
   return "signal" in end ? 0 : 1;
 }
 
-/** SIGHUP: the file is read again. Returns what ends that. */
-function reloadOnHangup(file: string, starting: Promise<Kme>): () => void {
-  if (Deno.build.os === "windows") return () => {};
-  let last: Promise<unknown> = starting.catch(() => {});
-  // One at a time, so that the newest file wins.
-  const onHangup = () => void (last = last.then(async () => reload(file, await starting)));
-  Deno.addSignalListener("SIGHUP", onHangup);
-  return () => Deno.removeSignalListener("SIGHUP", onHangup);
+/** Listens for SIGHUP. One that comes before it is said what to do then is made up for. */
+function listenForHangup(): { does(action: () => void): void } {
+  let early = false;
+  let onHangup = () => {
+    early = true;
+  };
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGHUP", () => onHangup());
+  return {
+    does(action) {
+      onHangup = action;
+      if (early) action();
+      early = false;
+    },
+  };
 }
 
 async function reload(file: string, kme: Kme): Promise<void> {
