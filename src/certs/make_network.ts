@@ -24,6 +24,7 @@ import {
   issueCa,
   issueLeaf,
   keysFromPem,
+  nameOf,
   privateKeyToPem,
   serialOf,
   validity,
@@ -47,6 +48,11 @@ export class RenewError extends Error {
   override name = "RenewError";
 }
 
+/** The directory holds the CA of another network, whose key others may know: nothing is issued by it. */
+export class OtherNetworkError extends Error {
+  override name = "OtherNetworkError";
+}
+
 /** Files in the directory that cannot be gone on with. */
 export class CertificateFileError extends Error {
   override name = "CertificateFileError";
@@ -58,6 +64,7 @@ export class CertificateFileError extends Error {
  * @param out Directory; created if it is not there.
  * @throws {NetworkError} with all mistakes of the network file.
  * @throws {RenewError}
+ * @throws {OtherNetworkError}
  * @throws {CertificateFileError}
  *
  * @example
@@ -86,9 +93,14 @@ export async function makeCheckedNetwork(
   const plan = planCertificates(network);
   const maker = new Maker(network, plan, out, options.now ?? new Date());
   if (options.renew === undefined) {
+    await maker.refuseOtherCas(plan);
     for (const planned of plan) await maker.complete(planned);
   } else {
-    await maker.renew(find(plan, options.renew));
+    const planned = find(plan, options.renew);
+    await maker.refuseOtherCas(
+      plan.filter(({ name }) => name === (planned.kind === "ca" ? planned.name : planned.ca)),
+    );
+    await maker.renew(planned);
   }
   const made = await maker.made();
   const kmes = new Map(
@@ -118,6 +130,25 @@ class Maker {
     readonly now: Date,
   ) {}
 
+  /**
+   * Refuses CAs that this network would not have made: whoever begins with the published samples' directory must not
+   * get certificates of a CA whose key everybody has.
+   */
+  async refuseOtherCas(plan: readonly PlannedCertificate[]): Promise<void> {
+    for (const planned of plan) {
+      if (planned.kind !== "ca") continue;
+      const subject = (await this.#certificate(planned.name))?.subject;
+      const wanted = nameOf(planned.subject);
+      if (subject === undefined || subject === wanted) continue;
+      throw new OtherNetworkError(
+        `${
+          this.#path(planned.name, "crt")
+        } is of another network: it says ${subject}, the network file makes ` +
+          `${wanted}; name another directory with --out, or put the organization right in the network file`,
+      );
+    }
+  }
+
   /** Adds what is missing of one certificate, and says what is wrong with the rest. */
   async complete(planned: PlannedCertificate): Promise<void> {
     let certificate = await this.#certificate(planned.name);
@@ -134,10 +165,13 @@ class Maker {
         planned.kind === "leaf" ? planned.serial : undefined,
       ));
       files.push(this.#certificateFile(planned.name, certificate));
-      await this.#write(files);
-    } else {
-      await this.#judge(planned, certificate, keys);
+      if (planned.kind === "leaf" && planned.purpose.kind === "client") {
+        // Those that are there hold an older certificate.
+        files.push(...await this.#bundles(planned, { certificate, keys }, () => Promise.resolve(false)));
+      }
+      return await this.#write(files);
     }
+    await this.#judge(planned, certificate, keys);
     if (planned.kind === "leaf" && planned.purpose.kind === "client" && keys !== undefined) {
       await this.#write(await this.#bundles(planned, { certificate, keys }, isThere));
     }

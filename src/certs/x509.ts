@@ -165,6 +165,11 @@ export async function isIssuedBy(
     await certificate.verify({ publicKey: ca, signatureOnly: true });
 }
 
+/** The subject's name as a certificate's `subject` and `issuer` have it. */
+export function nameOf(subject: Subject): string {
+  return distinguishedName(subject).toString();
+}
+
 /** Host names and IP addresses in the certificate's subject alternative names, in their order. */
 export function hostsOf(certificate: x509.X509Certificate): string[] {
   const names = certificate.getExtension(x509.SubjectAlternativeNameExtension);

@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { bytes, saesText } from "../certs/configs.ts";
 import type { MadeNetwork } from "../certs/made.ts";
-import { makeCheckedNetwork, RenewError } from "../certs/make_network.ts";
+import { makeCheckedNetwork, OtherNetworkError, RenewError } from "../certs/make_network.ts";
 import { NetworkError, readNetwork } from "../certs/network.ts";
 import type { Network } from "../certs/network.ts";
 
@@ -19,7 +19,7 @@ configuration. What is there stays as it is; what is missing is added.
 /**
  * Runs `kme certs`.
  * @param args What follows `certs` on the command line.
- * @returns exit code: 0; 2 for a bad command line or network file; 1 when files cannot be read or written.
+ * @returns exit code: 0; 2 for a bad command line or network file, or a directory of another network; 1 when files cannot be read or written.
  */
 export async function certsCommand(args: string[]): Promise<number> {
   const options = parse(args);
@@ -47,7 +47,8 @@ export async function certsCommand(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     console.error(error instanceof Error ? error.message : String(error));
-    return error instanceof NetworkError || error instanceof RenewError ? 2 : 1;
+    const refused = [NetworkError, OtherNetworkError, RenewError].some((kind) => error instanceof kind);
+    return refused ? 2 : 1;
   }
 }
 

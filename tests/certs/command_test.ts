@@ -49,6 +49,12 @@ Deno.test("the command prints serials as entries of a configuration", async () =
   assert.equal(renewed.code, 0);
   assert.notEqual(renewed.stdout, stdout);
   assert.equal(differences(before, await filesOf(out)).length, 4);
+
+  await Deno.writeTextFile(file, JSON5.stringify({ ...network, organization: "Another" }));
+  const other = await run(file, "--out", out, "--configs");
+  assert.equal(other.code, 2);
+  assert.match(other.stderr, /^\S+ca\.crt is of another network: .*--out/);
+  assert.equal(other.stderr.split("\n").length, 1);
 });
 
 Deno.test("exit code 2 for a bad file or command line, 1 for what cannot be written", async () => {

@@ -2,10 +2,15 @@ import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import assert from "node:assert/strict";
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { CertificateFileError, makeNetwork, RenewError } from "../../src/certs/make_network.ts";
+import {
+  CertificateFileError,
+  makeNetwork,
+  OtherNetworkError,
+  RenewError,
+} from "../../src/certs/make_network.ts";
 import type { MadeCertificate } from "../../src/certs/made.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
-import { differences, filesOf, HOSTS, twoKmes } from "./networks.ts";
+import { copy, differences, filesOf, HOSTS, twoKmes } from "./networks.ts";
 
 const BASIC_CONSTRAINTS = "2.5.29.19";
 const KEY_USAGE = "2.5.29.15";
@@ -228,10 +233,48 @@ Deno.test("single files that are missing are made again from the rest", async ()
   const key = await Deno.readTextFile(second.key);
   await Deno.remove(second.crt);
   const again = await makeNetwork(twoKmes(), out.path);
-  assert.deepEqual(again.written, [first.pem, first.pfx, second.crt]);
+  assert.deepEqual(again.written, [first.pem, first.pfx, second.crt, second.pem, second.pfx]);
   assert.equal((await filesOf(out.path)).size, before.size);
   assert.equal(await Deno.readTextFile(second.key), key);
   await assertIssued(second, saesCa);
+});
+
+Deno.test("a client's certificate that is made anew is in all of its files", async () => {
+  await using out = await makeTempDir();
+  const { kmes } = await makeNetwork(twoKmes(), out.path);
+  const client = kmes.get("1")!.saes.get("1")!;
+  const pfx = await Deno.readFile(client.pfx);
+  await Deno.remove(client.crt);
+  await Deno.remove(client.key);
+  const again = await makeNetwork(twoKmes(), out.path);
+  const now = again.kmes.get("1")!.saes.get("1")!;
+  assert.notDeepEqual(now.serial, client.serial);
+  assert.equal(
+    await Deno.readTextFile(now.pem),
+    await Deno.readTextFile(now.crt) + await Deno.readTextFile(now.key),
+  );
+  assert.notDeepEqual(await Deno.readFile(now.pfx), pfx);
+});
+
+Deno.test("nothing is issued by the CA of another network, such as the published one", async () => {
+  await using out = await makeTempDir();
+  await copy(new URL("../../certs/", import.meta.url), out.path);
+  const before = await filesOf(out.path);
+  for (const organization of ["Example Corp.", undefined]) {
+    const network = { ...twoKmes(), organization };
+    for (const options of [{ configs: true }, { renew: "client_1" }, { renew: "ca_kme2" }]) {
+      await assert.rejects(
+        makeNetwork(network, out.path, options),
+        (error) =>
+          error instanceof OtherNetworkError &&
+          /ca(_kme2)?\.crt is of another network: .*TEST ONLY/.test(error.message),
+      );
+    }
+  }
+  assert.deepEqual(differences(before, await filesOf(out.path)), []);
+  const odd = { ...twoKmes(), organization: 'Quotes ", commas, + #' };
+  await makeNetwork(odd, `${out.path}/odd`);
+  assert.deepEqual((await makeNetwork(odd, `${out.path}/odd`)).written, []);
 });
 
 Deno.test("renewing gives one client a new key and serial and touches nothing else", async () => {
