@@ -2,6 +2,7 @@
 import type { Config, Database } from "../config/config.ts";
 import { markerPath, readMarker } from "../generation/marker.ts";
 import { explain } from "../peer/connect.ts";
+import { isRunning } from "./listeners.ts";
 import { inspectDatabase, type Inspection } from "../store/inspection.ts";
 import { broken, type CheckLine, ok } from "./line.ts";
 
@@ -23,10 +24,21 @@ export async function checkDatabase(config: Config): Promise<CheckLine[]> {
         ...await checkAge(config, 0),
       ];
     case "inUse":
-      return [ok(MEMBER, `${nameOf(database)} is in use by a running KME`)];
+      return [await checkHolder(config)];
     case "seen":
       return await checkSeen(config, inspection);
   }
+}
+
+/** A database that is locked does not tell by whom; the listeners of this KME do. */
+async function checkHolder(config: Config): Promise<CheckLine> {
+  const name = nameOf(config.thisKme.database);
+  if (await isRunning(config)) return ok(MEMBER, `${name} is in use by this KME, which runs`);
+  return broken(
+    MEMBER,
+    `${name} is in use by another process, and this KME does not answer at its addresses`,
+    "stop whatever has the file open; if it is this KME with older certificates or addresses, send it a SIGHUP or restart it",
+  );
 }
 
 async function checkSeen(

@@ -2,6 +2,7 @@
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../delivery/directory.ts";
+import { markerPath } from "../generation/marker.ts";
 import { broken, type CheckLine, ok, warn } from "./line.ts";
 
 /** Key files of one directory that are opened to see whether they may be read. */
@@ -20,6 +21,10 @@ export async function checkDirectories(config: Config): Promise<CheckLine[]> {
   const lines: CheckLine[] = [];
   for (const { member, path } of directories) {
     lines.push(await checkKeyDirectory(member, path, thisKme.deleteKeyFileAfterRead));
+  }
+  const marker = markerPath(config);
+  if (marker !== undefined && !thisKme.deleteKeyFileAfterRead && dirname(marker) === thisKme.keyDirectory) {
+    lines.push(await checkMarkerDirectory(marker));
   }
   const { database } = thisKme;
   if (database.kind === "sqlite") lines.push(await checkDatabaseDirectory(dirname(database.path)));
@@ -77,6 +82,18 @@ async function checkDatabaseDirectory(path: string): Promise<CheckLine> {
   const reason = await whyNotWritable(path);
   if (reason === undefined) return ok(member, `${path} may be written`);
   return broken(member, `${path}: ${reason}`, "let the user of the KME write to the database's directory");
+}
+
+/** A KME runs without its marker, and tells in its log what it then does not notice. */
+async function checkMarkerDirectory(marker: string): Promise<CheckLine> {
+  const member = "this_kme.key_directory_to_watch";
+  const reason = await whyNotWritable(dirname(marker));
+  if (reason === undefined) return ok(member, `${marker} may be written`);
+  return warn(
+    member,
+    `${dirname(marker)}: ${reason}, so that ${marker} would not be kept and an old backup not be noticed`,
+    "let the user of the KME write to the directory",
+  );
 }
 
 /** Tries it: no mode, list or mount option is overlooked. The name is none that a KME reads. */

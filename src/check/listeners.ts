@@ -20,6 +20,18 @@ export async function checkListeners({ thisKme }: Config): Promise<CheckLine[]> 
   return lines;
 }
 
+/** Whether a KME with this id, or with the certificate and key of this configuration, answers at one of its addresses. */
+export async function isRunning({ thisKme }: Pick<Config, "thisKme">): Promise<boolean> {
+  const { saesInterface, kmesInterface, consoleInterface } = thisKme;
+  const answers = await Promise.all([
+    ...[saesInterface, kmesInterface].map(async ({ listen, serverCert }) =>
+      (await certificateAt(listen))?.raw.equals(new X509Certificate(serverCert).raw) ?? false
+    ),
+    consoleInterface !== undefined && isKmeAt(thisKme.id.text, consoleInterface),
+  ]);
+  return answers.includes(true);
+}
+
 async function checkHttps(member: string, { listen, serverCert }: HttpsInterface): Promise<CheckLine> {
   const state = tryListen(listen);
   if (state !== "in use") return lineOf(member, listen, state);
@@ -39,15 +51,16 @@ async function checkConsole(kme: string, listen: HostPort): Promise<CheckLine> {
   const member = "this_kme.debugging_http_interface";
   const state = tryListen(listen);
   if (state !== "in use") return lineOf(member, listen, state);
+  if (!await isKmeAt(kme, listen)) return taken(member, listen);
+  return ok(member, `${formatHostPort(listen)} is in use by the running KME ${kme}`);
+}
+
+async function isKmeAt(kme: string, console: HostPort): Promise<boolean> {
   try {
-    const status = await askStatus(listen);
-    if (status.kme === kme) {
-      return ok(member, `${formatHostPort(listen)} is in use by the running KME ${kme}`);
-    }
+    return (await askStatus(console)).kme === kme;
   } catch {
-    // Whatever it is, it is not this KME.
+    return false; // whatever it is, it is not this KME
   }
-  return taken(member, listen);
 }
 
 type ListenState = "free" | "in use" | { readonly reason: string; readonly mend: string };

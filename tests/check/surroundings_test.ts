@@ -51,6 +51,22 @@ Deno.test(
   },
 );
 
+Deno.test("the marker of a database server has to be writable among the keys", posixOnly, async () => {
+  await using network = await twoKmes();
+  await Deno.chmod(network.directory, 0o755);
+  await Deno.chmod(network.keyDirectory(1, 1), 0o555);
+  const config = await configOf(network);
+  const kept = (database: Database) =>
+    withoutRights(() =>
+      checkDirectories({ ...config, thisKme: { ...config.thisKme, database, deleteKeyFileAfterRead: false } })
+    );
+  const server: Database = { kind: "postgres", uri: "postgres://kme@db.example/kme" };
+  found(await kept(server), "warn", KEYS, /may not be written by this user, so that .*kme\.generation/);
+  assert.ok((await kept({ kind: "memory" })).every(({ level }) => level === "ok"));
+  await Deno.chmod(network.keyDirectory(1, 1), 0o777);
+  found(await kept(server), "ok", KEYS, /kme\.generation may be written/);
+});
+
 Deno.test("a key file that may not be read is named", posixOnly, async () => {
   await using network = await twoKmes();
   await Deno.chmod(network.directory, 0o755);
@@ -90,8 +106,12 @@ async function sqlite(statement?: string, thisKme?: { text: string; integer: boo
 }
 
 function checkedDatabase(database: Database): Promise<CheckLine[]> {
-  const thisKme = { id: { text: "1", integer: true }, database, keyDirectory: "/nowhere" };
-  return checkDatabase({ file: "kme.json5", thisKme } as unknown as Config);
+  return checkDatabase(withDatabase(database));
+}
+
+function withDatabase(database: Database, members: Partial<Config["thisKme"]> = {}): Config {
+  const thisKme = { id: { text: "1", integer: true }, database, keyDirectory: "/nowhere", ...members };
+  return { file: "kme.json5", thisKme } as unknown as Config;
 }
 
 Deno.test("an SQLite database is looked at without a trace", async () => {
@@ -105,12 +125,28 @@ Deno.test("an SQLite database is looked at without a trace", async () => {
   assert.deepEqual(await Deno.readFile(database.path), before);
 });
 
-Deno.test("an SQLite database that a KME has open is a good sign, and stays its own", async () => {
+Deno.test("an SQLite database that this KME has open is a good sign, and stays its own", async () => {
+  await using network = await twoKmes();
+  const { thisKme: { saesInterface, kmesInterface } } = await configOf(network);
   const { temp, database } = await sqlite();
   await using _ = temp;
   const store = await Store.open({ database, thisKme: { text: "1", integer: true }, neighbours: [] });
   try {
-    found(await checkedDatabase(database), "ok", DATABASE, /in use by a running KME/);
+    const config = withDatabase(database, { saesInterface, kmesInterface });
+    const stranger = tls.createServer({ ...await serverCertificate() })
+      .listen(saesInterface.listen.port, "127.0.0.1");
+    await once(stranger, "listening");
+    const lines = await checkDatabase(config);
+    found(lines, "fail", DATABASE, /in use by another process/);
+    assert.equal(exitCode(lines), 1);
+    await new Promise((resolve) => stranger.close(resolve));
+    const { directory } = network.kme(1);
+    const read = (name: string) => Deno.readTextFileSync(`${directory}/saes-server-${name}.pem`);
+    const server = tls.createServer({ cert: read("cert"), key: read("key"), requestCert: true })
+      .listen(saesInterface.listen.port, "127.0.0.1");
+    await once(server, "listening");
+    found(await checkDatabase(config), "ok", DATABASE, /in use by this KME/);
+    await new Promise((resolve) => server.close(resolve));
     assert.equal(await store.freeBlocks("1"), 0);
     assert.ok(await store.advance() > 0);
   } finally {
