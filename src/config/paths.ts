@@ -19,13 +19,18 @@ export function pathBase(file: string, cwd: string): PathBase {
 
 /**
  * The absolute path that is meant: relative to the working directory, or beside the configuration file if it is only
- * there. What is nowhere is expected in the working directory.
+ * there, or is there and the working directory's may not be looked at. What is nowhere is expected in the working
+ * directory.
  */
 export async function locate(path: string, { cwd, beside }: PathBase): Promise<string> {
   const here = resolve(cwd, path);
-  if (isAbsolute(path) || cwd === beside || await exists(here)) return here;
+  if (isAbsolute(path) || cwd === beside) return here;
+  const isHere = await exists(here);
+  if (isHere === true) return here;
   const there = resolve(beside, path);
-  return await exists(there) ? there : here;
+  const isThere = await exists(there);
+  if (isThere === true) return there;
+  return isHere === false && isThere === undefined ? there : here;
 }
 
 /** `"keys/x" (looked for in /here and /there)` */
@@ -34,13 +39,13 @@ export function describePath(path: string, { cwd, beside }: PathBase): string {
   return `${JSON.stringify(path)} (looked for in ${cwd}${cwd === beside ? "" : ` and ${beside}`})`;
 }
 
-async function exists(path: string): Promise<boolean> {
+/** `undefined` when it may not be looked at. */
+async function exists(path: string): Promise<boolean | undefined> {
   try {
     await Deno.stat(path);
     return true;
   } catch (error) {
-    // What may not be looked at is there.
-    return error instanceof Deno.errors.PermissionDenied;
+    return error instanceof Deno.errors.PermissionDenied ? undefined : false;
   }
 }
 

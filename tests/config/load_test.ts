@@ -3,6 +3,9 @@ import { createPrivateKey } from "node:crypto";
 import tls from "node:tls";
 import { z } from "zod";
 import { loadConfig } from "../../src/config/load.ts";
+import { locate } from "../../src/config/paths.ts";
+import { withoutRights } from "../check/fixture.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
 import { configSchema } from "../../src/config/schema.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
 import { type AnyConfig, makeFixture, PASSWORD, right } from "./fixture.ts";
@@ -183,6 +186,25 @@ Deno.test("paths: the working directory first, beside the configuration file sec
   // The configuration file's own path is relative to the working directory too.
   const loaded = right(await loadConfig("../config.json5", { cwd }));
   assert.equal(loaded.config.file, "../config.json5");
+});
+
+Deno.test("paths: beside the configuration file when the working directory may not be looked at", {
+  ignore: Deno.build.os === "windows",
+}, async () => {
+  await using temp = await makeTempDir();
+  const base = { cwd: `${temp.path}/cwd`, beside: `${temp.path}/beside` };
+  for (const directory of [base.cwd, base.beside]) await Deno.mkdir(directory);
+  await Deno.writeTextFile(`${base.beside}/kme.pem`, "");
+  await Deno.chmod(temp.path, 0o755);
+  await Deno.chmod(base.cwd, 0o000);
+  try {
+    const found = await withoutRights(() =>
+      Promise.all([locate("kme.pem", base), locate("neither.pem", base)])
+    );
+    assert.deepEqual(found, [`${base.beside}/kme.pem`, `${base.cwd}/neither.pem`]);
+  } finally {
+    await Deno.chmod(base.cwd, 0o755);
+  }
 });
 
 Deno.test("keys as SEC1, PKCS#1 and RSA serve, as do certificates after other text", async () => {
