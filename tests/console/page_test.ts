@@ -51,6 +51,33 @@ browserTest("an event appears on the page without a reload", async (chromium) =>
   assert.match((await page.locator("#log li time").first().textContent())!, /^\d\d:\d\d:\d\d$/);
 });
 
+browserTest(
+  "two certificates of one member and serial are two rows, however often they are shown",
+  async (chromium) => {
+    await using watched = await openPage(chromium, origin);
+    const rows = await watched.page.evaluate(async (base) => {
+      const { showCertificates } = await import(`${base}/certificates.js`);
+      // deno-lint-ignore no-explicit-any
+      const body = (globalThis as any).document.createElement("tbody");
+      const one = {
+        member: "m",
+        serial: "1",
+        subject: "s",
+        use: "u",
+        daysLeft: 9,
+        notAfter: "2030-01-01T00:00:00Z",
+      };
+      const counts = [];
+      for (const certificates of [[one, one], [one, one], [one, one, one], [one]]) {
+        showCertificates(body, { status: { certificates } });
+        counts.push(body.children.length);
+      }
+      return counts;
+    }, origin);
+    assert.deepEqual(rows, [2, 2, 3, 1]);
+  },
+);
+
 browserTest("a hostile nickname stays text", async (chromium) => {
   await using watched = await openPage(chromium, origin);
   const { page } = watched;

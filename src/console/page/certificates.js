@@ -5,8 +5,11 @@ import { formatDay } from "./format.js";
 const parts = new WeakMap();
 
 export function showCertificates(body, { status }) {
-  const sorted = status.certificates.toSorted((a, b) => a.daysLeft - b.daysLeft);
-  const rows = keep(body, sorted, ({ member, serial }) => `${member} ${serial}`, makeRow);
+  const sorted = status.certificates
+    .map((certificate, index) => ({ ...certificate, index }))
+    .toSorted((a, b) => a.daysLeft - b.daysLeft);
+  // One file may hold two certificates of one serial, as of two CAs or twice the same.
+  const rows = keep(body, sorted, ({ member, serial, index }) => `${member} ${serial} ${index}`, makeRow);
   rows.forEach((row, i) => showRow(row, sorted[i]));
 }
 

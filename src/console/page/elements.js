@@ -28,7 +28,7 @@ export function setChip(element, state, text) {
   setText(element, text);
 }
 
-/** Keeps one element an item under a parent, in the order of the items, made once by key. */
+/** Keeps one element an item under a parent, in the order of the items, made once by key, and no other child. */
 export function keep(parent, items, keyOf, makeOne) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   const wanted = items.map((item) => {
@@ -41,7 +41,10 @@ export function keep(parent, items, keyOf, makeOne) {
     known.delete(key);
     return element;
   });
-  for (const gone of known.values()) gone.remove();
+  const kept = new Set(wanted);
+  for (const child of [...parent.children]) {
+    if (!kept.has(child)) child.remove();
+  }
   wanted.forEach((element, i) => {
     if (parent.children[i] !== element) parent.insertBefore(element, parent.children[i] ?? null);
   });
