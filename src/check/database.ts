@@ -33,7 +33,7 @@ export async function checkDatabase(config: Config): Promise<CheckLine[]> {
 /** A database that is locked does not tell by whom; the listeners of this KME do. */
 async function checkHolder(config: Config): Promise<CheckLine> {
   const name = nameOf(config.thisKme.database);
-  if (await isRunning(config)) return ok(MEMBER, `${name} is in use by this KME, which runs`);
+  if (await isRunning(config)) return ok(MEMBER, `${name} is in use by a running KME, which is this one`);
   return broken(
     MEMBER,
     `${name} is in use by another process, and this KME does not answer at its addresses`,

@@ -145,7 +145,7 @@ Deno.test("an SQLite database that this KME has open is a good sign, and stays i
     const server = tls.createServer({ cert: read("cert"), key: read("key"), requestCert: true })
       .listen(saesInterface.listen.port, "127.0.0.1");
     await once(server, "listening");
-    found(await checkDatabase(config), "ok", DATABASE, /in use by this KME/);
+    found(await checkDatabase(config), "ok", DATABASE, /in use by a running KME, which is this one/);
     await new Promise((resolve) => server.close(resolve));
     assert.equal(await store.freeBlocks("1"), 0);
     assert.ok(await store.advance() > 0);
