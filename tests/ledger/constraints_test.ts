@@ -67,8 +67,12 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
         tables.deleteFrom("reservations").where("reservation_id", "=", Buffer.from(reservation)).execute(),
     ],
     [
-      "another state of a block",
+      "a pad without a reservation",
       () => tables.updateTable("blocks").set({ state: 2 }).where("seq", "=", free.seq).execute(),
+    ],
+    [
+      "another state of a block",
+      () => tables.updateTable("blocks").set({ state: 3 }).where("seq", "=", free.seq).execute(),
     ],
     [
       "another half of a block",
@@ -88,7 +92,7 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
       "a block of no link",
       () => tables.updateTable("blocks").set({ link_id: 99 }).where("seq", "=", free.seq).execute(),
     ],
-    ["another phase of a reservation", () => tables.updateTable("reservations").set({ phase: 3 }).execute()],
+    ["another phase of a reservation", () => tables.updateTable("reservations").set({ phase: 4 }).execute()],
     [
       "a reservation twice",
       () =>
