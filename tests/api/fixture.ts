@@ -44,7 +44,7 @@ export async function startNetwork(spec: NetworkSpec, ...stock: Stock[]): Promis
 /** A key file is deleted once its keys are in stock. */
 async function emptied(directory: string): Promise<void> {
   await eventually(
-    async () => (await Array.fromAsync(Deno.readDir(directory))).length === 0,
+    async () => !(await Array.fromAsync(Deno.readDir(directory))).some(({ name }) => name.endsWith(".cor")),
     { what: `key files taken up from ${directory}`, timeout: 30_000 },
   );
 }
