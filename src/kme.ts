@@ -1,4 +1,5 @@
 /** One running KME: the only place where its parts are put together. */
+import { formatHostPort } from "./config/address.ts";
 import type { Config } from "./config/config.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
@@ -149,8 +150,8 @@ export async function startKme(config: Config): Promise<Kme> {
   phase = "running";
   log("kme").info("KME {id} is ready: SAE interface on {saes}, inter-KME interface on {kmes}", {
     id: thisKme.id.text,
-    saes: hostPort(saesFront.address),
-    kmes: hostPort(kmesFront.address),
+    saes: formatHostPort(saesFront.address),
+    kmes: formatHostPort(kmesFront.address),
   });
   const running = opened.move();
   return {
@@ -166,8 +167,4 @@ export async function startKme(config: Config): Promise<Kme> {
 
 function unlessBusy(ms: number): Promise<void> {
   return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, ms)));
-}
-
-function hostPort({ hostname, port }: { hostname: string; port: number }): string {
-  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
 }

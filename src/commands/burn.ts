@@ -1,10 +1,11 @@
 /** `kme burn`: gives up keys that may have been given out already, after a backup was restored. */
-import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { resolve } from "node:path";
 import { nameOf } from "../check/database.ts";
 import { burn, type BurnReport, countBurnable } from "../generation/burn.ts";
 import { formatMistake, loadConfig } from "../config/load.ts";
 import { configureLog } from "../log.ts";
+import { HELP, parseOneFile } from "./one_file.ts";
 
 export const BURN_USAGE = `kme burn CONFIG.json5 [--link KME] --yes
 
@@ -23,7 +24,17 @@ Exit codes: 0 done; 1 the database or a file cannot be used; 2 a mistake in the 
  * @returns exit code.
  */
 export async function burnCommand(args: string[]): Promise<number> {
-  const options = parse(args);
+  const options = parseOneFile(() =>
+    parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        link: { type: "string" },
+        yes: { type: "boolean", default: false },
+        help: HELP,
+      },
+    })
+  );
   if (typeof options === "string") {
     console.error(`${options}\n\n${BURN_USAGE}`);
     return 2;
@@ -72,34 +83,4 @@ function format({ blocks, keys }: BurnReport, done: boolean): string {
   const verb = done ? "burnt" : "to be burnt";
   return `${verb}: ${blocks} blocks, ${keys} keys that waited for their slaves` +
     (done ? "" : ", and what is in the key files");
-}
-
-interface Options {
-  readonly help: boolean;
-  readonly file: string;
-  readonly link?: string;
-  readonly yes: boolean;
-}
-
-/** The options, or what is wrong with them. */
-function parse(args: string[]): Options | string {
-  let parsed;
-  try {
-    parsed = parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        link: { type: "string" },
-        yes: { type: "boolean", default: false },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-  const { values, positionals: [file, ...rest] } = parsed;
-  if (values.help) return { ...values, file: "" };
-  if (file === undefined) return "the configuration file is missing";
-  if (rest.length > 0) return `one configuration file only, not ${rest.join(" ")} too`;
-  return { ...values, file };
 }

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { check } from "../check/check.ts";
 import { exitCode } from "../check/line.ts";
 import { formatJson, formatTable } from "../check/table.ts";
+import { HELP, parseOneFile } from "./one_file.ts";
 
 export const CHECK_USAGE = `kme check CONFIG.json5 [--peers] [--json]
 
@@ -21,7 +22,17 @@ Exit codes: 0 nothing but warnings; 1 something outside of the configuration fai
  * @returns exit code.
  */
 export async function checkCommand(args: string[]): Promise<number> {
-  const options = parse(args);
+  const options = parseOneFile(() =>
+    parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        peers: { type: "boolean", default: false },
+        json: { type: "boolean", default: false },
+        help: HELP,
+      },
+    })
+  );
   if (typeof options === "string") {
     console.error(`${options}\n\n${CHECK_USAGE}`);
     return 2;
@@ -38,34 +49,4 @@ export async function checkCommand(args: string[]): Promise<number> {
 /** On a terminal, unless `NO_COLOR` says not to. */
 function inColour(): boolean {
   return Deno.stdout.isTerminal() && !Deno.env.get("NO_COLOR");
-}
-
-interface Options {
-  readonly help: boolean;
-  readonly file: string;
-  readonly peers: boolean;
-  readonly json: boolean;
-}
-
-/** The options, or what is wrong with them. */
-function parse(args: string[]): Options | string {
-  let parsed;
-  try {
-    parsed = parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        peers: { type: "boolean", default: false },
-        json: { type: "boolean", default: false },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-  const { values, positionals: [file, ...rest] } = parsed;
-  if (values.help) return { ...values, file: "" };
-  if (file === undefined) return "the configuration file is missing";
-  if (rest.length > 0) return `one configuration file only, not ${rest.join(" ")} too`;
-  return { ...values, file };
 }

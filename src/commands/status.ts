@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { formatMistake, loadConfig } from "../config/load.ts";
 import { askStatus } from "../status/ask.ts";
 import { formatStatus } from "../status/table.ts";
+import { HELP, parseOneFile } from "./one_file.ts";
 
 export const STATUS_USAGE = `kme status CONFIG.json5 [--json]
 
@@ -19,7 +20,16 @@ Exit codes: 0 it is ready; 1 it is not ready or does not answer; 2 a mistake in 
  * @returns exit code.
  */
 export async function statusCommand(args: string[]): Promise<number> {
-  const options = parse(args);
+  const options = parseOneFile(() =>
+    parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        json: { type: "boolean", default: false },
+        help: HELP,
+      },
+    })
+  );
   if (typeof options === "string") {
     console.error(`${options}\n\n${STATUS_USAGE}`);
     return 2;
@@ -53,32 +63,4 @@ export async function statusCommand(args: string[]): Promise<number> {
     console.error(`${options.file}: ${error instanceof Error ? error.message : String(error)}`);
     return 1;
   }
-}
-
-interface Options {
-  readonly help: boolean;
-  readonly file: string;
-  readonly json: boolean;
-}
-
-/** The options, or what is wrong with them. */
-function parse(args: string[]): Options | string {
-  let parsed;
-  try {
-    parsed = parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        json: { type: "boolean", default: false },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-  const { values, positionals: [file, ...rest] } = parsed;
-  if (values.help) return { ...values, file: "" };
-  if (file === undefined) return "the configuration file is missing";
-  if (rest.length > 0) return `one configuration file only, not ${rest.join(" ")} too`;
-  return { ...values, file };
 }

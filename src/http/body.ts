@@ -1,4 +1,5 @@
 /** Reads request bodies within bounds. */
+import { Buffer } from "node:buffer";
 import { HttpProblem } from "./problem.ts";
 
 /** Bytes of a body at most. */
@@ -27,7 +28,7 @@ export async function readBody(request: Request, limit = MAX_BODY_BYTES): Promis
     throw error instanceof HttpProblem ? error : new HttpProblem(400, "the body is incomplete");
   }
   try {
-    return utf8.decode(chunks.length === 1 ? chunks[0] : concatenate(chunks, length));
+    return utf8.decode(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, length));
   } catch {
     throw new HttpProblem(400, "the body is not UTF-8");
   }
@@ -36,14 +37,4 @@ export async function readBody(request: Request, limit = MAX_BODY_BYTES): Promis
 /** Whether a body says nothing: no octet but JSON's white space. */
 export function isBlank(body: string): boolean {
   return /^[\t\n\r ]*$/.test(body);
-}
-
-function concatenate(chunks: readonly Uint8Array[], length: number): Uint8Array {
-  const whole = new Uint8Array(length);
-  let offset = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, offset);
-    offset += chunk.length;
-  }
-  return whole;
 }

@@ -12,6 +12,7 @@ import { isBlank, readBody } from "./body.ts";
 import type { FrontEnv } from "./context.ts";
 import type { RequestObserver } from "./observer.ts";
 import { tolerantPath } from "./path.ts";
+import { JSON_HEADERS } from "./headers.ts";
 import { HttpProblem, toProblem } from "./problem.ts";
 import {
   checkParameters,
@@ -30,19 +31,17 @@ export interface SaeAppOptions {
 type SaeEnv = FrontEnv & { Variables: { sae: Sae } };
 type SaeContext = Context<SaeEnv>;
 
-const HEADERS = { "content-type": "application/json", "cache-control": "no-store" } as const;
-
 export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<SaeEnv> {
   const app = new Hono<SaeEnv>({ getPath: tolerantPath });
 
   app.onError((error, c) => {
     const { status, reason, message, details, headers } = toProblem(error);
     observer?.refused(status, reason);
-    return c.body(JSON.stringify({ message, details }), status, { ...HEADERS, ...headers });
+    return c.body(JSON.stringify({ message, details }), status, { ...JSON_HEADERS, ...headers });
   });
   app.notFound((c) => {
     observer?.refused(404, "http");
-    return c.body(JSON.stringify({ message: "no such resource" }), 404, HEADERS);
+    return c.body(JSON.stringify({ message: "no such resource" }), 404, JSON_HEADERS);
   });
 
   // Who calls is settled before anything else about the request.
@@ -191,5 +190,5 @@ function answer(c: SaeContext, value: unknown): Response {
   const body = JSON.stringify(value);
   // The answer to a HEAD would otherwise announce a body of no bytes.
   if (c.req.raw.method === "HEAD") c.header("content-length", String(Buffer.byteLength(body)));
-  return c.body(body, 200, HEADERS);
+  return c.body(body, 200, JSON_HEADERS);
 }

@@ -17,9 +17,8 @@ import {
 } from "../peer/wire.ts";
 import { readBody } from "./body.ts";
 import type { FrontEnv } from "./context.ts";
+import { JSON_HEADERS } from "./headers.ts";
 import { HttpProblem } from "./problem.ts";
-
-const HEADERS = { "content-type": "application/json", "cache-control": "no-store" } as const;
 
 export interface TransactionRoutesOptions {
   readonly delivery: Delivery;
@@ -35,7 +34,7 @@ export function transactionRoutes(
     requireSender(c, directory, sender_KME_ID);
     const { text: thisKme } = directory.thisKme;
     const answer = formatHelloAnswer(thisKme, directory.saesOf(thisKme), directory.saesOf(sender_KME_ID));
-    return c.body(answer, 200, HEADERS);
+    return c.body(answer, 200, JSON_HEADERS);
   });
 
   app.all(PeerPath.transactions, async (c) => {
@@ -49,13 +48,13 @@ export function transactionRoutes(
         }))
       ),
     );
-    return c.body(formatReceptionAnswers(answers), 200, HEADERS);
+    return c.body(formatReceptionAnswers(answers), 200, JSON_HEADERS);
   });
 
   app.all(PeerPath.takeBack, async (c) => {
     const { sender_KME_ID, request } = await message(c, takeBackSchema);
     const answer = await delivery.takeBack(c.env.connection.identity.serial, sender_KME_ID, request);
-    return c.body(formatTakeBackAnswer(answer), 200, HEADERS);
+    return c.body(formatTakeBackAnswer(answer), 200, JSON_HEADERS);
   });
 }
 
