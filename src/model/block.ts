@@ -1,5 +1,5 @@
 /** Stored 256-bit blocks and their key_IDs. */
-import { createHash } from "node:crypto";
+import { sha1 } from "@noble/hashes/legacy.js";
 
 /** Bytes in a stored block. */
 export const BLOCK_BYTES = 32;
@@ -18,8 +18,10 @@ export interface Block {
   readonly bits: Uint8Array;
 }
 
-// Byte order of the Rust KME's UUIDs: the first three groups are little-endian.
-const ORDER = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] as const;
+// For 32 bytes, a native hash costs more to be called than to run, and a new hasher more to be made.
+const fresh = sha1.create();
+const hasher = sha1.create();
+const digest = new Uint8Array(20);
 
 /**
  * The key_ID that every KME of a link computes for a block, compatible with `qkd_kme_server`.
@@ -28,10 +30,14 @@ const ORDER = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] as const;
  * @returns 16 bytes in the order of the UUID's text.
  */
 export function blockKeyId(bits: Uint8Array): KeyIdBytes {
-  const h = createHash("sha1").update(bits).digest();
-  h[6] = (h[6]! & 0x0f) | 0x50;
-  h[8] = (h[8]! & 0x3f) | 0x80;
-  return Uint8Array.from(ORDER, (i) => h[i]!);
+  fresh._cloneInto(hasher).update(bits).digestInto(digest);
+  // Version 5 and variant of a UUID, then its first three groups in the Rust KME's little-endian order.
+  digest[6] = (digest[6]! & 0x0f) | 0x50;
+  digest[8] = (digest[8]! & 0x3f) | 0x80;
+  const id = digest.slice(0, 16);
+  for (let i = 0; i < 4; i++) id[i] = digest[3 - i]!;
+  for (let i = 4; i < 8; i++) id[i] = digest[i ^ 1]!;
+  return id;
 }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
