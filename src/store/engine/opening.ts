@@ -1,0 +1,71 @@
+/** Makes a database ready for use: tables, whose it is, and a row for each link. */
+import type { Kysely } from "kysely";
+import type { ConfiguredId, KmeId } from "../../model/ids.ts";
+import { buffer } from "../bytes.ts";
+import type { StoreDialect } from "../dialects/dialect.ts";
+import { StoreUnusable } from "../errors.ts";
+import { type Link, ownHalf } from "../link.ts";
+import { STOCK_SLOTS } from "../migrations/0001_ledger.ts";
+import { migrate } from "../migrations/migrate.ts";
+import type { Schema } from "../schema.ts";
+
+/** Whose database it is, and with whom it shares keys. */
+export interface Parties {
+  readonly thisKme: ConfiguredId;
+  /** The KMEs with which this one shares a link. */
+  readonly neighbours: readonly ConfiguredId[];
+}
+
+/**
+ * Creates or migrates the tables, forgets processes that cannot run any more.
+ *
+ * @throws StoreUnusable when it is another KME's or newer than the program; errors of the driver.
+ */
+export async function prepareDatabase(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  parties: Parties,
+): Promise<Map<KmeId, Link>> {
+  await migrate(db, dialect);
+  await claimDatabase(db, dialect, parties.thisKme);
+  if (dialect.exclusive) {
+    await db.deleteFrom("processes").execute();
+    await db.deleteFrom("leases").execute();
+  }
+  return await openLinks(db, dialect, parties);
+}
+
+async function claimDatabase(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  thisKme: ConfiguredId,
+): Promise<void> {
+  await dialect.insertIgnoring(db.insertInto("kme").values({ one: 1, kme_id: thisKme.text })).execute();
+  const { kme_id } = await db.selectFrom("kme").select("kme_id").executeTakeFirstOrThrow();
+  if (kme_id !== thisKme.text) {
+    throw new StoreUnusable(`the database belongs to KME ${kme_id}, not to KME ${thisKme.text}`);
+  }
+  await dialect.insertIgnoring(
+    db.insertInto("byte_counts").values({ one: 1, counts: buffer(new Uint8Array(2048)) }),
+  )
+    .execute();
+  await dialect.insertIgnoring(db.insertInto("generation").values({ one: 1, value: 0 })).execute();
+}
+
+async function openLinks(db: Kysely<Schema>, dialect: StoreDialect, { thisKme, neighbours }: Parties) {
+  const links = new Map<KmeId, Link>();
+  for (const kme of [thisKme, ...neighbours]) {
+    const known = () => db.selectFrom("links").select("id").where("kme_id", "=", kme.text).executeTakeFirst();
+    if (await known() === undefined) {
+      await dialect.insertIgnoring(db.insertInto("links").values({ kme_id: kme.text })).execute();
+    }
+    const { id } = (await known())!;
+    await dialect.insertIgnoring(
+      db.insertInto("stock").values(
+        Array.from({ length: STOCK_SLOTS }, (_, slot) => ({ link_id: id, slot, free: 0 })),
+      ),
+    ).execute();
+    links.set(kme.text, { id, kme: kme.text, ownHalf: ownHalf(thisKme, kme) });
+  }
+  return links;
+}

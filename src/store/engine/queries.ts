@@ -1,0 +1,68 @@
+/** The questions that the store asks, by name. */
+import type { FileProgress } from "../../ingest/block_store.ts";
+import type { KeyIdBytes } from "../../model/block.ts";
+import { shannonEntropy } from "../../model/entropy.ts";
+import { freeAmong } from "../free_among.ts";
+import type { Link } from "../link.ts";
+import { currentGeneration } from "../operations/generation.ts";
+import { livingProcesses } from "../operations/leases.ts";
+import { keysWaiting } from "../operations/waiting.ts";
+import { freeBlocks } from "../stock.ts";
+import type { Query } from "./engine.ts";
+
+/** Those of the blocks that are free on the link now. */
+export const freeAmongQuery: Query<{ link: Link; ids: readonly KeyIdBytes[] }, KeyIdBytes[]> = {
+  name: "freeAmong",
+  run: (db, { link, ids }) => freeAmong(db, link.id, ids),
+};
+
+export const generationQuery: Query<null, number> = {
+  name: "generation",
+  run: (db) => currentGeneration(db),
+};
+
+/** Processes whose lease has not ended; `now` in milliseconds since 1970. */
+export const livingProcessesQuery: Query<{ now: number }, number> = {
+  name: "livingProcesses",
+  run: (db, { now }) => livingProcesses(db, now),
+};
+
+export const fileProgressQuery: Query<{ link: Link; name: string }, FileProgress | undefined> = {
+  name: "fileProgress",
+  run: async (db, { link, name }) => {
+    const row = await db.selectFrom("key_files").selectAll()
+      .where("link_id", "=", link.id).where("name", "=", name).executeTakeFirst();
+    return row && { name, size: row.size, mtime: row.mtime, offset: row.taken };
+  },
+};
+
+export const freeBlocksQuery: Query<{ link: Pick<Link, "id"> }, number> = {
+  name: "freeBlocks",
+  run: (db, { link }) => freeBlocks(db, link.id),
+};
+
+/** Keys that a slave has not fetched yet; `now` in milliseconds since 1970. */
+export const keysWaitingQuery: Query<{ now: number }, number> = {
+  name: "keysWaiting",
+  run: (db, { now }) => keysWaiting(db, now),
+};
+
+/** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */
+export const totalEntropyQuery: Query<null, number> = {
+  name: "totalEntropy",
+  run: async (db) => {
+    const { counts } = await db.selectFrom("byte_counts").select("counts").executeTakeFirstOrThrow();
+    return shannonEntropy(Array.from(new BigUint64Array(Uint8Array.from(counts).buffer), Number));
+  },
+};
+
+/** All of them. */
+export const QUERIES = [
+  freeAmongQuery,
+  generationQuery,
+  livingProcessesQuery,
+  fileProgressQuery,
+  freeBlocksQuery,
+  keysWaitingQuery,
+  totalEntropyQuery,
+] as const;
