@@ -323,11 +323,10 @@ export class Pipe {
     this.#stalled = Infinity;
     this.#discarding = true;
     const inner = this.#inner;
-    if (!inner || inner.connecting) inner?.destroy();
-    else {
-      inner.end();
-      inner.resume();
-    }
+    if (!inner || inner.connecting) return void inner?.destroy();
+    // Ending it once more would make an error, stack and all, that nobody sees.
+    if (!inner.writableEnded) inner.end();
+    inner.resume();
   }
 
   #leavePort(): void {
