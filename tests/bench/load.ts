@@ -3,7 +3,9 @@
  * needed, so that the server is the bottleneck. Reads a {@linkcode LoadJob} from stdin, writes a {@linkcode LoadResult}.
  */
 import { Buffer } from "node:buffer";
+import process from "node:process";
 import tls from "node:tls";
+import { processorTime } from "./processor_time.ts";
 
 export interface LoadJob {
   readonly port: number;
@@ -14,6 +16,8 @@ export interface LoadJob {
   readonly seconds: number;
   /** Seconds before that are not counted. */
   readonly warmup: number;
+  /** Ends it earlier, after so many requests, so that no pool runs dry; a fifth of them is then the longest warm-up. */
+  readonly requests?: number;
   /** Path of a GET, or of a POST where there is a body. */
   readonly path: string;
   readonly body?: string;
@@ -27,12 +31,16 @@ export interface LoadJob {
   };
   /** A connection of its own for each request. */
   readonly handshakes?: boolean;
+  /** Keys that each answer has to hold; none of them may come twice. */
+  readonly keys?: number;
+  /** The servers, whose processor time is told. */
+  readonly pids?: readonly number[];
 }
 
 export interface LoadResult {
-  /** Requests answered with 200. */
+  /** Requests answered with 200 in the time that counts. */
   readonly ok: number;
-  /** Other answers, and connections that broke. */
+  /** Other answers, connections that broke, and keys that came twice or not at all. */
   readonly failed: number;
   readonly firstFailure?: string;
   /** Seconds in which they were counted. */
@@ -40,6 +48,10 @@ export interface LoadResult {
   /** Milliseconds. */
   readonly p50: number;
   readonly p99: number;
+  /** Keys in all answers, those before the time that counts included. */
+  readonly keys: number;
+  /** Microseconds of processor time for each request; of the servers where the system tells. */
+  readonly cpu: { readonly generator: number; readonly servers?: number };
 }
 
 interface Endpoint {
@@ -116,41 +128,41 @@ export async function runLoad(job: LoadJob): Promise<LoadResult> {
   const endpoint = { port: job.port, context: tls.createSecureContext(job) };
   const then = job.then && { port: job.then.port, context: tls.createSecureContext(job.then) };
   const request = httpRequest(job.path, job.body);
-  const latencies: number[] = [];
-  let ok = 0;
+  const answers = job.keys === undefined ? undefined : new Answers();
+  const window = new Window(job);
+  const failures: string[] = [];
   let failed = 0;
-  let firstFailure: string | undefined;
-  const begin = performance.now() + job.warmup * 1000;
-  const end = begin + job.seconds * 1000;
+  const fail = (why: string) => {
+    failed++;
+    if (failures.length === 0) failures.push(why);
+  };
   const worker = async () => {
     const connection = new Connection(endpoint);
     const second = then && new Connection(then);
-    while (performance.now() < end) {
+    while (window.mayAsk()) {
       const start = performance.now();
       let failure: string | undefined;
       try {
-        const answer = await connection.request(request);
-        if (answer.status !== 200) failure = `${answer.status} ${answer.body.toString().slice(0, 200)}`;
-        else if (second !== undefined) {
-          const ids = JSON.parse(answer.body.toString()).keys.map(({ key_ID }: { key_ID: string }) => ({
-            key_ID,
-          }));
-          const got = await second.request(httpRequest(job.then!.path, JSON.stringify({ key_IDs: ids })));
-          if (got.status !== 200) failure = `then ${got.status}`;
+        const { status, body } = await connection.request(request);
+        if (status !== 200) failure = `${status} ${body.toString().slice(0, 200)}`;
+        else {
+          answers?.add(body);
+          if (second !== undefined) {
+            const ids = keyIdsIn(body).map((key_ID) => ({ key_ID }));
+            const got = await second.request(httpRequest(job.then!.path, JSON.stringify({ key_IDs: ids })));
+            if (got.status !== 200) failure = `then ${got.status}`;
+            else if (!got.body.equals(body)) failure = "the slave got other keys";
+          }
         }
       } catch (error) {
         failure = String(error);
         connection.close();
+        second?.close();
       }
       if (job.handshakes) connection.close();
-      const now = performance.now();
-      if (start < begin || now > end) continue;
-      if (failure === undefined) {
-        ok++;
-        latencies.push(now - start);
-      } else {
-        failed++;
-        firstFailure ??= failure;
+      if (failure === undefined) window.answered(performance.now() - start);
+      else {
+        fail(failure);
         if (failed > 1000) break;
       }
     }
@@ -158,10 +170,131 @@ export async function runLoad(job: LoadJob): Promise<LoadResult> {
     second?.close();
   };
   await Promise.all(Array.from({ length: job.connections }, worker));
+  const { latencies, seconds, cpu } = window.close();
   latencies.sort((a, b) => a - b);
   const at = (q: number) =>
     latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * q))] ?? NaN;
-  return { ok, failed, firstFailure, seconds: job.seconds, p50: at(0.5), p99: at(0.99) };
+  const keys = answers?.check(job.keys!, fail) ?? 0;
+  return {
+    ok: latencies.length,
+    failed,
+    firstFailure: failures[0],
+    seconds,
+    p50: at(0.5),
+    p99: at(0.99),
+    keys,
+    cpu,
+  };
+}
+
+/** The time that counts: from the end of the warm-up until the time, or the requests, are used up. */
+class Window {
+  readonly #job: LoadJob;
+  readonly #warm: { readonly at: number; readonly requests: number };
+  readonly #latencies: number[] = [];
+  #asked = 0;
+  #answered = 0;
+  #begin?: Moment;
+  #end?: Moment;
+
+  constructor(job: LoadJob) {
+    this.#job = job;
+    this.#warm = {
+      at: performance.now() + job.warmup * 1000,
+      requests: job.requests === undefined ? Infinity : Math.floor(job.requests / 5),
+    };
+  }
+
+  /** Whether there is time, and a request, left. */
+  mayAsk(): boolean {
+    const { seconds, requests = Infinity } = this.#job;
+    const isOver = this.#begin !== undefined && performance.now() >= this.#begin.at + seconds * 1000;
+    if (isOver || this.#asked >= requests) this.#end ??= this.#now();
+    else this.#asked++;
+    return this.#end === undefined;
+  }
+
+  /** Counts an answer that came within the window, whenever it was asked for. */
+  answered(latency: number): void {
+    this.#answered++;
+    if (this.#end !== undefined) return;
+    if (this.#begin !== undefined) this.#latencies.push(latency);
+    else if (this.#answered >= this.#warm.requests || performance.now() >= this.#warm.at) {
+      this.#begin = this.#now();
+    }
+  }
+
+  close(): { latencies: number[]; seconds: number; cpu: LoadResult["cpu"] } {
+    const end = this.#end ?? this.#now();
+    const begin = this.#begin ?? end;
+    const each = (microseconds: number) => microseconds / this.#latencies.length;
+    return {
+      latencies: this.#latencies,
+      seconds: (end.at - begin.at) / 1000,
+      cpu: {
+        generator: each(end.generator - begin.generator),
+        servers: end.servers === undefined ? undefined : each(end.servers - begin.servers!),
+      },
+    };
+  }
+
+  #now(): Moment {
+    const { user, system } = process.cpuUsage();
+    return { at: performance.now(), generator: user + system, servers: processorTime(this.#job.pids ?? []) };
+  }
+}
+
+interface Moment {
+  /** Milliseconds. */
+  readonly at: number;
+  /** Microseconds of processor time so far. */
+  readonly generator: number;
+  readonly servers?: number;
+}
+
+/** Answers put aside, to be looked at when nothing is measured any more. */
+class Answers {
+  readonly #parts: Buffer[] = [];
+  #used = 0;
+  #count = 0;
+
+  add(body: Buffer): void {
+    let last = this.#parts.at(-1);
+    if (last === undefined || last.length - this.#used < body.length) {
+      last = Buffer.alloc(Math.max(1 << 22, body.length));
+      this.#parts.push(last);
+      this.#used = 0;
+    }
+    last.set(body, this.#used);
+    this.#used += body.length;
+    this.#count++;
+  }
+
+  /** @returns the number of keys. */
+  check(keysInEach: number, fail: (why: string) => void): number {
+    const seen = new Set<string>();
+    let keys = 0;
+    for (const part of this.#parts) {
+      for (const keyId of keyIdsIn(part)) {
+        keys++;
+        if (seen.has(keyId)) fail(`key ${keyId} came twice`);
+        seen.add(keyId);
+      }
+    }
+    const expected = this.#count * keysInEach;
+    if (keys !== expected) fail(`${keys} keys instead of ${expected}`);
+    return keys;
+  }
+}
+
+const KEY_ID = Buffer.from('"key_ID":"');
+
+function keyIdsIn(bytes: Buffer): string[] {
+  const ids: string[] = [];
+  for (let at = bytes.indexOf(KEY_ID); at >= 0; at = bytes.indexOf(KEY_ID, at + 1)) {
+    ids.push(bytes.toString("latin1", at + KEY_ID.length, at + KEY_ID.length + 36));
+  }
+  return ids;
 }
 
 function httpRequest(path: string, body?: string): Buffer {

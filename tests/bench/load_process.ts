@@ -13,13 +13,18 @@ export async function load(job: LoadJob): Promise<LoadResult> {
   return JSON.parse(new TextDecoder().decode(stdout));
 }
 
+export interface ServerProcess extends AsyncDisposable {
+  readonly pid: number;
+}
+
 /** Starts a server script and waits for its first line. */
-export async function serve(name: string, args: readonly string[]): Promise<AsyncDisposable> {
+export async function serve(name: string, args: readonly string[]): Promise<ServerProcess> {
   const child = script(name, args, { stdin: "null", stdout: "piped", stderr: "inherit" }).spawn();
   const reader = child.stdout.getReader();
   if ((await reader.read()).done) throw new Error(`${name} ended`);
   reader.releaseLock();
   return {
+    pid: child.pid,
     async [Symbol.asyncDispose]() {
       child.kill("SIGKILL");
       await child.stdout.cancel();

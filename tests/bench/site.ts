@@ -1,15 +1,34 @@
-/** Two KMEs to be measured, with a stock that is kept up between runs. */
-import { Buffer } from "node:buffer";
+/** Two KMEs to be measured, begun afresh before each run, or with a stock that is kept up between runs. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/network.ts";
+import type { SaeClient } from "../harness/sae_client.ts";
 import { load } from "./load_process.ts";
 import type { LoadJob, LoadResult } from "./load.ts";
 
 /** One line per event would be what is measured. */
 export const ENV = { LOG_LEVEL: "info,event=warning" };
+
+/** As in operation, but for the cap of the pools. */
+const OPTIONS = { max_key_count: 100_000_000, key_lifetime_seconds: 86400 };
+
+const KMES = ["1", "2"] as const;
+
+/** Milliseconds after its last change in which a KME leaves a file alone; a little longer. */
+const REST_MS = 550;
+
+/** Keys that a run leaves in stock for the requests that are under way at its end, and not to meet the pool's end. */
+const RESERVE = 256;
+
+/** `:memory:`, `sqlite`, or a database server. */
+export type Database = string | DatabaseServer;
+
+export interface DatabaseServer {
+  createDatabase(): Promise<string>;
+  dropDatabase(uri: string): Promise<void>;
+}
 
 export type Way = "status" | "enc" | "enc+dec";
 
@@ -20,66 +39,158 @@ export interface Request {
   readonly keys?: number;
   readonly handshakes?: boolean;
   readonly connections?: number;
-  /** Blocks in stock before, where a run takes more than the measurement's pool. */
-  readonly stock?: number;
 }
 
 export interface Times {
   readonly seconds: number;
   readonly warmup: number;
+  /** Most requests of a run. */
+  readonly requests?: number;
 }
 
 export class Site implements AsyncDisposable {
+  readonly network: TestNetwork;
+  readonly #databases: readonly [Database, Database];
+  readonly #uris: (string | undefined)[] = [];
+  readonly #processes: KmeProcess[] = [];
+  readonly #clients = new Map<string, SaeClient>();
   #file = 0;
 
-  private constructor(
-    readonly network: TestNetwork,
-    readonly processes: KmeProcess[],
-    readonly blocks: number,
-  ) {}
+  private constructor(network: TestNetwork, databases: readonly [Database, Database]) {
+    this.network = network;
+    this.#databases = databases;
+  }
 
-  /** @param databases of KME 1 and KME 2: `:memory:`, `sqlite`, or a URI. */
-  static async start(databases: readonly [string, string], blocks: number): Promise<Site> {
-    const options = { max_key_count: 100_000_000, key_lifetime_seconds: 86400 };
+  /** Makes the network; {@linkcode renew} and {@linkcode runAfresh} start the KMEs. */
+  static async make(databases: readonly [Database, Database]): Promise<Site> {
+    const uri = (database: Database) => typeof database === "string" ? database : ":memory:";
+    const [first, second] = databases;
     const network = await makeTestNetwork({
       kmes: [
-        { id: 1, saes: [1, 2], database: databases[0], options },
-        { id: 2, saes: [3], database: databases[1], options },
+        { id: 1, saes: [1, 2], database: uri(first), options: OPTIONS },
+        { id: 2, saes: [3], database: uri(second), options: OPTIONS },
       ],
     });
-    const processes = await network.startAll({ env: ENV });
-    return new Site(network, processes, blocks);
+    return new Site(network, databases);
   }
 
-  /** Brings the stock of a link back to what the measurement is about. */
-  async fill(slave: "local" | "remote", blocks = this.blocks): Promise<void> {
-    const [sae, link] = slave === "local" ? ["2", "1"] as const : ["3", "2"] as const;
-    const one = this.network.client("1");
-    const missing = blocks - (await one.status(sae)).json.stored_key_count;
-    if (missing > 0) {
-      const directories = [this.network.keyDirectory("1", link)];
-      if (link !== "1") directories.push(this.network.keyDirectory("2", "1"));
-      await this.#write(directories, missing);
-    }
-    const masters = slave === "local"
-      ? [[one, sae] as const]
-      : [[one, sae], [this.network.client("3"), "1"]] as const;
-    for (const [client, to] of masters) {
-      await eventually(async () => (await client.status(to)).json.stored_key_count >= blocks, {
-        timeout: 600_000,
-        what: `${blocks} blocks in stock`,
-      });
+  static async start(databases: readonly [Database, Database]): Promise<Site> {
+    const site = await Site.make(databases);
+    await site.renew();
+    return site;
+  }
+
+  get pids(): number[] {
+    return this.#processes.map((process) => process.pid);
+  }
+
+  /** Both KMEs as new processes on new, empty databases, with no key file left. */
+  async renew(): Promise<void> {
+    await this.#clear();
+    await this.#startBoth();
+  }
+
+  async #clear(): Promise<void> {
+    this.#closeClients();
+    await Promise.all(this.#processes.splice(0).map((process) => process.kill()));
+    for (const [i, id] of KMES.entries()) {
+      const kme = this.network.kme(id);
+      for (const directory of [kme.directory, ...kme.keyDirectories.values()]) {
+        for (const name of filesIn(directory)) {
+          const isLeft = directory !== kme.directory || name.startsWith("kme.db");
+          if (isLeft) await Deno.remove(join(directory, name));
+        }
+      }
+      const database = this.#databases[i]!;
+      if (typeof database === "string") continue;
+      const old = this.#uris[i];
+      if (old !== undefined) await database.dropDatabase(old);
+      const uri = this.#uris[i] = await database.createDatabase();
+      await this.network.writeConfig(id, ({ this_kme }) => this_kme.db_uri = uri);
     }
   }
 
-  async run(request: Request, times: Times): Promise<LoadResult> {
-    if (request.way !== "status") await this.fill(request.slave, request.stock);
-    return await load(this.job(request, times));
+  async #startBoth(): Promise<void> {
+    this.#processes.push(...await Promise.all(KMES.map((id) => this.network.start(id, { env: ENV }))));
+  }
+
+  /** Stops KME 1 in order and starts it again; returns the seconds until it was ready. */
+  async restart(): Promise<number> {
+    this.#closeClients();
+    await this.#processes[0]!.stop();
+    const begin = performance.now();
+    this.#processes[0] = await this.network.start("1", { env: ENV });
+    return (performance.now() - begin) / 1000;
+  }
+
+  /** Blocks that an SAE of KME 1 is told of. */
+  async stock(slave: Request["slave"]): Promise<number> {
+    return (await this.#client("1").status(SLAVES[slave])).json.stored_key_count;
+  }
+
+  /** Brings the stock of a link up to `blocks` through key files, as in operation. */
+  async fill(slave: Request["slave"], blocks: number): Promise<void> {
+    const missing = blocks - await this.stock(slave);
+    if (missing > 0) await (await this.prepare(slave, missing))();
+    await this.#filled(slave, blocks);
+  }
+
+  /**
+   * Writes a key file under a name that no KME looks at.
+   *
+   * @returns what makes it appear; resolves when all its blocks are in stock.
+   */
+  async prepare(slave: Request["slave"], blocks: number): Promise<() => Promise<void>> {
+    const link = slave === "local" ? "1" : "2";
+    const directories = new Set([this.network.keyDirectory("1", link), this.network.keyDirectory(link, "1")]);
+    const name = `bench-${++this.#file}`;
+    for (let rest = blocks; rest > 0; rest -= 65536) {
+      const bytes = randomBytes(Math.min(rest, 65536) * 32);
+      for (const directory of directories) {
+        await Deno.writeFile(join(directory, name), bytes, { append: true });
+      }
+    }
+    // A file at rest is taken up as soon as it appears.
+    await new Promise((resolve) => setTimeout(resolve, REST_MS));
+    return async () => {
+      const before = await this.stock(slave);
+      for (const directory of directories) {
+        await Deno.rename(join(directory, name), join(directory, `${name}.cor`));
+      }
+      await this.#filled(slave, before + blocks);
+    };
+  }
+
+  /** One run that nothing before has an influence on: {@linkcode renew}, a stock, then the load. */
+  async runAfresh(request: Request, times: Times, stock: number): Promise<LoadResult> {
+    await this.#clear();
+    const [appear] = await Promise.all([this.prepare(request.slave, stock), this.#startBoth()]);
+    await appear();
+    return await this.#run(request, times);
+  }
+
+  /** One run on the stock of the runs before, topped up. */
+  async run(request: Request, times: Times, stock: number): Promise<LoadResult> {
+    await this.fill(request.slave, stock);
+    return await this.#run(request, times);
+  }
+
+  /** Ends before the stock does, and holds the stock to the keys that came. */
+  async #run(request: Request, times: Times): Promise<LoadResult> {
+    if (request.way === "status") return await load(this.job(request, times));
+    const before = await this.stock(request.slave);
+    const most = Math.floor((before - RESERVE) / (request.keys ?? 1));
+    const requests = Math.min(times.requests ?? Infinity, most);
+    const result = await load(this.job(request, { ...times, requests }));
+    const spent = before - await this.stock(request.slave);
+    if (spent === result.keys) return result;
+    const firstFailure = result.firstFailure ?? `${result.keys} keys came, ${spent} blocks were spent`;
+    return { ...result, failed: result.failed + Math.abs(spent - result.keys), firstFailure };
   }
 
   job({ way, slave, keys = 1, handshakes, connections = 32 }: Request, times: Times): LoadJob {
     const one = this.network.sae("1");
-    const to = slave === "local" ? this.network.sae("2") : this.network.sae("3");
+    const to = this.network.sae(SLAVES[slave]);
     const number = keys === 1 ? "" : `?number=${keys}`;
     return {
       ...times,
@@ -99,24 +210,41 @@ export class Site implements AsyncDisposable {
           path: "/api/v1/keys/1/dec_keys",
         }
         : undefined,
+      keys: way === "status" ? undefined : keys,
+      pids: this.pids,
     };
   }
 
-  async #write(directories: readonly string[], blocks: number): Promise<void> {
-    const name = `bench-${++this.#file}`;
-    for (const directory of directories) await Deno.writeFile(join(directory, name), new Uint8Array());
-    for (let rest = blocks; rest > 0; rest -= 65536) {
-      const bytes: Buffer = randomBytes(Math.min(rest, 65536) * 32);
-      for (const directory of directories) {
-        await Deno.writeFile(join(directory, name), bytes, { append: true });
-      }
+  /** Awaits a stock, at both ends of the link. */
+  async #filled(slave: Request["slave"], blocks: number): Promise<void> {
+    const masters = slave === "local" ? [["1", "2"]] as const : [["1", "3"], ["3", "1"]] as const;
+    for (const [master, to] of masters) {
+      const client = this.#client(master);
+      await eventually(async () => (await client.status(to)).json.stored_key_count >= blocks, {
+        timeout: 600_000,
+        what: `${blocks} blocks in stock`,
+      });
     }
-    for (const directory of directories) {
-      await Deno.rename(join(directory, name), join(directory, `${name}.cor`));
-    }
+  }
+
+  #client(sae: string): SaeClient {
+    const client = this.#clients.get(sae) ?? this.network.client(sae);
+    this.#clients.set(sae, client);
+    return client;
+  }
+
+  #closeClients(): void {
+    for (const client of this.#clients.values()) client.close();
+    this.#clients.clear();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.network.remove();
   }
+}
+
+const SLAVES = { local: "2", remote: "3" } as const;
+
+function filesIn(directory: string): string[] {
+  return [...Deno.readDirSync(directory)].filter((entry) => entry.isFile).map((entry) => entry.name);
 }

@@ -21,6 +21,8 @@ export interface TestDatabaseServer {
    * @returns the `db_uri` for a KME.
    */
   createDatabase(name?: string): Promise<string>;
+  /** Removes what {@linkcode createDatabase} made, with all connections to it. */
+  dropDatabase(uri: string): Promise<void>;
   /** Stops it in order; the data stay. */
   stop(): Promise<void>;
   /** Kills it as a crash would; the data stay. */
@@ -39,14 +41,17 @@ const PASSWORD = "for@tests/only:100%?#";
 const USER = "kme";
 const ADMIN = "admin";
 
+/** The server's own settings, in place of those that the harness chose for small tests. */
+export type ServerSettings = Readonly<Record<string, string | number>>;
+
 /** Starts a PostgreSQL server of its own; use {@linkcode databaseTest} for one that the tests of a file share. */
-export function startPostgres(): Promise<TestDatabaseServer> {
-  return startServer(found("postgres", findPostgres()));
+export function startPostgres(settings: ServerSettings = {}): Promise<TestDatabaseServer> {
+  return startServer(found("postgres", findPostgres()), settings);
 }
 
 /** Starts a MariaDB server of its own. */
-export function startMariadb(): Promise<TestDatabaseServer> {
-  return startServer(found("mariadb", findMariadb()));
+export function startMariadb(settings: ServerSettings = {}): Promise<TestDatabaseServer> {
+  return startServer(found("mariadb", findMariadb()), settings);
 }
 
 /** Starts a MySQL server of its own, or uses the one that `KME_TEST_MYSQL_URI` names. */
@@ -134,25 +139,26 @@ interface Recipe {
   /** Makes the data directory in `dir`. */
   initialise(dir: string): Promise<void>;
   /** Program and arguments that serve it. */
-  serve(dir: string, port: number): { program: string; args: string[] };
+  serve(dir: string, port: number, settings: ServerSettings): { program: string; args: string[] };
   readonly ready: RegExp;
   /** What shuts it down at once but in order. */
   readonly stopSignal: Deno.Signal;
   /** The statements that make a database, run by the administrator. */
   createDatabase(port: number, name: string): Promise<void>;
+  dropDatabase(port: number, name: string): Promise<void>;
   /** Statements for the first start. */
   prepare?(port: number): Promise<void>;
   readonly scheme: "postgres" | "mysql";
 }
 
-async function startServer(recipe: Recipe): Promise<TestDatabaseServer> {
+async function startServer(recipe: Recipe, settings: ServerSettings = {}): Promise<TestDatabaseServer> {
   const dir = await makeServerDirectory(recipe.user);
   const port = freePort();
   let child: ChildProcess | undefined;
 
   const start = async () => {
     if (child !== undefined) return;
-    const { program, args } = recipe.serve(dir.path, port);
+    const { program, args } = recipe.serve(dir.path, port, settings);
     const starting = startChild(program, { args, cwd: dir.path, user: recipe.user });
     try {
       await starting.waitForLine(recipe.ready, 60_000);
@@ -187,6 +193,7 @@ async function startServer(recipe: Recipe): Promise<TestDatabaseServer> {
       const password = encodeURIComponent(PASSWORD);
       return `${recipe.scheme}://${USER}:${password}@127.0.0.1:${port}/${name}`;
     },
+    dropDatabase: (uri) => recipe.dropDatabase(port, nameIn(uri)),
     start,
     stop: () => end(recipe.stopSignal),
     kill: () => {
@@ -224,6 +231,10 @@ function checkedName(name: string): string {
   return name;
 }
 
+function nameIn(uri: string): string {
+  return checkedName(new URL(uri).pathname.slice(1));
+}
+
 async function run(program: string, args: string[], dir: string, user: string | undefined): Promise<void> {
   const { code, stdout, stderr } = await runChild(program, { args, cwd: dir, user });
   if (code !== 0) throw new Error(`${program} ended with exit code ${code}:\n${stdout}${stderr}`);
@@ -255,7 +266,7 @@ function findPostgres(): Recipe | string {
       args.push("--auth-local=reject", "--auth-host=scram-sha-256", "--no-sync", "--no-instructions");
       await run(`${bin}/initdb`, args, dir, user);
     },
-    serve: (dir, port) => {
+    serve: (dir, port, own) => {
       const settings = {
         listen_addresses: "127.0.0.1",
         port,
@@ -265,12 +276,14 @@ function findPostgres(): Recipe | string {
         max_connections: 100,
         fsync: "on",
         synchronous_commit: "on",
+        ...own,
       };
       const args = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
       return { program: `${bin}/postgres`, args: ["-D", `${dir}/data`, ...args] };
     },
     prepare: (port) => withPostgres(port, [`CREATE ROLE ${USER} LOGIN PASSWORD '${PASSWORD}'`]),
     createDatabase: (port, name) => withPostgres(port, [`CREATE DATABASE ${name} OWNER ${USER}`]),
+    dropDatabase: (port, name) => withPostgres(port, [`DROP DATABASE ${name} WITH (FORCE)`]),
   };
 }
 
@@ -344,7 +357,7 @@ function mysqlRecipe(
       await writeFor(user, `${dir}/users.sql`, users.join("\n") + "\n");
       await initialise(dir, user);
     },
-    serve: (dir, port) => {
+    serve: (dir, port, own) => {
       const settings: Record<string, string | number> = {
         "datadir": `${dir}/data`,
         "bind-address": "127.0.0.1",
@@ -358,6 +371,7 @@ function mysqlRecipe(
         "skip-name-resolve": "ON",
         "skip-log-bin": "ON",
         ...kind === "mysql" ? { mysqlx: 0 } : { "innodb-log-file-size": "16M" },
+        ...own,
       };
       const args = Object.entries(settings).map(([name, value]) => `--${name}=${value}`);
       return { program: server, args: ["--no-defaults", ...args] };
@@ -367,6 +381,8 @@ function mysqlRecipe(
         `CREATE DATABASE ${name}`,
         `GRANT ALL PRIVILEGES ON ${name}.* TO '${USER}'@'127.0.0.1'`,
       ]),
+    dropDatabase: (port, name) =>
+      withMysql({ host: "127.0.0.1", port, user: ADMIN, password: PASSWORD }, [`DROP DATABASE ${name}`]),
   };
 }
 
@@ -396,6 +412,11 @@ function externalMysql(uri: string): TestDatabaseServer {
       const own = new URL(uri);
       own.pathname = `/${name}`;
       return own.href;
+    },
+    dropDatabase: async (uri) => {
+      const name = nameIn(uri);
+      await withMysql(login, [`DROP DATABASE ${name}`]);
+      made.splice(made.indexOf(name), 1);
     },
     start: () => Promise.resolve(),
     stop: notOurs,

@@ -85,6 +85,13 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     await assert.rejects(server.createDatabase("chosen_name"), /exists/);
   });
 
+  databaseTest(kind, "drops a database", async (_, server) => {
+    const uri = await server.createDatabase();
+    await query(uri, "SELECT 1");
+    await server.dropDatabase(uri);
+    await assert.rejects(query(uri, "SELECT 1"), /does not exist|Unknown database|denied/);
+  });
+
   databaseTest(kind, "has a user who needs the password and sees no other database", async (uri, server) => {
     if (!server.controllable) return;
     const url = new URL(uri);

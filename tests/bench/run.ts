@@ -1,0 +1,69 @@
+/** Targets that take turns, and what comes of them. */
+import type { LoadResult } from "./load.ts";
+import { ROUNDS } from "./options.ts";
+import { type Cpu, type Row, rowOf } from "./row.ts";
+import { round, spread } from "./stats.ts";
+
+/** One thing that is measured by load, again and again. */
+export interface Target {
+  readonly name: string;
+  /** A run, and whatever has to be done before so that it does not depend on those before it. */
+  run(): Promise<LoadResult>;
+  /** Keys in an answer; the rate is then of keys. */
+  readonly keys?: number;
+}
+
+/** A run, and what it brought in a second: requests, or keys. */
+export type Run = LoadResult & { readonly rate: number };
+
+/** Runs by target, round by round. */
+export type Results = ReadonlyMap<string, readonly Run[]>;
+
+/**
+ * Runs the targets in turn, so that what the machine does besides hits all of them; every second round backwards, so that
+ * none is always the later one where the speed drifts.
+ */
+export async function interleave(targets: readonly Target[], rounds = ROUNDS): Promise<Results> {
+  const results = new Map<string, Run[]>(targets.map(({ name }) => [name, []]));
+  for (let turn = 1; turn <= rounds; turn++) {
+    for (const target of turn % 2 === 1 ? targets : targets.toReversed()) {
+      const result = await target.run();
+      const rate = result.ok * (target.keys ?? 1) / result.seconds;
+      results.get(target.name)!.push({ ...result, rate });
+      const { generator, servers } = result.cpu;
+      const facts = [
+        `${round(rate)}/s`,
+        `p50 ${round(result.p50)} ms, p99 ${round(result.p99)} ms of ${result.ok}`,
+        `CPU ${servers === undefined ? "?" : round(servers)} + ${round(generator)} µs`,
+      ];
+      if (result.failed > 0) facts.push(`${result.failed} failed: ${result.firstFailure}`);
+      console.error(`round ${turn}/${rounds} ${target.name}: ${facts.join(", ")}`);
+    }
+  }
+  return results;
+}
+
+/** Makes rows of rates, as ratios of two targets. */
+export function compare(results: Results) {
+  const rates = (name: string) => results.get(name)!.map((result) => result.rate);
+  return (what: string, unit: string, name: string, baseline: string, goal?: Row["goal"]): Row => {
+    const measured = results.get(name)!;
+    return {
+      ...rowOf(what, unit, rates(name), rates(baseline), goal),
+      p99: spread(measured.map((result) => result.p99)),
+      cpu: cpuOf(measured),
+      baselineCpu: cpuOf(results.get(baseline)!),
+      samples: Math.min(...measured.map(({ ok }) => ok)),
+      failed: measured.reduce((sum, result) => sum + result.failed, 0),
+      firstFailure: measured.find((result) => result.failed > 0)?.firstFailure,
+    };
+  };
+}
+
+function cpuOf(results: readonly LoadResult[]): Cpu {
+  const servers = results.map(({ cpu }) => cpu.servers);
+  return {
+    generator: spread(results.map(({ cpu }) => cpu.generator)),
+    servers: servers.every((time) => time !== undefined) ? spread(servers) : undefined,
+  };
+}
