@@ -48,6 +48,16 @@ export interface Times {
   readonly requests?: number;
 }
 
+/** KME 1 with SAE 1, the master, and SAE 2; KME 2 with SAE 3. To be started with {@linkcode ENV}. */
+export function makeBenchNetwork([first, second]: readonly string[]): Promise<TestNetwork> {
+  return makeTestNetwork({
+    kmes: [
+      { id: 1, saes: [1, 2], database: first, options: OPTIONS },
+      { id: 2, saes: [3], database: second, options: OPTIONS },
+    ],
+  });
+}
+
 export class Site implements AsyncDisposable {
   readonly network: TestNetwork;
   readonly #databases: readonly [Database, Database];
@@ -64,14 +74,7 @@ export class Site implements AsyncDisposable {
   /** Makes the network; {@linkcode renew} and {@linkcode runAfresh} start the KMEs. */
   static async make(databases: readonly [Database, Database]): Promise<Site> {
     const uri = (database: Database) => typeof database === "string" ? database : ":memory:";
-    const [first, second] = databases;
-    const network = await makeTestNetwork({
-      kmes: [
-        { id: 1, saes: [1, 2], database: uri(first), options: OPTIONS },
-        { id: 2, saes: [3], database: uri(second), options: OPTIONS },
-      ],
-    });
-    return new Site(network, databases);
+    return new Site(await makeBenchNetwork(databases.map(uri)), databases);
   }
 
   static async start(databases: readonly [Database, Database]): Promise<Site> {
