@@ -154,7 +154,7 @@ export class Delivery {
     const slave = this.#requireSae(slaveId);
     this.#check(request);
     const slaves = [slave, ...this.#additionalSlaves(master, slave, request.additionalSlaves)];
-    this.#events.publish(EventText.requested(master.id.text, slave.id.text));
+    this.#events.publish(() => EventText.requested(master.id.text, slave.id.text));
     const { thisKme } = this.#config;
     const plan = makePlan(thisKme.id.text, this.#routes, slaves);
     if (plan === undefined) throw noLink(slave.kmeId);
@@ -188,7 +188,7 @@ export class Delivery {
       case "keys": {
         this.#observer.collected(collected.keys.length);
         for (const key of collected.keys) {
-          this.#events.publish(EventText.collected(slave.id.text, formatKeyId(key.id), masterId));
+          this.#events.publish(() => EventText.collected(slave.id.text, formatKeyId(key.id), masterId));
         }
         const byId = new Map(collected.keys.map((key) => [mapKey(key.id), key]));
         return ids.map((id) => byId.get(mapKey(id))!);
@@ -281,7 +281,9 @@ export class Delivery {
   ): Promise<readonly Key[]> {
     const [slave] = slaves as [Sae, ...Sae[]];
     for (const { id, kmeId } of slaves) {
-      if (kmeId !== this.#config.thisKme.id.text) this.#events.publish(EventText.activating(id.text, kmeId));
+      if (kmeId !== this.#config.thisKme.id.text) {
+        this.#events.publish(() => EventText.activating(id.text, kmeId));
+      }
     }
     const common = {
       number: request.number,
@@ -348,7 +350,7 @@ export class Delivery {
   }
 
   #activated(key: KeyIdBytes, master: SaeId, slave: SaeId): void {
-    this.#events.publish(EventText.activated(formatKeyId(key), master, slave));
+    this.#events.publish(() => EventText.activated(formatKeyId(key), master, slave));
   }
 
   #requireSae(id: SaeId): Sae {

@@ -31,8 +31,10 @@ export class Events {
     this.#prefix = `[${nickname}] `;
   }
 
-  publish(text: string): void {
-    const event = { message: this.#prefix + text, at: new Date() };
+  /** @param text makes the event's text; not called when nobody wants it, since a request for many keys has many events. */
+  publish(text: () => string): void {
+    if (this.#listeners.size === 0 && !this.#log.isEnabledFor("info")) return;
+    const event = { message: this.#prefix + text(), at: new Date() };
     this.#log.info("{message}", { message: event.message });
     for (const listener of this.#listeners) listener(event);
   }

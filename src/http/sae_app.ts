@@ -40,20 +40,14 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<S
     return c.body(JSON.stringify({ message, details }), status, { ...JSON_HEADERS, ...headers });
   });
   app.notFound((c) => {
+    if (/^\/api\/v1\/keys(\/|$)/.test(c.req.path)) identify(c);
     observer?.refused(404, "http");
     return c.body(JSON.stringify({ message: "no such resource" }), 404, JSON_HEADERS);
   });
 
-  // Who calls is settled before anything else about the request.
-  app.use("/api/v1/keys/*", async (c, next) => {
-    const sae = directory.saeBySerial(c.env.connection.identity.serial);
-    if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
-    c.set("sae", sae);
-    await next();
-  });
-
-  // One route for all: Hono's fast router knows no routes that overlap.
+  // One route for all: Hono's fast router knows no routes that overlap. No middleware: it costs as much as the route.
   app.all("/api/v1/keys/:sae/:resource", (c) => {
+    identify(c);
     const resource = c.req.param("resource");
     if (resource === "total" && c.req.param("sae") === "entropy") return entropy(c);
     switch (resource) {
@@ -77,6 +71,13 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<S
   });
 
   return app;
+
+  /** Who calls is settled before anything else about a request for keys. */
+  function identify(c: SaeContext): void {
+    const sae = directory.saeBySerial(c.env.connection.identity.serial);
+    if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
+    c.set("sae", sae);
+  }
 
   async function entropy(c: SaeContext): Promise<Response> {
     allow(c, ["GET"]);
@@ -168,7 +169,8 @@ async function jsonBody(c: SaeContext): Promise<string> {
 }
 
 function saeId(c: SaeContext, parameter: "slave" | "master"): string {
-  const raw = c.req.path.split("/")[4] ?? "";
+  const raw = c.req.path.split("/", 5)[4] ?? "";
+  if (!raw.includes("%")) return raw;
   try {
     return decodeURIComponent(raw);
   } catch {
