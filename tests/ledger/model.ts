@@ -441,12 +441,13 @@ const slaves = fc.uniqueArray(fc.constantFrom(...SAES), { minLength: 1 });
 const link = fc.constantFrom(OWN.text, PEER.text);
 const some = fc.array(index, { minLength: 1, maxLength: 4 });
 
-export const steps: fc.Arbitrary<Step>[] = [
+/** @param numbers of keys in a delivery. */
+export const stepsWith = (numbers: fc.Arbitrary<number>): fc.Arbitrary<Step>[] => [
   step("add", [link, fc.integer({ min: 1, max: 12 }), fc.boolean()], (model, ...args) => model.add(...args)),
   step("add", [link, fc.integer({ min: 1, max: 12 }), fc.boolean()], (model, ...args) => model.add(...args)),
   step(
     "deliver",
-    [fc.integer({ min: 1, max: 4 }), fc.constantFrom(256, 512, 744), slaves],
+    [numbers, fc.constantFrom(256, 512, 744), slaves],
     (model, ...args) => model.deliver(...args),
   ),
   step(
