@@ -58,6 +58,8 @@ export interface AuditOptions {
   readonly several?: number;
   /** Sizes of keys; many by default. */
   readonly sizes?: readonly number[];
+  /** Numbers of keys in a request; 1 to 3 by default. */
+  readonly numbers?: readonly number[];
   /** Only keys between the KMEs. */
   readonly remoteOnly?: boolean;
 }
@@ -388,7 +390,7 @@ export class Audit {
   }
 
   async #work(master: string): Promise<void> {
-    const { several = 0.2, sizes = SIZES, remoteOnly = false } = this.#options;
+    const { several = 0.2, sizes = SIZES, numbers = [1, 2, 3], remoteOnly = false } = this.#options;
     const here = this.#kmeOf.get(master)!;
     const others = [...this.#kmeOf.keys()].filter((sae) =>
       sae !== master && (!remoteOnly || this.#kmeOf.get(sae) !== here)
@@ -398,7 +400,7 @@ export class Audit {
       const slaves = new Set([random.pick(others)]);
       if (random.chance(several)) slaves.add(random.pick(others));
       const answer = await this.ask(master, [...slaves], {
-        number: random.between(1, 3),
+        number: random.pick(numbers),
         size: random.pick(sizes),
       });
       if (answer?.status !== 200) {

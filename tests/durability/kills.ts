@@ -1,16 +1,28 @@
 /** SIGKILL at random moments under load, again and again. */
-import { Audit, pause } from "./audit.ts";
+import { Audit, type AuditOptions, pause } from "./audit.ts";
 import { KMES, makePair, type PairOptions, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
 
+export interface Load extends Pick<AuditOptions, "sizes" | "numbers" | "several"> {
+  /** Requests under way for each of the four SAEs; 2 by default. */
+  readonly workers?: number;
+  /** Blocks in each pool; 6000 by default. */
+  readonly blocks?: number;
+}
+
 /** @param rounds each kills KME 1, then KME 2, then both at once. */
-export async function killsUnderLoad(what: string, rounds: number, options: PairOptions = {}): Promise<void> {
+export async function killsUnderLoad(
+  what: string,
+  rounds: number,
+  options: PairOptions = {},
+  { workers = 2, blocks = 6000, ...requests }: Load = {},
+): Promise<void> {
   const random = new Random();
   await using pair = await makePair(options);
-  const audit = new Audit({ network: pair.network, kmes: KMES, saes: SAES, random });
-  for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, 6000);
+  const audit = new Audit({ network: pair.network, kmes: KMES, saes: SAES, random, ...requests });
+  for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, blocks);
   await pair.start(...KMES);
-  audit.startLoad(2);
+  audit.startLoad(workers);
   for (let round = 0; round < rounds; round++) {
     for (const victims of [["1"], ["2"], ["1", "2"]]) {
       await audit.untilDelivered(random.between(20, 60));

@@ -15,6 +15,8 @@ export interface PairOptions {
   readonly databases?: readonly [string, string];
   /** Members of `this_kme` of both. */
   readonly options?: Record<string, unknown>;
+  /** Added to the environment of both. */
+  readonly env?: Record<string, string>;
   readonly edit?: Parameters<typeof makeTestNetwork>[0]["edit"];
 }
 
@@ -56,7 +58,9 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
   });
   const running = new Map<string, KmeProcess>();
   const start = async (...kmes: string[]) => {
-    await Promise.all(kmes.map(async (kme) => running.set(kme, await network.start(kme))));
+    await Promise.all(
+      kmes.map(async (kme) => running.set(kme, await network.start(kme, { env: options.env }))),
+    );
   };
   const stop = async () => {
     const processes = [...running.values()];
