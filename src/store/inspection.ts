@@ -1,6 +1,6 @@
 /** Looks at a database from outside: nothing is created, migrated or changed, and no running KME is disturbed. */
 import SqliteDatabase from "better-sqlite3";
-import { type Dialect, Kysely, SqliteDialect } from "kysely";
+import { type Dialect, Kysely, sql, SqliteDialect } from "kysely";
 import type { Database } from "../config/config.ts";
 import type { KmeId } from "../model/ids.ts";
 import { openDialect } from "./dialects/open.ts";
@@ -89,19 +89,27 @@ async function inspect(dialect: Dialect, { count }: InspectionOptions): Promise<
       kme: owner?.kme_id,
       processes: has("0001_ledger") ? await livingProcesses(db, Date.now()) : 0,
       generation: has("0002_generation") ? await currentGeneration(db) : undefined,
-      stock: count && has("0001_ledger") ? await countStock(db) : undefined,
+      stock: count && has("0001_ledger") ? await countStock(db, has("0003_keys_in_place")) : undefined,
     };
   } finally {
     await db.destroy();
   }
 }
 
-async function countStock(db: Kysely<Schema>) {
+async function countStock(db: Kysely<Schema>, keysInPlace: boolean) {
   const rows = await db.selectFrom("links").innerJoin("stock", "stock.link_id", "links.id")
     .select((e) => ["links.kme_id", e.fn.sum<number>("stock.free").as("free")] as const)
     .groupBy("links.kme_id").execute();
   return {
     blocks: new Map(rows.map(({ kme_id, free }) => [kme_id, Number(free)])),
-    keys: await keysWaiting(db, Date.now()),
+    keys: keysInPlace ? await keysWaiting(db, Date.now()) : await keysWaitingBefore(db, Date.now()),
   };
+}
+
+/** The same in the first schema. */
+async function keysWaitingBefore(db: Kysely<Schema>, now: number): Promise<number> {
+  const { rows } = await sql<{ waiting: number }>`select count(*) as waiting from ${
+    sql.table("keys")
+  } where bits is not null and expires_at > ${now}`.execute(db);
+  return Number(rows[0]?.waiting ?? 0);
 }

@@ -1,12 +1,13 @@
 /** Tables of the ledger, as Kysely sees them. All times are milliseconds since 1970, all ids of SAEs and KMEs are text. */
-import type { Generated } from "kysely";
+import type { ColumnType, Generated } from "kysely";
 
 /**
- * State of a stored block; a block that is gone has no row.
+ * State of a row of `blocks`; a block that is gone has none.
  * `reserved`: set aside to become a key, or a part of one; `pad`: set aside to encrypt a key on its way. A pad may have been
- * on the wire, so it never becomes a key, not even the peer's.
+ * on the wire, so it never becomes a key, not even the peer's; `key`: handed over. A block that is a key as it stands stays
+ * where it is, which costs a fraction of moving it; a key that is made of several, or of a part of one, takes their place.
  */
-export const BlockState = { free: 0, reserved: 1, pad: 2 } as const;
+export const BlockState = { free: 0, reserved: 1, pad: 2, key: 3 } as const;
 
 /**
  * Phase of a reservation.
@@ -42,17 +43,25 @@ export interface SeenBlocksTable {
 }
 
 export interface BlocksTable {
-  /** Order of taking up. */
+  /** Order of taking up; never used again. */
   seq: Generated<number>;
-  block_id: Uint8Array;
+  /** The block's key_ID; null of a key that is not a block as it stands. */
+  block_id: ColumnType<Uint8Array, Uint8Array | null, Uint8Array>;
+  /** The key_ID of such a key. */
+  key_id: Uint8Array | null;
   link_id: number;
   state: number;
   /** Last bit of the key_ID: which KME of the link takes the block first. */
   half: number;
   stored_at: number;
+  /** Of a reserved block or a pad. */
   reservation_id: Uint8Array | null;
-  /** 32 bytes. */
-  bits: Uint8Array;
+  /** Of a key. */
+  delivery_id: number | null;
+  /** 32 bytes of a block. Of a key, null once the last slave has read it, and where no slave reads it here. */
+  bits: Uint8Array | null;
+  /** Of a key that can be taken back: the key_IDs of the blocks it is made of, 16 bytes each, in order. */
+  composition: Uint8Array | null;
 }
 
 export interface ReservationsTable {
@@ -66,29 +75,33 @@ export interface ReservationsTable {
   plan: string | null;
 }
 
-export interface KeysTable {
-  key_id: Uint8Array;
-  /** The KME whose SAE asked for the key. */
+/** Keys that were handed over together: to one master, for the same slaves. */
+export interface DeliveriesTable {
+  /** `seq` of a block that went into it. */
+  delivery_id: number;
+  /** The KME whose SAE asked for the keys. */
   origin_kme: string;
   master_sae: string;
   created_at: number;
   expires_at: number;
-  /** Null once the last slave has read it, and on the master's KME when no slave is its own. */
-  bits: Uint8Array | null;
-  /** The peers' transaction that made the key; null for keys of the `qkd_kme_server` message and of this KME's own. */
+  /** The peers' transaction that made the keys; null for keys of the `qkd_kme_server` message and of this KME's own. */
   transaction_id: Uint8Array | null;
   /** The link over which the transaction came. */
   link_id: number | null;
-  /** key_IDs of the blocks that the key is made of, 16 bytes each, in order, where it can be taken back. */
-  blocks: Uint8Array | null;
 }
 
-/** Who may read a key here: none on a KME that only handed it to the master. */
-export interface KeySlavesTable {
-  key_id: Uint8Array;
+/** Who may read the keys of a delivery here: nobody on a KME that only handed them to the master. */
+export interface DeliverySlavesTable {
+  delivery_id: number;
   sae_id: string;
-  /** When the slave read it; null: not yet. */
-  read_at: number | null;
+}
+
+/** Which slave has read which key: that there is one row at most is what makes it once. */
+export interface KeyReadsTable {
+  /** Of the key. */
+  seq: number;
+  sae_id: string;
+  read_at: number;
 }
 
 /** Transactions that were taken back: a message of theirs that comes late is refused. */
@@ -140,8 +153,9 @@ export interface Schema {
   seen_blocks: SeenBlocksTable;
   blocks: BlocksTable;
   reservations: ReservationsTable;
-  keys: KeysTable;
-  key_slaves: KeySlavesTable;
+  deliveries: DeliveriesTable;
+  delivery_slaves: DeliverySlavesTable;
+  key_reads: KeyReadsTable;
   voided_transactions: VoidedTransactionsTable;
   key_files: KeyFilesTable;
   byte_counts: ByteCountsTable;

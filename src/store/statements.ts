@@ -1,7 +1,9 @@
 /** Statements on many rows, compiled once for each number of rows: building them costs more than running them. */
-import { CompiledQuery, type InsertObject } from "kysely";
+import { CompiledQuery, type InsertObject, sql } from "kysely";
+import type { KeyIdBytes } from "../model/block.ts";
+import { buffer } from "./bytes.ts";
 import type { Work } from "./commit_queue.ts";
-import type { Schema } from "./schema.ts";
+import { BlockState, type Schema } from "./schema.ts";
 
 /** Rows in one statement: below every database's limit of parameters, and few enough to be met often. */
 const ROWS = 500;
@@ -26,15 +28,57 @@ export async function insertRows<Table extends keyof Schema & string>(
   for (const part of chunks(rows, ROWS)) {
     const compile = () => work.trx.insertInto(table).values(part).compile();
     const parameters = part.flatMap((row) => Object.values(row));
-    await run(work, `insert ${table} ${part.length}`, parameters, compile);
+    await run(work, `insert ${table} ${Object.keys(part[0]!)} ${part.length}`, parameters, compile);
   }
 }
 
 /** Takes blocks out of the store. */
 export async function deleteBlocks(work: Work, seqs: readonly number[]): Promise<void> {
+  await deleteByKey(work, "blocks", "seq", seqs);
+}
+
+export async function deleteReservations(work: Work, ids: readonly KeyIdBytes[]): Promise<void> {
+  await deleteByKey(work, "reservations", "reservation_id", ids.map(buffer));
+}
+
+async function deleteByKey<Table extends keyof Schema & string>(
+  work: Work,
+  table: Table,
+  key: keyof Schema[Table] & string,
+  values: readonly unknown[],
+): Promise<void> {
+  for (const part of chunks(values, ROWS)) {
+    const compile = () => work.dialect.deleteByKey(table, key, part).compile(work.trx);
+    await run(work, `delete ${table} ${part.length}`, part, compile);
+  }
+}
+
+/** What becomes of blocks that are handed over as they are. */
+export interface ToKeys {
+  /** Their delivery; `own`: each is the one key of a delivery that has its number. */
+  readonly delivery: number | "own";
+  /** Otherwise the bits are forgotten. */
+  readonly keepBits: boolean;
+  /** The neighbour may take them back. */
+  readonly returnable: boolean;
+}
+
+/** Makes free or reserved blocks, locked by this transaction, keys. */
+export async function blocksToKeys(work: Work, to: ToKeys, seqs: readonly number[]): Promise<void> {
+  const { delivery, keepBits, returnable } = to;
   for (const part of chunks(seqs, ROWS)) {
-    const compile = () => work.trx.deleteFrom("blocks").where("seq", "in", part).compile();
-    await run(work, `delete blocks ${part.length}`, part, compile);
+    const compile = () =>
+      work.trx.updateTable("blocks")
+        .set((e) => ({
+          state: sql.lit(BlockState.key),
+          reservation_id: sql.lit(null),
+          delivery_id: delivery === "own" ? e.ref("seq") : delivery,
+          ...(keepBits ? {} : { bits: sql.lit(null) }),
+          ...(returnable ? { composition: e.ref("block_id") } : {}),
+        }))
+        .where("seq", "in", part).compile();
+    const [kind, parameters] = delivery === "own" ? ["own", part] : ["one", [delivery, ...part]];
+    await run(work, `to keys ${kind} ${keepBits} ${returnable} ${part.length}`, parameters, compile);
   }
 }
 

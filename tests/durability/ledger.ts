@@ -30,10 +30,11 @@ export async function readLedger(uri: string): Promise<Ledger> {
   const id = (bytes: unknown) => formatKeyId(Uint8Array.from(bytes as Uint8Array));
   try {
     const { all } = database;
-    const keys = uri.startsWith("mysql") ? "`keys`" : "keys"; // a word of the language there
     return {
       blocks: new Map(
-        (await all("select block_id, state, kme_id from blocks join links on links.id = link_id")).map((
+        (await all(
+          "select block_id, state, kme_id from blocks join links on links.id = link_id where state <> 3",
+        )).map((
           row,
         ) => [
           id(row.block_id),
@@ -42,7 +43,9 @@ export async function readLedger(uri: string): Promise<Ledger> {
       ),
       seen: new Set((await all("select block_id from seen_blocks")).map((row) => id(row.block_id))),
       waiting: new Map(
-        (await all(`select key_id, length(bits) as bytes from ${keys} where bits is not null`))
+        (await all(
+          "select coalesce(block_id, key_id) as key_id, length(bits) as bytes from blocks where state = 3 and bits is not null",
+        ))
           .map((row) => [id(row.key_id), Number(row.bytes)]),
       ),
       stock: new Map(

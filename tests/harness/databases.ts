@@ -364,6 +364,8 @@ function mysqlRecipe(
         port,
         "socket": `${dir}/socket`,
         "pid-file": `${dir}/pid`,
+        // A server that starts removes the temporary files of others that use the same directory.
+        "tmpdir": dir,
         "init-file": `${dir}/users.sql`,
         "innodb-buffer-pool-size": "16M",
         "innodb-flush-log-at-trx-commit": 1,

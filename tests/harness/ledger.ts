@@ -35,20 +35,31 @@ export function ledgerOf(kme: { readonly directory: string }): Ledger {
   const all = (sql: string) => database.prepare(sql).all() as any[];
   const id = (bytes: Buffer) => formatKeyId(Uint8Array.from(bytes));
   try {
-    const slaves = all("select key_id, sae_id from key_slaves where read_at is null");
+    const slaves = all(
+      `select blocks.seq, delivery_slaves.sae_id from blocks
+        join delivery_slaves on delivery_slaves.delivery_id = blocks.delivery_id
+        left join key_reads on key_reads.seq = blocks.seq and key_reads.sae_id = delivery_slaves.sae_id
+        where read_at is null`,
+    );
     return {
       blocks: new Map(
-        all("select block_id, state, kme_id from blocks join links on links.id = link_id").map((row) => [
-          id(row.block_id),
-          { state: row.state === 0 ? "free" : "reserved", link: row.kme_id },
-        ]),
+        all("select block_id, state, kme_id from blocks join links on links.id = link_id where state <> 3")
+          .map((
+            row,
+          ) => [
+            id(row.block_id),
+            { state: row.state === 0 ? "free" : "reserved", link: row.kme_id },
+          ]),
       ),
       seen: new Set(all("select block_id from seen_blocks").map((row) => id(row.block_id))),
-      keys: all("select key_id, master_sae, bits is not null as has_bits from keys").map((row) => ({
+      keys: all(
+        `select seq, coalesce(block_id, key_id) as key_id, master_sae, bits is not null as has_bits from blocks
+          join deliveries on deliveries.delivery_id = blocks.delivery_id where state = 3`,
+      ).map((row) => ({
         keyId: id(row.key_id),
         master: row.master_sae,
         hasBits: row.has_bits === 1,
-        waitingFor: slaves.filter((slave) => Buffer.compare(slave.key_id, row.key_id) === 0)
+        waitingFor: slaves.filter((slave) => slave.seq === row.seq)
           .map((slave) => slave.sae_id),
       })),
       stock: new Map(

@@ -17,6 +17,8 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
   const { tables } = ledger;
   const free = await tables.selectFrom("blocks").selectAll().where("state", "=", 0).executeTakeFirstOrThrow();
   const { seq: _, ...block } = free;
+  const made = await tables.selectFrom("blocks").selectAll().where("block_id", "=", Buffer.from(key!.id))
+    .executeTakeFirstOrThrow();
   const fresh = freshBlocks(1)[0]!;
   const forbidden: [what: string, run: () => Promise<unknown>][] = [
     ["a block twice in the pool", () => tables.insertInto("blocks").values(block).execute()],
@@ -72,7 +74,59 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
     ],
     [
       "another state of a block",
+      () => tables.updateTable("blocks").set({ state: 4 }).where("seq", "=", free.seq).execute(),
+    ],
+    [
+      "a key of no delivery",
       () => tables.updateTable("blocks").set({ state: 3 }).where("seq", "=", free.seq).execute(),
+    ],
+    [
+      "a key of a delivery that does not exist",
+      () =>
+        tables.updateTable("blocks").set({ state: 3, delivery_id: 9999 }).where("seq", "=", free.seq)
+          .execute(),
+    ],
+    [
+      "a free block of a delivery",
+      () =>
+        tables.updateTable("blocks").set({ delivery_id: made.delivery_id }).where("seq", "=", free.seq)
+          .execute(),
+    ],
+    [
+      "a key that is free again and keeps its delivery",
+      () => tables.updateTable("blocks").set({ state: 0 }).where("seq", "=", made.seq).execute(),
+    ],
+    [
+      "a key that is reserved",
+      () =>
+        tables.updateTable("blocks").set({ reservation_id: Buffer.from(reservation) }).where(
+          "seq",
+          "=",
+          made.seq,
+        ).execute(),
+    ],
+    [
+      "removing a delivery that has keys",
+      () => tables.deleteFrom("deliveries").execute(),
+    ],
+    [
+      "a block without a key_ID",
+      () => tables.insertInto("blocks").values({ ...block, block_id: null }).execute(),
+    ],
+    [
+      "a composed key twice",
+      async () => {
+        const { seq: _, ...row } = made;
+        await tables.transaction().execute(async (trx) => {
+          for (let i = 0; i < 2; i++) {
+            await trx.insertInto("blocks").values({ ...row, block_id: null, key_id: row.block_id }).execute();
+          }
+        });
+      },
+    ],
+    [
+      "a block without bits",
+      () => tables.updateTable("blocks").set({ bits: null }).where("seq", "=", free.seq).execute(),
     ],
     [
       "another half of a block",
@@ -110,10 +164,38 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
     [
       "a key twice",
       () =>
-        tables.insertInto("keys").columns(["key_id", "origin_kme", "master_sae", "created_at", "expires_at"])
+        tables.insertInto("blocks").columns([
+          "block_id",
+          "link_id",
+          "state",
+          "half",
+          "stored_at",
+          "delivery_id",
+        ])
           .expression(
-            tables.selectFrom("keys").select([
-              "key_id",
+            tables.selectFrom("blocks").select([
+              "block_id",
+              "link_id",
+              "state",
+              "half",
+              "stored_at",
+              "delivery_id",
+            ]).where("seq", "=", made.seq),
+          ).execute(),
+    ],
+    [
+      "a delivery twice",
+      () =>
+        tables.insertInto("deliveries").columns([
+          "delivery_id",
+          "origin_kme",
+          "master_sae",
+          "created_at",
+          "expires_at",
+        ])
+          .expression(
+            tables.selectFrom("deliveries").select([
+              "delivery_id",
               "origin_kme",
               "master_sae",
               "created_at",
@@ -124,17 +206,26 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
     [
       "a slave twice",
       () =>
-        tables.insertInto("key_slaves").values({ key_id: Buffer.from(key!.id), sae_id: "12", read_at: null })
+        tables.insertInto("delivery_slaves").values({ delivery_id: made.delivery_id!, sae_id: "12" })
           .execute(),
     ],
     [
-      "a slave of no key",
-      () =>
-        tables.insertInto("key_slaves").values({
-          key_id: Buffer.from(freshId()),
-          sae_id: "12",
-          read_at: null,
-        }).execute(),
+      "a slave of no delivery",
+      () => tables.insertInto("delivery_slaves").values({ delivery_id: 9999, sae_id: "12" }).execute(),
+    ],
+    [
+      "a key read twice",
+      async () => {
+        const read = { seq: made.seq, sae_id: "12", read_at: 0 };
+        await tables.transaction().execute(async (trx) => {
+          await trx.insertInto("key_reads").values(read).execute();
+          await trx.insertInto("key_reads").values(read).execute();
+        });
+      },
+    ],
+    [
+      "a key read that is not there",
+      () => tables.insertInto("key_reads").values({ seq: 9999, sae_id: "12", read_at: 0 }).execute(),
     ],
     [
       "an SAE id that would have to be cut",
@@ -179,16 +270,21 @@ ledgerTest("every statement on the path of a request uses an index", async (ledg
     claim: tables.selectFrom("blocks").select(["seq", "block_id", "bits"]).where("link_id", "=", 1).where(
       "state",
       "=",
-      0,
+      sql.lit(0),
     )
       .where("half", "=", 0).orderBy("seq", "desc").limit(5),
     settle: tables.selectFrom("blocks").selectAll().where("reservation_id", "in", [id]),
     activate: tables.selectFrom("blocks").selectAll().where("block_id", "in", [id]),
-    collect: tables.selectFrom("keys").selectAll().where("key_id", "in", [id]),
-    slaves: tables.selectFrom("key_slaves").selectAll().where("key_id", "in", [id]),
-    takeBack: tables.selectFrom("keys").selectAll().where("transaction_id", "=", id),
-    expire: tables.selectFrom("keys").select("key_id").where("expires_at", "<=", 0).orderBy("expires_at")
-      .limit(5),
+    collect: tables.selectFrom("blocks").selectAll().where("block_id", "in", [id]).where("state", "=", 3),
+    composed: tables.selectFrom("blocks").selectAll().where("key_id", "in", [id]).where("state", "=", 3),
+    deliveries: tables.selectFrom("deliveries")
+      .leftJoin("delivery_slaves", "delivery_slaves.delivery_id", "deliveries.delivery_id").selectAll()
+      .where("deliveries.delivery_id", "in", [1, 2]),
+    reads: tables.selectFrom("key_reads").selectAll().where("seq", "in", [1, 2]),
+    takeBack: tables.selectFrom("deliveries").selectAll().where("transaction_id", "=", id),
+    keysOf: tables.selectFrom("blocks").selectAll().where("delivery_id", "in", [1, 2]),
+    expire: tables.selectFrom("deliveries").select("delivery_id").where("expires_at", "<=", 0)
+      .orderBy("expires_at").limit(5),
     voided: tables.selectFrom("voided_transactions").selectAll().where("transaction_id", "in", [id]),
     seen: tables.selectFrom("seen_blocks").selectAll().where("block_id", "in", [id]),
     progress: tables.selectFrom("key_files").selectAll().where("link_id", "=", 1).where("name", "=", "a"),

@@ -165,17 +165,24 @@ export interface Audit {
 /** Counts what is there, after checking that the tables agree with each other. */
 export async function audit(ledger: Ledger): Promise<Audit> {
   const { tables } = ledger;
-  const blocks = await tables.selectFrom("blocks").select(["block_id", "link_id", "state", "reservation_id"])
-    .execute();
+  const rows = await tables.selectFrom("blocks").select([
+    "block_id",
+    "key_id",
+    "link_id",
+    "state",
+    "reservation_id",
+    "bits",
+  ]).execute();
   const seen = await tables.selectFrom("seen_blocks").select("block_id").execute();
-  const keys = await tables.selectFrom("keys").select(["key_id", "bits"]).execute();
+  const blocks = rows.filter((row) => row.state !== BlockState.key);
+  const keys = rows.filter((row) => row.state === BlockState.key);
   const reservations = await tables.selectFrom("reservations").select("reservation_id").execute();
   const stock = await tables.selectFrom("stock").selectAll().execute();
 
   const seenIds = new Set(seen.map((row) => hex(row.block_id)));
   assert.equal(seenIds.size, seen.length, "a block was seen twice");
   for (const block of blocks) assert.ok(seenIds.has(hex(block.block_id)), "a block was never seen");
-  const keyIds = new Set(keys.map((row) => hex(row.key_id)));
+  const keyIds = new Set(keys.map((row) => hex(row.key_id ?? row.block_id)));
   for (const block of blocks) {
     assert.ok(!keyIds.has(hex(block.block_id)), "a block is in the pool and a key");
   }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { audit, closeOnce, hex, type Ledger, type LedgerKind, ledgerTest, OWN, PEER } from "./ledger.ts";
 import { Model, stepsWith } from "./model.ts";
+import { BlockState } from "../../src/store/schema.ts";
 
 /** Longest sequence of operations. */
 const LENGTH = 60;
@@ -31,8 +32,11 @@ const LARGE: Trial = {
 
 /** Every block is where the model has it, every key readable by its slaves, each once, and by nobody else. */
 async function compare(ledger: Ledger, model: Model): Promise<void> {
-  const rows = await ledger.tables.selectFrom("blocks").select(["block_id", "state"]).execute();
-  const stored = new Map(rows.map((row) => [hex(row.block_id), row.state === 0 ? "free" : "reserved"]));
+  const rows = await ledger.tables.selectFrom("blocks").select(["block_id", "state"])
+    .where("state", "!=", BlockState.key).execute();
+  const stored = new Map(
+    rows.map((row) => [hex(row.block_id), row.state === BlockState.free ? "free" : "reserved"]),
+  );
   const imported = await ledger.tables.selectFrom("seen_blocks").select("block_id").execute();
   if (ledger.kind === "memory") assert.equal(imported.length, model.blocks.size);
   const states = { free: 0, reserved: 0, key: 0, gone: 0 };
@@ -114,9 +118,10 @@ async function empty(ledger: Ledger): Promise<void> {
   if (!exists) return;
   for (
     const name of [
-      "key_slaves",
-      "keys",
+      "key_reads",
       "blocks",
+      "delivery_slaves",
+      "deliveries",
       "reservations",
       "seen_blocks",
       "voided_transactions",

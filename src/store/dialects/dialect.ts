@@ -1,11 +1,13 @@
 /** What differs between the databases, and nothing else. */
-import type {
-  ColumnDataType,
-  ColumnDefinitionBuilder,
-  Dialect,
-  Expression,
-  InsertQueryBuilder,
-  SelectQueryBuilder,
+import {
+  type ColumnDataType,
+  type ColumnDefinitionBuilder,
+  type Dialect,
+  type Expression,
+  type InsertQueryBuilder,
+  type RawBuilder,
+  type SelectQueryBuilder,
+  sql,
 } from "kysely";
 
 /** How the store treats an error of the database. */
@@ -55,5 +57,12 @@ export interface StoreDialect {
   /** Locks the selected rows for this transaction, waiting for others. */
   // deno-lint-ignore no-explicit-any
   forUpdate<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
+  /** Deletes the rows with these values of the table's primary key; no other row is locked, or waited for. */
+  deleteByKey(table: string, key: string, values: readonly unknown[]): RawBuilder<unknown>;
   classify(error: unknown): Failure;
+}
+
+/** The statement that does it where rows are always found by their primary key. */
+export function deleteByKey(table: string, key: string, values: readonly unknown[]): RawBuilder<unknown> {
+  return sql`delete from ${sql.table(table)} where ${sql.ref(key)} in (${sql.join(values)})`;
 }

@@ -44,6 +44,7 @@ export function mysqlDialect(uri: string): StoreDialect {
     tableSuffix: "engine = InnoDB",
     skipLocked: (query) => query.forUpdate().skipLocked() as typeof query,
     forUpdate: (query) => query.forUpdate() as typeof query,
+    deleteByKey,
     classify,
   };
 }
@@ -62,6 +63,13 @@ function openPool(uri: string, connectionLimit: number, patience?: number): Pati
     patience,
     prepare: patience === undefined ? SESSION : [...SESSION, ...BOUNDS],
   });
+}
+
+/** A list of keys would make the server go through a short table from its start, waiting for rows of others; a join does not. */
+function deleteByKey(table: string, key: string, values: readonly unknown[]) {
+  const list = values.map((value, i) => i === 0 ? sql`select ${value} as id` : sql`select ${value}`);
+  return sql`delete gone from (${sql.join(list, sql` union all `)}) ids
+    straight_join ${sql.table(table)} gone on ${sql.ref(`gone.${key}`)} = ids.id`;
 }
 
 function classify(error: unknown): Failure {

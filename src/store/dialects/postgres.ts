@@ -1,7 +1,7 @@
 /** PostgreSQL 13 or newer through `pg`. */
 import { PostgresDialect, sql } from "kysely";
 import pg from "pg";
-import type { Failure, StoreDialect } from "./dialect.ts";
+import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 import { PATIENCE_MS } from "./patience.ts";
 import { PatientPostgresPool } from "./postgres_pool.ts";
 
@@ -37,6 +37,7 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
     insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
     skipLocked: (query) => query.forUpdate().skipLocked() as typeof query,
     forUpdate: (query) => query.forUpdate() as typeof query,
+    deleteByKey,
     classify,
   };
 }

@@ -8,7 +8,7 @@ import {
   type SqliteStatement,
 } from "kysely";
 import { StoreUnusable } from "../errors.ts";
-import type { Failure, StoreDialect } from "./dialect.ts";
+import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 
 /**
  * Opens a file, created with mode 0600 if missing, or `:memory:`.
@@ -41,12 +41,14 @@ export function sqliteDialect(path: string): StoreDialect {
     bytes: () => "blob",
     varbytes: () => "blob",
     text: "text",
-    sequence: { type: "integer", define: (column) => column },
+    // Without it the number of the last row would be given out again when that row is gone.
+    sequence: { type: "integer", define: (column) => column.autoIncrement() },
     partialIndexes: true,
     insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
     keyedTableSuffix: "without rowid",
     skipLocked: (query) => query,
     forUpdate: (query) => query,
+    deleteByKey,
     classify,
   };
 }

@@ -6,11 +6,13 @@ import { StoreUnusable } from "../errors.ts";
 import type { Schema } from "../schema.ts";
 import { ledger } from "./0001_ledger.ts";
 import { generation } from "./0002_generation.ts";
+import { keysInPlace } from "./0003_keys_in_place.ts";
 
 /** Every migration by its name; names sort in the order of their application and never change. */
 const MIGRATIONS: Readonly<Record<string, (dialect: StoreDialect) => Migration>> = {
   "0001_ledger": ledger,
   "0002_generation": generation,
+  "0003_keys_in_place": keysInPlace,
 };
 
 export function migrations(dialect: StoreDialect): Record<string, Migration> {

@@ -8,9 +8,10 @@ import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { applyPad, composeBits, type Key } from "../keys.ts";
 import type { Link } from "../link.ts";
+import type { NotNull } from "kysely";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks, deleteBlocks } from "../statements.ts";
-import { insertKeys, type NewKey } from "./insert_keys.ts";
+import { chunks } from "../statements.ts";
+import { handOver, isWhole, type NewDelivery, type SpentBlock } from "./hand_over.ts";
 import {
   holdTransactions,
   letGoTransactions,
@@ -59,9 +60,7 @@ export type Activated =
     readonly absent: readonly KeyIdBytes[];
   };
 
-interface StoredBlock {
-  readonly seq: number;
-  readonly link_id: number;
+interface StoredBlock extends SpentBlock {
   readonly state: number;
   readonly half: number;
   readonly phase: number | null;
@@ -82,11 +81,13 @@ export const activate: Operation<PeerActivation, Activated> = {
     const transactions = items.flatMap((item) => linkTransaction(item) ?? []);
     // Before all else: a take-back of the same transaction comes before or after, not in between.
     await holdTransactions(work, transactions);
-    const blocks = await loadBlocks(work, items.flatMap((item) => item.keys.flatMap((key) => key.blocks)));
+    const blocks = await loadBlocks(
+      work,
+      items.flatMap((item) => item.keys.flatMap((key) => [...key.blocks, key.id])),
+    );
     const keys = await loadKeys(work, items.flatMap((item) => item.keys.map((key) => key.id)));
     const voided = await voidedAmong(work, transactions);
-    const spent: number[] = [];
-    const made: NewKey[] = [];
+    const deliveries: NewDelivery[] = [];
     const seen = await seenAmong(work, items, blocks);
     const results = items.map((item): Activated => {
       const transaction = linkTransaction(item);
@@ -97,29 +98,17 @@ export const activate: Operation<PeerActivation, Activated> = {
       if (refused.length > 0 || new Set(ids.map(mapKey)).size !== ids.length) {
         return { kind: "refused", blocks: refused, absent: refused.filter((id) => !seen.has(mapKey(id))) };
       }
-      if (item.keys.some((key) => keys.has(mapKey(key.id)))) {
+      if (item.keys.some((key) => isTaken(key, keys, blocks))) {
         return { kind: "refused", blocks: ids, absent: [] };
       }
-      const result = item.keys.map(({ id, size, blocks: parts, padded }): Key => {
+      const made = item.keys.map(({ id, size, blocks: parts, padded }) => {
         const used = parts.map((part) => {
           const block = blocks.get(mapKey(part))!;
           blocks.delete(mapKey(part)); // a later item of this transaction finds it gone
-          spent.push(block.seq);
           if (block.state === BlockState.free) work.stock.add(block.link_id, -1);
           return block;
         });
         const composed = composeBits(used, size);
-        const bits = padded === undefined ? composed : applyPad(padded, composed);
-        made.push({
-          id,
-          origin: item.origin,
-          master: item.master,
-          slaves: item.slaves,
-          expiresAt: item.expiresAt,
-          bits: item.slaves.length > 0 ? bits : undefined,
-          transaction,
-          composition: padded === undefined && item.slaves.length > 0 ? parts : undefined,
-        });
         keys.set(mapKey(id), {
           origin: item.origin,
           master: item.master,
@@ -127,16 +116,41 @@ export const activate: Operation<PeerActivation, Activated> = {
           createdAt: work.now,
           transaction,
         });
-        return { id, bits };
+        return {
+          id,
+          bits: padded === undefined ? composed : applyPad(padded, composed),
+          blocks: used,
+          whole: padded === undefined && isWhole(id, size, used),
+          returnable: padded === undefined && item.slaves.length > 0,
+        };
       });
-      return { kind: "activated", keys: result };
+      const isRead = item.slaves.length > 0;
+      deliveries.push({
+        origin: item.origin,
+        master: item.master,
+        slaves: item.slaves,
+        expiresAt: item.expiresAt,
+        transaction,
+        keys: made.map((key) => ({ ...key, bits: isRead ? key.bits : undefined })),
+      });
+      return { kind: "activated", keys: made.map(({ id, bits }): Key => ({ id, bits })) };
     });
-    await deleteBlocks(work, spent);
-    await insertKeys(work, made);
+    await handOver(work, deliveries);
     await letGoTransactions(work, transactions);
     return results;
   },
 };
+
+/** Whether the key_ID of a new key is another key's, or that of a block which is not this very key. */
+function isTaken(
+  { id, size, blocks: parts, padded }: KeyComposition,
+  keys: ReadonlyMap<string, StoredKey>,
+  blocks: ReadonlyMap<string, StoredBlock>,
+): boolean {
+  if (keys.has(mapKey(id))) return true;
+  if (!blocks.has(mapKey(id))) return false;
+  return padded !== undefined || !isWhole(id, size, parts.map((part) => ({ block_id: part })));
+}
 
 /**
  * Whether the peer of `link` may have the block: it is free, or both ends reached for it at once and it is of the
@@ -145,7 +159,7 @@ export const activate: Operation<PeerActivation, Activated> = {
 function mayActivate(block: StoredBlock | undefined, link: Link): boolean {
   if (block === undefined || block.link_id !== link.id) return false;
   if (block.state === BlockState.free) return true;
-  if (block.state === BlockState.pad) return false; // a key under it may have been on the wire
+  if (block.state !== BlockState.reserved) return false; // a key, or under a pad: that may have been on the wire
   return block.phase !== ReservationPhase.open || block.half !== link.ownHalf;
 }
 
@@ -194,13 +208,13 @@ async function loadBlocks({ trx, dialect }: Work, ids: readonly KeyIdBytes[]) {
         "half",
         "reservation_id",
         "bits",
-      ])
+      ]).$narrowType<{ bits: NotNull }>() // of a key they may be absent, but it is not activated again
         .where("block_id", "in", part.map(buffer)),
     ).execute();
     const phases = await loadPhases(trx, rows.flatMap((row) => row.reservation_id ?? []));
-    for (const { block_id, reservation_id, ...row } of rows) {
+    for (const { reservation_id, ...row } of rows) {
       const phase = reservation_id === null ? null : phases.get(mapKey(reservation_id)) ?? null;
-      blocks.set(mapKey(block_id), { ...row, phase });
+      blocks.set(mapKey(row.block_id), { ...row, phase });
     }
   }
   return blocks;
@@ -216,19 +230,9 @@ async function loadPhases(trx: Work["trx"], reservations: readonly Uint8Array[])
 async function loadKeys({ trx }: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
   for (const part of chunks(ids, 2000)) {
-    const rows = await trx.selectFrom("keys").leftJoin("key_slaves", "key_slaves.key_id", "keys.key_id")
-      .select([
-        "keys.key_id",
-        "origin_kme",
-        "master_sae",
-        "created_at",
-        "transaction_id",
-        "link_id",
-        "sae_id",
-      ])
-      .where("keys.key_id", "in", part.map(buffer)).execute();
+    const rows = [...await keysBy(trx, "block_id", part), ...await keysBy(trx, "key_id", part)];
     for (const row of rows) {
-      const id = mapKey(row.key_id);
+      const id = mapKey(row.id);
       let key = keys.get(id);
       if (key === undefined) {
         key = {
@@ -246,4 +250,21 @@ async function loadKeys({ trx }: Work, ids: readonly KeyIdBytes[]) {
     }
   }
   return keys;
+}
+
+async function keysBy(trx: Work["trx"], column: "block_id" | "key_id", ids: readonly KeyIdBytes[]) {
+  const rows = await trx.selectFrom("blocks")
+    .innerJoin("deliveries", "deliveries.delivery_id", "blocks.delivery_id")
+    .leftJoin("delivery_slaves", "delivery_slaves.delivery_id", "deliveries.delivery_id")
+    .select([
+      column,
+      "origin_kme",
+      "master_sae",
+      "created_at",
+      "transaction_id",
+      "deliveries.link_id",
+      "sae_id",
+    ])
+    .where(column, "in", ids.map(buffer)).execute();
+  return rows.map(({ [column]: id, ...row }) => ({ ...row, id: id! }));
 }

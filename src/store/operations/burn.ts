@@ -36,10 +36,9 @@ export const burn: Operation<Burn, Burnt> = {
 
 async function burnPart(work: Work, { link, after = 0 }: Burn): Promise<Burnt> {
   const part = await burnBlocks(work, link, after);
-  if (part.blocks > 0) return { ...part, keys: 0 };
+  if (part.after > after) return part;
   if (link === undefined) {
-    const { removed, keys } = await burnKeys(work);
-    if (removed > 0) return { blocks: 0, keys, after };
+    if (await burnDeliveries(work) > 0) return { blocks: 0, keys: 0, after };
   }
   await work.trx.deleteFrom("reservations").where(
     "reservation_id",
@@ -52,30 +51,35 @@ async function burnPart(work: Work, { link, after = 0 }: Burn): Promise<Burnt> {
 }
 
 async function burnBlocks({ trx, stock }: Work, link: Link | undefined, after: number) {
-  const rows = await trx.selectFrom("blocks").select("seq").where("seq", ">", after)
-    .$if(link !== undefined, (query) => query.where("link_id", "=", link!.id))
+  // Keys that were handed over go with the blocks of all links only.
+  const rows = await trx.selectFrom("blocks").select(["seq", "link_id", "state"])
+    .select((e) => e("bits", "is not", null).as("has_bits"))
+    .where("seq", ">", after)
+    .$if(
+      link !== undefined,
+      (query) => query.where("link_id", "=", link!.id).where("state", "!=", BlockState.key),
+    )
     .orderBy("seq").limit(ROWS).execute();
   const last = rows.at(-1)?.seq;
-  if (last === undefined) return { blocks: 0, after };
-  const free = await trx.selectFrom("blocks")
-    .select((e) => ["link_id", e.fn.countAll<number>().as("count")] as const)
-    .where("state", "=", BlockState.free).where("seq", ">", after).where("seq", "<=", last)
-    .$if(link !== undefined, (query) => query.where("link_id", "=", link!.id))
-    .groupBy("link_id").execute();
-  for (const { link_id, count } of free) stock.add(link_id, -Number(count));
-  const deleted = await trx.deleteFrom("blocks").where("seq", ">", after).where("seq", "<=", last)
-    .$if(link !== undefined, (query) => query.where("link_id", "=", link!.id))
+  if (last === undefined) return { blocks: 0, keys: 0, after };
+  for (const { link_id, state } of rows) if (state === BlockState.free) stock.add(link_id, -1);
+  const { numDeletedRows } = await trx.deleteFrom("blocks").where("seq", ">", after).where("seq", "<=", last)
+    .$if(
+      link !== undefined,
+      (query) => query.where("link_id", "=", link!.id).where("state", "!=", BlockState.key),
+    )
     .executeTakeFirstOrThrow();
-  return { blocks: Number(deleted.numDeletedRows), after: last };
+  if (Number(numDeletedRows) !== rows.length) throw new Error("another process uses the database");
+  const blocks = rows.filter((row) => row.state !== BlockState.key).length;
+  const keys = rows.filter((row) => row.state === BlockState.key && row.has_bits).length;
+  return { blocks, keys, after: last };
 }
 
-async function burnKeys({ trx }: Work): Promise<{ removed: number; keys: number }> {
-  const rows = await trx.selectFrom("keys").select("key_id").orderBy("key_id").limit(ROWS).execute();
-  const last = rows.at(-1)?.key_id;
-  if (last === undefined) return { removed: 0, keys: 0 };
-  const { count } = await trx.selectFrom("keys").select((e) => e.fn.countAll<number>().as("count"))
-    .where("key_id", "<=", last).where("bits", "is not", null).executeTakeFirstOrThrow();
-  await trx.deleteFrom("key_slaves").where("key_id", "<=", last).execute();
-  await trx.deleteFrom("keys").where("key_id", "<=", last).execute();
-  return { removed: rows.length, keys: Number(count) };
+async function burnDeliveries({ trx }: Work): Promise<number> {
+  const rows = await trx.selectFrom("deliveries").select("delivery_id").orderBy("delivery_id").limit(ROWS)
+    .execute();
+  const last = rows.at(-1)?.delivery_id;
+  if (last === undefined) return 0;
+  await trx.deleteFrom("deliveries").where("delivery_id", "<=", last).execute();
+  return rows.length;
 }

@@ -1,6 +1,6 @@
 /** Takes free blocks out of links' pools for callers in their order. */
 import type { Link } from "../link.ts";
-import type { SelectQueryBuilder } from "kysely";
+import { type NotNull, type SelectQueryBuilder, sql } from "kysely";
 import type { Work } from "../commit_queue.ts";
 import { BlockState, type Schema } from "../schema.ts";
 import { freeBlocks } from "../stock.ts";
@@ -8,6 +8,7 @@ import { freeBlocks } from "../stock.ts";
 export interface FreeBlock {
   readonly seq: number;
   readonly block_id: Uint8Array;
+  readonly link_id: number;
   readonly bits: Uint8Array;
 }
 
@@ -112,8 +113,10 @@ async function selectFree(
   const blocks: FreeBlock[] = [];
   for (const { half, order: direction } of order) {
     if (blocks.length === wanted) break;
-    let query = work.trx.selectFrom("blocks").select(["seq", "block_id", "bits"])
-      .where("link_id", "=", link.id).where("state", "=", BlockState.free).where("half", "=", half)
+    let query = work.trx.selectFrom("blocks").select(["seq", "block_id", "link_id", "bits"])
+      .$narrowType<{ bits: NotNull }>()
+      // The state in the text of the statement: the index is of free blocks only.
+      .where("link_id", "=", link.id).where("state", "=", sql.lit(BlockState.free)).where("half", "=", half)
       .orderBy("seq", direction).limit(wanted - blocks.length);
     if (storedSince !== undefined) query = query.where("stored_at", ">=", storedSince);
     blocks.push(...await lock(query).execute());

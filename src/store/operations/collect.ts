@@ -4,7 +4,9 @@ import type { SaeId } from "../../model/ids.ts";
 import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import type { Key } from "../keys.ts";
-import { chunks } from "../statements.ts";
+import type { Insertable } from "kysely";
+import { BlockState, type KeyReadsTable } from "../schema.ts";
+import { chunks, insertRows } from "../statements.ts";
 
 export interface Collection {
   /** The SAE that asks. */
@@ -23,6 +25,7 @@ export type Collected =
   | { readonly kind: "missing" };
 
 interface StoredKey {
+  readonly seq: number;
   readonly id: Uint8Array;
   readonly master: SaeId;
   readonly expiresAt: number;
@@ -35,8 +38,8 @@ export const collect: Operation<Collection, Collected> = {
   name: "collect",
   async run(work, items) {
     const stored = await loadKeys(work, items.flatMap((item) => item.ids));
-    const read = new Map<SaeId, Uint8Array[]>();
-    const emptied: Uint8Array[] = [];
+    const read: Insertable<KeyReadsTable>[] = [];
+    const emptied: number[] = [];
     const results = items.map((item): Collected => {
       const keys = item.ids.map((id) => stored.get(mapKey(id)));
       // A key that others may read is told apart before anything is said about keys that do not exist.
@@ -49,18 +52,18 @@ export const collect: Operation<Collection, Collected> = {
         keys: (keys as StoredKey[]).map((key) => {
           const bits = key.bits!;
           key.slaves.set(item.caller, true);
-          const ids = read.get(item.caller);
-          if (ids === undefined) read.set(item.caller, [key.id]);
-          else ids.push(key.id);
+          read.push({ seq: key.seq, sae_id: item.caller, read_at: work.now });
           if ([...key.slaves.values()].every((done) => done)) {
             key.bits = null;
-            emptied.push(key.id);
+            emptied.push(key.seq);
           }
           return { id: key.id, bits };
         }),
       };
     });
-    await record(work, read, emptied);
+    // The database has the last word on who reads first: no read is recorded twice.
+    await insertRows(work, "key_reads", read);
+    await forgetBits(work, emptied);
     return results;
   },
 };
@@ -70,48 +73,68 @@ function isReadable(key: StoredKey, item: Collection, now: number): boolean {
     key.slaves.get(item.caller) === false;
 }
 
-async function loadKeys({ trx, dialect }: Work, ids: readonly KeyIdBytes[]) {
+async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
   for (const part of chunks([...new Map(ids.map((id) => [mapKey(id), id])).values()], 2000)) {
-    const rows = await dialect.forUpdate(
-      trx.selectFrom("keys").select(["key_id", "master_sae", "expires_at", "bits"])
-        .where("key_id", "in", part.map(buffer)).orderBy("key_id"),
-    ).execute();
+    const rows = await lockKeys(work, part);
     if (rows.length === 0) continue;
-    for (const row of rows) {
-      keys.set(mapKey(row.key_id), {
-        id: row.key_id,
-        master: row.master_sae,
-        expiresAt: row.expires_at,
-        bits: row.bits,
-        slaves: new Map(),
-      });
+    // Read after the keys are locked: what another transaction did with them is seen.
+    const deliveries = await loadDeliveries(work.trx, [...new Set(rows.map((row) => row.delivery_id!))]);
+    const bySeq = new Map<number, StoredKey>();
+    for (const { seq, id, delivery_id, bits } of rows) {
+      const { slaves, ...delivery } = deliveries.get(delivery_id!)!;
+      const key = { seq, id, bits, ...delivery, slaves: new Map(slaves.map((sae) => [sae, false])) };
+      keys.set(mapKey(id), key);
+      bySeq.set(seq, key);
     }
-    // Read after the keys are locked: another transaction's read is seen.
-    const slaves = await trx.selectFrom("key_slaves").select(["key_id", "sae_id", "read_at"])
-      .where("key_id", "in", part.map(buffer)).execute();
-    for (const slave of slaves) {
-      keys.get(mapKey(slave.key_id))?.slaves.set(slave.sae_id, slave.read_at !== null);
-    }
+    const reads = await work.trx.selectFrom("key_reads").select(["seq", "sae_id"])
+      .where("seq", "in", [...bySeq.keys()]).execute();
+    for (const { seq, sae_id } of reads) bySeq.get(seq)!.slaves.set(sae_id, true);
   }
   return keys;
 }
 
-async function record(
-  { trx, now }: Work,
-  read: ReadonlyMap<SaeId, Uint8Array[]>,
-  emptied: readonly Uint8Array[],
-): Promise<void> {
-  for (const [sae, ids] of read) {
-    for (const part of chunks(ids, 2000)) {
-      const { numUpdatedRows } = await trx.updateTable("key_slaves").set({ read_at: now })
-        .where("key_id", "in", part.map(buffer)).where("sae_id", "=", sae).where("read_at", "is", null)
-        .executeTakeFirst();
-      // The database has the last word on who reads first.
-      if (Number(numUpdatedRows) !== part.length) throw new Error("a key was read by two requests at once");
+/** Most keys are blocks as they stand; only what is not found among them is looked for among the others. */
+async function lockKeys(work: Work, ids: readonly KeyIdBytes[]) {
+  const blocks = await lockKeysBy(work, "block_id", ids);
+  if (blocks.length === ids.length) return blocks;
+  const found = new Set(blocks.map((row) => mapKey(row.id)));
+  return [...blocks, ...await lockKeysBy(work, "key_id", ids.filter((id) => !found.has(mapKey(id))))];
+}
+
+async function lockKeysBy({ trx, dialect }: Work, column: "block_id" | "key_id", ids: readonly KeyIdBytes[]) {
+  const rows = await dialect.forUpdate(
+    trx.selectFrom("blocks").select(["seq", column, "delivery_id", "bits"])
+      .where(column, "in", ids.map(buffer)).where("state", "=", BlockState.key).orderBy(column),
+  ).execute();
+  return rows.map(({ [column]: id, ...row }) => ({ ...row, id: id! }));
+}
+
+interface StoredDelivery {
+  readonly master: SaeId;
+  readonly expiresAt: number;
+  readonly slaves: SaeId[];
+}
+
+async function loadDeliveries(trx: Work["trx"], ids: readonly number[]) {
+  const deliveries = new Map<number, StoredDelivery>();
+  const rows = await trx.selectFrom("deliveries")
+    .leftJoin("delivery_slaves", "delivery_slaves.delivery_id", "deliveries.delivery_id")
+    .select(["deliveries.delivery_id", "master_sae", "expires_at", "sae_id"])
+    .where("deliveries.delivery_id", "in", ids).execute();
+  for (const { delivery_id, master_sae, expires_at, sae_id } of rows) {
+    let delivery = deliveries.get(delivery_id);
+    if (delivery === undefined) {
+      delivery = { master: master_sae, expiresAt: expires_at, slaves: [] };
+      deliveries.set(delivery_id, delivery);
     }
+    if (sae_id !== null) delivery.slaves.push(sae_id);
   }
-  for (const part of chunks(emptied, 2000)) {
-    await trx.updateTable("keys").set({ bits: null }).where("key_id", "in", part.map(buffer)).execute();
+  return deliveries;
+}
+
+async function forgetBits({ trx }: Work, seqs: readonly number[]): Promise<void> {
+  for (const part of chunks(seqs, 2000)) {
+    await trx.updateTable("blocks").set({ bits: null }).where("seq", "in", part).execute();
   }
 }

@@ -4,8 +4,8 @@ import type { Operation } from "../commit_queue.ts";
 import { blocksPerKey, composeBits, type Key, keyIdFor } from "../keys.ts";
 import type { Link } from "../link.ts";
 import { claim } from "./claim.ts";
-import { chunks, deleteBlocks } from "../statements.ts";
-import { insertKeys, type NewKey } from "./insert_keys.ts";
+import { chunks } from "../statements.ts";
+import { handOver, isWhole, type NewDelivery } from "./hand_over.ts";
 
 export interface Delivery {
   readonly link: Link;
@@ -30,31 +30,26 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
         { link, blocks: number * blocksPerKey(size), storedSince },
       ]),
     );
-    const spent: number[] = [];
-    const keys: NewKey[] = [];
+    const deliveries: NewDelivery[] = [];
     const results = items.map((item, i) => {
       const blocks = claimed[i]?.[0];
       if (blocks === undefined) return undefined;
       work.stock.add(item.link.id, -blocks.length);
-      for (const block of blocks) spent.push(block.seq);
-      const made = [...chunks(blocks, blocksPerKey(item.size))].map((part): Key => ({
-        id: keyIdFor(part, item.size),
-        bits: composeBits(part, item.size),
-      }));
-      for (const { id, bits } of made) {
-        keys.push({
-          id,
-          bits,
-          origin: item.origin,
-          master: item.master,
-          slaves: item.slaves,
-          expiresAt: item.expiresAt,
-        });
-      }
-      return made;
+      const keys = [...chunks(blocks, blocksPerKey(item.size))].map((part) => {
+        const id = keyIdFor(part, item.size);
+        const bits = composeBits(part, item.size);
+        return { id, bits, blocks: part, whole: isWhole(id, item.size, part) };
+      });
+      deliveries.push({
+        origin: item.origin,
+        master: item.master,
+        slaves: item.slaves,
+        expiresAt: item.expiresAt,
+        keys,
+      });
+      return keys.map(({ id, bits }): Key => ({ id, bits }));
     });
-    await deleteBlocks(work, spent);
-    await insertKeys(work, keys);
+    await handOver(work, deliveries);
     return results;
   },
 };

@@ -2,7 +2,7 @@
 import { buffer } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks } from "../statements.ts";
+import { chunks, deleteBlocks, deleteReservations } from "../statements.ts";
 
 export interface Expiry {
   /** Keys of one transaction at most, so that requests do not wait long behind it. */
@@ -31,15 +31,7 @@ export const expire: Operation<Expiry, Expired> = {
   async run(work, items) {
     const results: Expired[] = [];
     for (const item of items) {
-      const keys = await work.dialect.skipLocked(
-        work.trx.selectFrom("keys").select(["key_id", "bits"]).where("expires_at", "<=", work.now)
-          .orderBy("expires_at").limit(item.limit),
-      ).execute();
-      if (keys.length > 0) {
-        const ids = keys.map((key) => buffer(key.key_id));
-        await work.trx.deleteFrom("key_slaves").where("key_id", "in", ids).execute();
-        await work.trx.deleteFrom("keys").where("key_id", "in", ids).execute();
-      }
+      const { keys, unread } = await removeKeys(work, item.limit);
       await work.trx.deleteFrom("voided_transactions").where("since", "<", item.voidedBefore).execute();
       await work.trx.deleteFrom("processes").where("lease_until", "<", item.voidedBefore).execute();
       const refused = await work.trx.selectFrom("reservations").select("reservation_id")
@@ -51,19 +43,49 @@ export const expire: Operation<Expiry, Expired> = {
         const deleted = await work.trx.deleteFrom("blocks").where("reservation_id", "in", ids)
           .executeTakeFirst();
         burnt = Number(deleted.numDeletedRows);
-        await work.trx.deleteFrom("reservations").where("reservation_id", "in", ids).execute();
+        await deleteReservations(work, ids);
       }
       const freed = await freeAbsent(work, item);
-      results.push({
-        unread: keys.filter((key) => key.bits !== null).length,
-        keys: keys.length,
-        burnt,
-        freed,
-      });
+      results.push({ unread, keys, burnt, freed });
     }
     return results;
   },
 };
+
+/** Keys of expired deliveries, and the deliveries that have no keys any more. */
+async function removeKeys(work: Work, limit: number) {
+  const { trx, dialect, now } = work;
+  const expired = await dialect.skipLocked(
+    trx.selectFrom("deliveries").select("delivery_id").where("expires_at", "<=", now)
+      .orderBy("expires_at").limit(limit),
+  ).execute();
+  if (expired.length === 0) return { keys: 0, unread: 0 };
+  const ids = expired.map((row) => row.delivery_id);
+  const keys = await dialect.forUpdate(
+    trx.selectFrom("blocks").select(["seq", "delivery_id", "bits"]).where("delivery_id", "in", ids).limit(
+      limit + 1,
+    ),
+  ).execute();
+  // One of which the last key was seen has no other left; where there are more than the limit, the rest is for next time.
+  const left = new Set(keys.slice(limit).map((key) => key.delivery_id));
+  const removed = keys.slice(0, limit);
+  await deleteBlocks(work, removed.map((key) => key.seq));
+  const ended = keys.length > limit ? await endedAmong(trx, ids.filter((id) => !left.has(id))) : ids;
+  if (ended.length > 0) await trx.deleteFrom("deliveries").where("delivery_id", "in", ended).execute();
+  return { keys: removed.length, unread: removed.filter((key) => key.bits !== null).length };
+}
+
+/** Those of the deliveries that have no keys. */
+async function endedAmong(trx: Work["trx"], ids: readonly number[]): Promise<number[]> {
+  if (ids.length === 0) return [];
+  const rows = await trx.selectFrom("deliveries").select("delivery_id").where("delivery_id", "in", ids)
+    .where((e) =>
+      e.not(e.exists(
+        e.selectFrom("blocks").select("seq").whereRef("blocks.delivery_id", "=", "deliveries.delivery_id"),
+      ))
+    ).execute();
+  return rows.map((row) => row.delivery_id);
+}
 
 async function freeAbsent(work: Work, { absentBefore, limit }: Expiry): Promise<number> {
   const absent = await work.trx.selectFrom("reservations").select("reservation_id")
@@ -78,6 +100,6 @@ async function freeAbsent(work: Work, { absentBefore, limit }: Expiry): Promise<
       .where("seq", "in", part.map((block) => block.seq)).execute();
     for (const block of part) work.stock.add(block.link_id, 1);
   }
-  await work.trx.deleteFrom("reservations").where("reservation_id", "in", ids).execute();
+  await deleteReservations(work, ids);
   return blocks.length;
 }

@@ -4,16 +4,30 @@ import type { KeyIdBytes } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks, deleteBlocks } from "../statements.ts";
-import { insertKeys, type NewKey } from "./insert_keys.ts";
+import { chunks, deleteBlocks, deleteReservations } from "../statements.ts";
+import type { KmeId, SaeId } from "../../model/ids.ts";
+import { handOver, type NewDelivery, type NewKey, type SpentBlock } from "./hand_over.ts";
+
+/** A key made of the blocks of a reservation. */
+export interface SettledKey {
+  readonly id: KeyIdBytes;
+  /** The KME whose SAE asked for the key. */
+  readonly origin: KmeId;
+  readonly master: SaeId;
+  readonly slaves: readonly SaeId[];
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number;
+  /** Absent where no slave reads the key here. */
+  readonly bits?: Uint8Array;
+}
 
 /** What becomes of a reservation. Every list holds key_IDs of blocks. */
 export interface Settlement {
   readonly reservation: KeyIdBytes;
   /** Blocks of the keys that are handed over: each must still be reserved and no one else settle it, or nothing is changed. */
   readonly spend?: readonly KeyIdBytes[];
-  /** Keys handed over, recorded in the same transaction. */
-  readonly keys?: readonly NewKey[];
+  /** Keys handed over, recorded in the same transaction. One that has the key_ID of a block to be spent is that block. */
+  readonly keys?: readonly SettledKey[];
   /** Never to be used by anyone. */
   readonly burn?: readonly KeyIdBytes[];
   /** Certainly unused: back into the pool. */
@@ -44,9 +58,7 @@ export type Settled =
    */
   | { readonly ok: false };
 
-interface ReservedBlock {
-  readonly seq: number;
-  readonly link_id: number;
+interface ReservedBlock extends SpentBlock {
   readonly phase: number;
   readonly process_id: Uint8Array;
 }
@@ -57,7 +69,7 @@ export const settle: Operation<Settle, Settled> = {
     await awaitCommits(work, items);
     const reserved = await reservedBlocks(work, items);
     const results: Settled[] = [];
-    const keys: NewKey[] = [];
+    const deliveries: NewDelivery[] = [];
     const gone: number[] = [];
     const free: number[] = [];
     const ended: KeyIdBytes[] = [];
@@ -80,13 +92,14 @@ export const settle: Operation<Settle, Settled> = {
       const spent = take(item.spend);
       const burnt = take(item.burn);
       const released = take(item.release);
-      for (const block of spent) gone.push(block.seq);
+      const handed = deliveriesOf(item.keys ?? [], spent);
+      deliveries.push(...handed.deliveries);
+      for (const block of handed.others) gone.push(block.seq);
       for (const block of burnt) gone.push(block.seq);
       for (const block of released) {
         free.push(block.seq);
         work.stock.add(block.link_id, 1);
       }
-      for (const key of item.keys ?? []) keys.push(key);
       const unresolved = take(item.unresolved);
       const refused = take(item.refused);
       const absent = take(item.absent);
@@ -113,13 +126,33 @@ export const settle: Operation<Settle, Settled> = {
       results.push({ ok: true, burnt: burnt.length, released: released.length });
     }
     await change(work, gone, free);
-    for (const part of chunks(ended, 2000)) {
-      await work.trx.deleteFrom("reservations").where("reservation_id", "in", part.map(buffer)).execute();
-    }
-    await insertKeys(work, keys);
+    await handOver(work, deliveries);
+    await deleteReservations(work, ended);
     return results;
   },
 };
+
+/** The keys with the blocks that went into them, and the blocks that went into none: pads. */
+function deliveriesOf(keys: readonly SettledKey[], spent: readonly ReservedBlock[]) {
+  const left = new Map(spent.map((block) => [mapKey(block.block_id), block]));
+  const whole = new Map(keys.flatMap(({ id }) => {
+    const block = left.get(mapKey(id));
+    return block !== undefined && left.delete(mapKey(id)) ? [[mapKey(id), block] as const] : [];
+  }));
+  const others = [...left.values()];
+  const deliveries = new Map<string, NewDelivery & { keys: NewKey[] }>();
+  for (const { id, bits, ...delivery } of keys) {
+    const block = whole.get(mapKey(id));
+    const key = JSON.stringify([delivery.origin, delivery.master, delivery.slaves, delivery.expiresAt]);
+    let same = deliveries.get(key);
+    if (same === undefined) deliveries.set(key, same = { ...delivery, keys: [] });
+    // Of several blocks it does not matter which ones go with which key: they are gone.
+    const blocks = block === undefined ? others.splice(0, 1) : [block];
+    if (blocks.length === 0) throw new Error("a key of no blocks");
+    same.keys.push({ id, bits, blocks, whole: block !== undefined });
+  }
+  return { deliveries: [...deliveries.values()], others };
+}
 
 function isOwn(block: ReservedBlock, item: Settle): boolean {
   return mapKey(block.process_id) === mapKey(item.processId);

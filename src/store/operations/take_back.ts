@@ -6,7 +6,7 @@ import type { Operation, Work } from "../commit_queue.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
 import { freeAmong } from "../free_among.ts";
-import { chunks } from "../statements.ts";
+import { chunks, deleteBlocks } from "../statements.ts";
 import { HELD, holdTransactions, letGoTransactions } from "./voided.ts";
 
 export interface TakeBack {
@@ -28,9 +28,11 @@ export type TakenBack =
   | { readonly kind: "read" };
 
 interface StoredKey {
-  readonly key_id: Uint8Array;
+  readonly seq: number;
+  /** Null of a key that is not a block as it stands. */
+  readonly block_id: Uint8Array | null;
   readonly bits: Uint8Array | null;
-  readonly blocks: Uint8Array | null;
+  readonly composition: Uint8Array | null;
 }
 
 export const takeBack: Operation<TakeBack, TakenBack> = {
@@ -47,14 +49,17 @@ async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
   const transaction = buffer(item.transaction);
   const held = { id: item.transaction, linkId: item.link.id };
   await holdTransactions(work, [held]);
-  const keys = await dialect.forUpdate(
-    trx.selectFrom("keys").select(["key_id", "bits", "blocks"])
+  const deliveries = (await dialect.forUpdate(
+    trx.selectFrom("deliveries").select("delivery_id")
       .where("transaction_id", "=", transaction).where("link_id", "=", item.link.id),
+  ).execute()).map((row) => row.delivery_id);
+  const keys = deliveries.length === 0 ? [] : await dialect.forUpdate(
+    trx.selectFrom("blocks").select(["seq", "block_id", "bits", "composition"])
+      .where("delivery_id", "in", deliveries),
   ).execute();
-  const ids = keys.map((key) => buffer(key.key_id));
-  if (ids.length > 0) {
-    const read = await trx.selectFrom("key_slaves").select("key_id")
-      .where("key_id", "in", ids).where("read_at", "is not", null).limit(1).execute();
+  if (keys.length > 0) {
+    const read = await trx.selectFrom("key_reads").select("seq")
+      .where("seq", "in", keys.map((key) => key.seq)).limit(1).execute();
     if (read.length > 0) {
       await letGoTransactions(work, [held]);
       return { kind: "read" };
@@ -67,12 +72,12 @@ async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
     if (before.had_keys === 0) return { kind: "unknown" };
     return { kind: "takenBack", free: item.reuse ? await freeAmong(trx, item.link.id, item.blocks) : [] };
   }
-  await trx.updateTable("voided_transactions").set({ had_keys: ids.length > 0 ? 1 : 0, since: now })
+  await trx.updateTable("voided_transactions").set({ had_keys: keys.length > 0 ? 1 : 0, since: now })
     .where("transaction_id", "=", transaction).where("link_id", "=", item.link.id).execute();
-  if (ids.length === 0) return { kind: "unknown" };
-  await trx.deleteFrom("key_slaves").where("key_id", "in", ids).execute();
-  await trx.deleteFrom("keys").where("key_id", "in", ids).execute();
-  return { kind: "takenBack", free: item.reuse ? await putBack(work, item.link, keys) : [] };
+  if (keys.length === 0) return { kind: "unknown" };
+  const free = await undo(work, item, keys);
+  await trx.deleteFrom("deliveries").where("delivery_id", "in", deliveries).execute();
+  return { kind: "takenBack", free };
 }
 
 async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
@@ -83,12 +88,36 @@ async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
   }
 }
 
-/** Whole blocks of keys go back into the pool; of a block that was cut, a part is lost. */
+/** The keys are no more; returns the blocks that are in the pool again. */
+async function undo(
+  work: Work,
+  { link, reuse }: TakeBack,
+  keys: readonly StoredKey[],
+): Promise<KeyIdBytes[]> {
+  const { trx } = work;
+  const standing = reuse ? keys.filter(isItsBlock) : [];
+  const gone = keys.filter((key) => !standing.includes(key));
+  for (const part of chunks(standing.map((key) => key.seq), 2000)) {
+    await trx.updateTable("blocks").set({ state: BlockState.free, delivery_id: null, composition: null })
+      .where("seq", "in", part).execute();
+  }
+  await deleteBlocks(work, gone.map((key) => key.seq));
+  const composed = reuse ? await putBack(work, link, gone) : [];
+  work.stock.add(link.id, standing.length + composed.length);
+  return [...standing.map((key) => Uint8Array.from(key.block_id!)), ...composed];
+}
+
+/** Whether the key is a block with its bits, as it was before. */
+function isItsBlock({ block_id, bits, composition }: StoredKey): boolean {
+  return block_id !== null && bits !== null && composition !== null;
+}
+
+/** Whole blocks of composed keys go back into the pool; of a block that was cut, a part is lost. */
 async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Promise<KeyIdBytes[]> {
-  const rows = keys.flatMap(({ bits, blocks }) => {
-    if (bits === null || blocks === null) return [];
+  const rows = keys.flatMap(({ bits, composition }) => {
+    if (bits === null || composition === null) return [];
     return Array.from({ length: Math.floor(bits.length / BLOCK_BYTES) }, (_, i) => ({
-      id: Uint8Array.from(blocks.subarray(i * 16, i * 16 + 16)),
+      id: Uint8Array.from(composition.subarray(i * 16, i * 16 + 16)),
       bits: Uint8Array.from(bits.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES)),
     }));
   });
@@ -101,9 +130,10 @@ async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Prom
       half: halfOf(id),
       stored_at: 0, // when it was first stored is forgotten: it never counts as young
       reservation_id: null,
+      delivery_id: null,
       bits: buffer(bits),
+      composition: null,
     }))).execute();
   }
-  work.stock.add(link.id, unique.length);
   return unique.map((row) => row.id);
 }

@@ -69,7 +69,9 @@ async function insertBlocks(work: Work, link: Link, blocks: readonly Block[]): P
       half: halfOf(block.id),
       stored_at: work.now,
       reservation_id: null,
+      delivery_id: null,
       bits: buffer(block.bits),
+      composition: null,
     })),
   );
 }

@@ -4,7 +4,9 @@ import type { Schema } from "../schema.ts";
 
 /** Keys of which some slave of this KME has yet to fetch the bits. */
 export async function keysWaiting(db: Kysely<Schema>, now: number): Promise<number> {
-  const { waiting } = await db.selectFrom("keys").select((e) => e.fn.countAll<number>().as("waiting"))
+  const { waiting } = await db.selectFrom("deliveries")
+    .innerJoin("blocks", "blocks.delivery_id", "deliveries.delivery_id")
+    .select((e) => e.fn.countAll<number>().as("waiting"))
     .where("bits", "is not", null).where("expires_at", ">", now).executeTakeFirstOrThrow();
   return Number(waiting);
 }

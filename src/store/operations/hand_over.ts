@@ -1,0 +1,131 @@
+/** Records keys that are handed over, and who may read them. */
+import { Buffer } from "node:buffer";
+import { BLOCK_BITS, type KeyIdBytes } from "../../model/block.ts";
+import type { KmeId, SaeId } from "../../model/ids.ts";
+import { buffer, mapKey } from "../bytes.ts";
+import type { Work } from "../commit_queue.ts";
+import { halfOf } from "../link.ts";
+import { BlockState } from "../schema.ts";
+import { blocksToKeys, deleteBlocks, insertRows } from "../statements.ts";
+import type { LinkTransaction } from "./voided.ts";
+
+/** A block that is used up, locked by this transaction. */
+export interface SpentBlock {
+  readonly seq: number;
+  readonly block_id: Uint8Array;
+  readonly link_id: number;
+}
+
+export interface NewKey {
+  readonly id: KeyIdBytes;
+  /** Absent where no slave reads the key here: only the fact that it was handed out is kept. */
+  readonly bits?: Uint8Array;
+  /** What it is made of, or was encrypted with: at least one block. */
+  readonly blocks: readonly SpentBlock[];
+  /** The key is its one block, bit by bit, and keeps its key_ID. */
+  readonly whole: boolean;
+  /** Whether the neighbour may take the key back, so that its blocks are free again. */
+  readonly returnable?: boolean;
+}
+
+/** Keys that are handed over together. */
+export interface NewDelivery {
+  /** The KME whose SAE asked for the keys. */
+  readonly origin: KmeId;
+  readonly master: SaeId;
+  readonly slaves: readonly SaeId[];
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number;
+  /** The neighbour's transaction that made the keys. */
+  readonly transaction?: LinkTransaction;
+  /** At least one. */
+  readonly keys: readonly NewKey[];
+}
+
+/** Whether a key of `size` bits with this key_ID is the block as it stands. */
+export function isWhole(
+  id: KeyIdBytes,
+  size: number,
+  blocks: readonly Pick<SpentBlock, "block_id">[],
+): boolean {
+  return size === BLOCK_BITS && blocks.length === 1 && mapKey(blocks[0]!.block_id) === mapKey(id);
+}
+
+export async function handOver(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {
+  if (deliveries.length === 0) return;
+  const { now } = work;
+  await insertRows(
+    work,
+    "deliveries",
+    deliveries.map((delivery) => ({
+      delivery_id: deliveryId(delivery),
+      origin_kme: delivery.origin,
+      master_sae: delivery.master,
+      created_at: now,
+      expires_at: delivery.expiresAt,
+      transaction_id: delivery.transaction === undefined ? null : buffer(delivery.transaction.id),
+      link_id: delivery.transaction?.linkId ?? null,
+    })),
+  );
+  await insertRows(
+    work,
+    "delivery_slaves",
+    deliveries.flatMap((delivery) =>
+      delivery.slaves.map((sae) => ({ delivery_id: deliveryId(delivery), sae_id: sae }))
+    ),
+  );
+  await keepWhole(work, deliveries);
+  await replaceOthers(work, deliveries);
+}
+
+/** A number that no other delivery has: that of a block which is used up only once. */
+function deliveryId({ keys }: NewDelivery): number {
+  return keys[0]!.blocks[0]!.seq;
+}
+
+/** Keys that are their blocks: only the state of the row changes. */
+async function keepWhole(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {
+  // Deliveries of one key each, which are most, share a statement: they are numbered like their blocks.
+  const changes = new Map<string, { change: Parameters<typeof blocksToKeys>[1]; seqs: number[] }>();
+  for (const delivery of deliveries) {
+    for (const { whole, bits, blocks, returnable = false } of delivery.keys) {
+      if (!whole) continue;
+      const { seq } = blocks[0]!;
+      const change = {
+        delivery: deliveryId(delivery) === seq ? "own" : deliveryId(delivery),
+        keepBits: bits !== undefined,
+        returnable,
+      } as const;
+      const key = `${change.delivery} ${change.keepBits} ${change.returnable}`;
+      const same = changes.get(key);
+      if (same === undefined) changes.set(key, { change, seqs: [seq] });
+      else same.seqs.push(seq);
+    }
+  }
+  for (const { change, seqs } of changes.values()) await blocksToKeys(work, change, seqs);
+}
+
+async function replaceOthers(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {
+  const spent: number[] = [];
+  const rows = deliveries.flatMap((delivery) =>
+    delivery.keys.flatMap(({ id, bits, blocks, whole, returnable }) => {
+      if (whole) return [];
+      for (const { seq } of blocks) spent.push(seq);
+      return [{
+        block_id: null,
+        key_id: buffer(id),
+        link_id: blocks[0]!.link_id,
+        state: BlockState.key,
+        half: halfOf(id),
+        stored_at: work.now,
+        reservation_id: null,
+        delivery_id: deliveryId(delivery),
+        bits: bits === undefined ? null : buffer(bits),
+        composition: returnable ? Buffer.concat(blocks.map((block) => block.block_id)) : null,
+      }];
+    })
+  );
+  if (rows.length === 0) return;
+  await deleteBlocks(work, spent);
+  await insertRows(work, "blocks", rows);
+}
