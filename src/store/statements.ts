@@ -26,9 +26,9 @@ export async function insertRows<Table extends keyof Schema & string>(
   rows: readonly InsertObject<Schema, Table>[],
 ): Promise<void> {
   for (const part of chunks(rows, ROWS)) {
-    const compile = () => work.trx.insertInto(table).values(part).compile();
+    const build = () => work.trx.insertInto(table).values(part);
     const parameters = part.flatMap((row) => Object.values(row));
-    await run(work, `insert ${table} ${Object.keys(part[0]!)} ${part.length}`, parameters, compile);
+    await run(work, `insert ${table} ${Object.keys(part[0]!)} ${part.length}`, parameters, build);
   }
 }
 
@@ -48,8 +48,8 @@ async function deleteByKey<Table extends keyof Schema & string>(
   values: readonly unknown[],
 ): Promise<void> {
   for (const part of chunks(values, ROWS)) {
-    const compile = () => work.dialect.deleteByKey(table, key, part).compile(work.trx);
-    await run(work, `delete ${table} ${part.length}`, part, compile);
+    const build = () => ({ compile: () => work.dialect.deleteByKey(table, key, part).compile(work.trx) });
+    await run(work, `delete ${table} ${part.length}`, part, build);
   }
 }
 
@@ -67,7 +67,7 @@ export interface ToKeys {
 export async function blocksToKeys(work: Work, to: ToKeys, seqs: readonly number[]): Promise<void> {
   const { delivery, keepBits, returnable } = to;
   for (const part of chunks(seqs, ROWS)) {
-    const compile = () =>
+    const build = () =>
       work.trx.updateTable("blocks")
         .set((e) => ({
           state: sql.lit(BlockState.key),
@@ -76,27 +76,30 @@ export async function blocksToKeys(work: Work, to: ToKeys, seqs: readonly number
           ...(keepBits ? {} : { bits: sql.lit(null) }),
           ...(returnable ? { composition: e.ref("block_id") } : {}),
         }))
-        .where("seq", "in", part).compile();
+        .where("seq", "in", part);
     const [kind, parameters] = delivery === "own" ? ["own", part] : ["one", [delivery, ...part]];
-    await run(work, `to keys ${kind} ${keepBits} ${returnable} ${part.length}`, parameters, compile);
+    await run(work, `to keys ${kind} ${keepBits} ${returnable} ${part.length}`, parameters, build);
   }
 }
 
-async function run(
+/**
+ * Runs a statement whose text is known from before by its shape; otherwise it is built, once for each shape.
+ *
+ * @param shape tells it from every other text, apart from the parameters.
+ * @param parameters all that the built statement has, in its order.
+ */
+export async function run<Row>(
   { trx, texts }: Work,
   shape: string,
   parameters: readonly unknown[],
-  compile: () => CompiledQuery,
-): Promise<void> {
+  build: () => { compile(): CompiledQuery<Row> },
+): Promise<Row[]> {
   const text = texts.get(shape);
-  if (text !== undefined) {
-    await trx.executeQuery(CompiledQuery.raw(text, [...parameters]));
-    return;
-  }
-  const query = compile();
+  if (text !== undefined) return (await trx.executeQuery<Row>(CompiledQuery.raw(text, [...parameters]))).rows;
+  const query = build().compile();
   // Only a statement whose parameters are just the values may be run again with others.
   const plain = query.parameters.length === parameters.length &&
     query.parameters.every((parameter, i) => parameter === parameters[i]);
   if (plain && texts.size < MAX_TEXTS) texts.set(shape, query.sql);
-  await trx.executeQuery(query);
+  return (await trx.executeQuery(query)).rows;
 }

@@ -2,6 +2,7 @@
 import type { Kysely } from "kysely";
 import type { Work } from "./commit_queue.ts";
 import type { Schema } from "./schema.ts";
+import { run } from "./statements.ts";
 
 /** Changes by link, to be applied once at the end of a transaction. */
 export class StockChanges {
@@ -20,13 +21,17 @@ export class StockChanges {
     return this.#changes[Symbol.iterator]();
   }
 
-  async apply({ trx, slot }: Pick<Work, "trx" | "slot">): Promise<void> {
+  async apply(work: Work): Promise<void> {
     // In the order of links, so that two transactions never wait for each other in a circle.
     for (const [linkId, change] of [...this.#changes].sort(([a], [b]) => a - b)) {
-      await trx.updateTable("stock")
-        .set((e) => ({ free: e("free", "+", change) }))
-        .where("link_id", "=", linkId).where("slot", "=", slot)
-        .execute();
+      await run(
+        work,
+        "stock",
+        [change, linkId, work.slot],
+        () =>
+          work.trx.updateTable("stock").set((e) => ({ free: e("free", "+", change) }))
+            .where("link_id", "=", linkId).where("slot", "=", work.slot),
+      );
     }
   }
 }

@@ -10,7 +10,7 @@ import { applyPad, composeBits, type Key } from "../keys.ts";
 import type { Link } from "../link.ts";
 import type { NotNull } from "kysely";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks } from "../statements.ts";
+import { chunks, run } from "../statements.ts";
 import { handOver, isWhole, type NewDelivery, type SpentBlock } from "./hand_over.ts";
 import {
   holdTransactions,
@@ -196,22 +196,24 @@ function isRepeated(key: StoredKey | undefined, item: PeerActivation): boolean {
     key.slaves.size === item.slaves.length && item.slaves.every((slave) => key.slaves.has(slave));
 }
 
-async function loadBlocks({ trx, dialect }: Work, ids: readonly KeyIdBytes[]) {
+async function loadBlocks(work: Work, ids: readonly KeyIdBytes[]) {
   const blocks = new Map<string, StoredBlock>();
-  for (const part of chunks(ids, 2000)) {
-    const rows = await dialect.forUpdate(
-      trx.selectFrom("blocks").select([
-        "seq",
-        "block_id",
-        "link_id",
-        "state",
-        "half",
-        "reservation_id",
-        "bits",
-      ]).$narrowType<{ bits: NotNull }>() // of a key they may be absent, but it is not activated again
-        .where("block_id", "in", part.map(buffer)),
-    ).execute();
-    const phases = await loadPhases(trx, rows.flatMap((row) => row.reservation_id ?? []));
+  for (const part of chunks(ids, 500)) {
+    const values = part.map(buffer);
+    const rows = await run(work, `blocks ${values.length}`, values, () =>
+      work.dialect.forUpdate(
+        work.trx.selectFrom("blocks").select([
+          "seq",
+          "block_id",
+          "link_id",
+          "state",
+          "half",
+          "reservation_id",
+          "bits",
+        ]).$narrowType<{ bits: NotNull }>() // of a key they may be absent, but it is not activated again
+          .where("block_id", "in", values),
+      ));
+    const phases = await loadPhases(work.trx, rows.flatMap((row) => row.reservation_id ?? []));
     for (const { reservation_id, ...row } of rows) {
       const phase = reservation_id === null ? null : phases.get(mapKey(reservation_id)) ?? null;
       blocks.set(mapKey(row.block_id), { ...row, phase });
@@ -227,10 +229,10 @@ async function loadPhases(trx: Work["trx"], reservations: readonly Uint8Array[])
   return new Map(rows.map((row) => [mapKey(row.reservation_id), row.phase]));
 }
 
-async function loadKeys({ trx }: Work, ids: readonly KeyIdBytes[]) {
+async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
-  for (const part of chunks(ids, 2000)) {
-    const rows = [...await keysBy(trx, "block_id", part), ...await keysBy(trx, "key_id", part)];
+  for (const part of chunks(ids, 500)) {
+    const rows = [...await keysBy(work, "block_id", part), ...await keysBy(work, "key_id", part)];
     for (const row of rows) {
       const id = mapKey(row.id);
       let key = keys.get(id);
@@ -252,19 +254,26 @@ async function loadKeys({ trx }: Work, ids: readonly KeyIdBytes[]) {
   return keys;
 }
 
-async function keysBy(trx: Work["trx"], column: "block_id" | "key_id", ids: readonly KeyIdBytes[]) {
-  const rows = await trx.selectFrom("blocks")
-    .innerJoin("deliveries", "deliveries.delivery_id", "blocks.delivery_id")
-    .leftJoin("delivery_slaves", "delivery_slaves.delivery_id", "deliveries.delivery_id")
-    .select([
-      column,
-      "origin_kme",
-      "master_sae",
-      "created_at",
-      "transaction_id",
-      "deliveries.link_id",
-      "sae_id",
-    ])
-    .where(column, "in", ids.map(buffer)).execute();
+async function keysBy(work: Work, column: "block_id" | "key_id", ids: readonly KeyIdBytes[]) {
+  const values = ids.map(buffer);
+  const rows = await run(
+    work,
+    `delivered by ${column} ${values.length}`,
+    values,
+    () =>
+      work.trx.selectFrom("blocks")
+        .innerJoin("deliveries", "deliveries.delivery_id", "blocks.delivery_id")
+        .leftJoin("delivery_slaves", "delivery_slaves.delivery_id", "deliveries.delivery_id")
+        .select([
+          column,
+          "origin_kme",
+          "master_sae",
+          "created_at",
+          "transaction_id",
+          "deliveries.link_id",
+          "sae_id",
+        ])
+        .where(column, "in", values),
+  );
   return rows.map(({ [column]: id, ...row }) => ({ ...row, id: id! }));
 }

@@ -1,8 +1,9 @@
 /** Takes free blocks out of links' pools for callers in their order. */
 import type { Link } from "../link.ts";
-import { type NotNull, type SelectQueryBuilder, sql } from "kysely";
+import { type NotNull, sql } from "kysely";
 import type { Work } from "../commit_queue.ts";
-import { BlockState, type Schema } from "../schema.ts";
+import { BlockState } from "../schema.ts";
+import { run } from "../statements.ts";
 import { freeBlocks } from "../stock.ts";
 
 export interface FreeBlock {
@@ -94,18 +95,18 @@ function take(pool: Pool, count: number, taken: Set<number>): FreeBlock[] {
 }
 
 async function freeBlocksInOrder(work: Work, claim: Claim, wanted: number): Promise<FreeBlock[]> {
-  const blocks = await selectFree(work, claim, wanted, (query) => work.dialect.skipLocked(query));
+  const blocks = await selectFree(work, claim, wanted, "skipLocked");
   if (blocks.length === wanted || work.dialect.exclusive) return blocks;
   // Others may hold the rest for a moment and then leave it: what is in stock is not refused for that.
   if (blocks.length >= await freeBlocks(work.trx, claim.link.id)) return blocks;
-  return await selectFree(work, claim, wanted, (query) => work.dialect.forUpdate(query));
+  return await selectFree(work, claim, wanted, "forUpdate");
 }
 
 async function selectFree(
   work: Work,
   { link, fromFarEnd, storedSince }: Claim,
   wanted: number,
-  lock: <Q extends FreeBlocksQuery>(query: Q) => Q,
+  lock: "skipLocked" | "forUpdate",
 ): Promise<FreeBlock[]> {
   const own = { half: link.ownHalf, order: "asc" } as const;
   const other = { half: 1 - link.ownHalf, order: "desc" } as const;
@@ -113,15 +114,27 @@ async function selectFree(
   const blocks: FreeBlock[] = [];
   for (const { half, order: direction } of order) {
     if (blocks.length === wanted) break;
-    let query = work.trx.selectFrom("blocks").select(["seq", "block_id", "link_id", "bits"])
-      .$narrowType<{ bits: NotNull }>()
-      // The state in the text of the statement: the index is of free blocks only.
-      .where("link_id", "=", link.id).where("state", "=", sql.lit(BlockState.free)).where("half", "=", half)
-      .orderBy("seq", direction).limit(wanted - blocks.length);
-    if (storedSince !== undefined) query = query.where("stored_at", ">=", storedSince);
-    blocks.push(...await lock(query).execute());
+    const age = storedSince === undefined ? [] : [storedSince];
+    const limit = wanted - blocks.length;
+    const found = await run(
+      work,
+      `${lock} ${direction} ${age.length}`,
+      [link.id, half, ...age, limit],
+      () => {
+        // The state in the text of the statement: the index is of free blocks only.
+        const query = work.trx.selectFrom("blocks").select(["seq", "block_id", "link_id", "bits"])
+          .$narrowType<{ bits: NotNull }>()
+          .where("link_id", "=", link.id).where("state", "=", sql.lit(BlockState.free)).where(
+            "half",
+            "=",
+            half,
+          )
+          .$if(storedSince !== undefined, (query) => query.where("stored_at", ">=", storedSince!))
+          .orderBy("seq", direction).limit(limit);
+        return work.dialect[lock](query);
+      },
+    );
+    blocks.push(...found);
   }
   return blocks;
 }
-
-type FreeBlocksQuery = SelectQueryBuilder<Schema, "blocks", FreeBlock>;

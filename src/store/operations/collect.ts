@@ -4,9 +4,9 @@ import type { SaeId } from "../../model/ids.ts";
 import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import type { Key } from "../keys.ts";
-import type { Insertable } from "kysely";
+import { type Insertable, sql } from "kysely";
 import { BlockState, type KeyReadsTable } from "../schema.ts";
-import { chunks, insertRows } from "../statements.ts";
+import { chunks, insertRows, run } from "../statements.ts";
 
 export interface Collection {
   /** The SAE that asks. */
@@ -33,6 +33,9 @@ interface StoredKey {
   /** Slaves of this key, true when they have read it. */
   readonly slaves: Map<SaeId, boolean>;
 }
+
+/** Keys in one statement. */
+const PART = 500;
 
 export const collect: Operation<Collection, Collected> = {
   name: "collect",
@@ -75,11 +78,11 @@ function isReadable(key: StoredKey, item: Collection, now: number): boolean {
 
 async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
-  for (const part of chunks([...new Map(ids.map((id) => [mapKey(id), id])).values()], 2000)) {
+  for (const part of chunks([...new Map(ids.map((id) => [mapKey(id), id])).values()], PART)) {
     const rows = await lockKeys(work, part);
     if (rows.length === 0) continue;
     // Read after the keys are locked: what another transaction did with them is seen.
-    const deliveries = await loadDeliveries(work.trx, [...new Set(rows.map((row) => row.delivery_id!))]);
+    const deliveries = await loadDeliveries(work, [...new Set(rows.map((row) => row.delivery_id!))]);
     const bySeq = new Map<number, StoredKey>();
     for (const { seq, id, delivery_id, bits } of rows) {
       const { slaves, ...delivery } = deliveries.get(delivery_id!)!;
@@ -87,8 +90,13 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
       keys.set(mapKey(id), key);
       bySeq.set(seq, key);
     }
-    const reads = await work.trx.selectFrom("key_reads").select(["seq", "sae_id"])
-      .where("seq", "in", [...bySeq.keys()]).execute();
+    const seqs = [...bySeq.keys()];
+    const reads = await run(
+      work,
+      `reads of ${seqs.length}`,
+      seqs,
+      () => work.trx.selectFrom("key_reads").select(["seq", "sae_id"]).where("seq", "in", seqs),
+    );
     for (const { seq, sae_id } of reads) bySeq.get(seq)!.slaves.set(sae_id, true);
   }
   return keys;
@@ -102,11 +110,13 @@ async function lockKeys(work: Work, ids: readonly KeyIdBytes[]) {
   return [...blocks, ...await lockKeysBy(work, "key_id", ids.filter((id) => !found.has(mapKey(id))))];
 }
 
-async function lockKeysBy({ trx, dialect }: Work, column: "block_id" | "key_id", ids: readonly KeyIdBytes[]) {
-  const rows = await dialect.forUpdate(
-    trx.selectFrom("blocks").select(["seq", column, "delivery_id", "bits"])
-      .where(column, "in", ids.map(buffer)).where("state", "=", BlockState.key).orderBy(column),
-  ).execute();
+async function lockKeysBy(work: Work, column: "block_id" | "key_id", ids: readonly KeyIdBytes[]) {
+  const values = ids.map(buffer);
+  const rows = await run(work, `keys by ${column} ${ids.length}`, values, () =>
+    work.dialect.forUpdate(
+      work.trx.selectFrom("blocks").select(["seq", column, "delivery_id", "bits"])
+        .where(column, "in", values).where("state", "=", sql.lit(BlockState.key)).orderBy(column),
+    ));
   return rows.map(({ [column]: id, ...row }) => ({ ...row, id: id! }));
 }
 
@@ -116,12 +126,18 @@ interface StoredDelivery {
   readonly slaves: SaeId[];
 }
 
-async function loadDeliveries(trx: Work["trx"], ids: readonly number[]) {
+async function loadDeliveries(work: Work, ids: readonly number[]) {
   const deliveries = new Map<number, StoredDelivery>();
-  const rows = await trx.selectFrom("deliveries")
-    .leftJoin("delivery_slaves", "delivery_slaves.delivery_id", "deliveries.delivery_id")
-    .select(["deliveries.delivery_id", "master_sae", "expires_at", "sae_id"])
-    .where("deliveries.delivery_id", "in", ids).execute();
+  const rows = await run(
+    work,
+    `deliveries ${ids.length}`,
+    ids,
+    () =>
+      work.trx.selectFrom("deliveries")
+        .leftJoin("delivery_slaves", "delivery_slaves.delivery_id", "deliveries.delivery_id")
+        .select(["deliveries.delivery_id", "master_sae", "expires_at", "sae_id"])
+        .where("deliveries.delivery_id", "in", ids),
+  );
   for (const { delivery_id, master_sae, expires_at, sae_id } of rows) {
     let delivery = deliveries.get(delivery_id);
     if (delivery === undefined) {
@@ -133,8 +149,9 @@ async function loadDeliveries(trx: Work["trx"], ids: readonly number[]) {
   return deliveries;
 }
 
-async function forgetBits({ trx }: Work, seqs: readonly number[]): Promise<void> {
-  for (const part of chunks(seqs, 2000)) {
-    await trx.updateTable("blocks").set({ bits: null }).where("seq", "in", part).execute();
+async function forgetBits(work: Work, seqs: readonly number[]): Promise<void> {
+  for (const part of chunks(seqs, PART)) {
+    const build = () => work.trx.updateTable("blocks").set({ bits: sql.lit(null) }).where("seq", "in", part);
+    await run(work, `forget bits ${part.length}`, part, build);
   }
 }

@@ -4,7 +4,7 @@ import { buffer } from "../bytes.ts";
 import type { Operation } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { type Claim, claim } from "./claim.ts";
-import { chunks } from "../statements.ts";
+import { chunks, run } from "../statements.ts";
 
 export interface Reserve {
   /** 16 random bytes; the same again adds blocks to the reservation. */
@@ -37,9 +37,20 @@ export const reserve: Operation<Reserve, Block[][] | undefined> = {
       item.claims.forEach(({ link }, i) => work.stock.add(link.id, -parts[i]!.length));
       for (const [i, { pad }] of item.claims.entries()) {
         const state = pad ? BlockState.pad : BlockState.reserved;
-        for (const part of chunks(parts[i]!, 2000)) {
-          await work.trx.updateTable("blocks").set({ state, reservation_id: buffer(item.reservation) })
-            .where("seq", "in", part.map((block) => block.seq)).execute();
+        const reservation = buffer(item.reservation);
+        for (const part of chunks(parts[i]!, 500)) {
+          const seqs = part.map((block) => block.seq);
+          await run(
+            work,
+            `reserve ${seqs.length}`,
+            [state, reservation, ...seqs],
+            () =>
+              work.trx.updateTable("blocks").set({ state, reservation_id: reservation }).where(
+                "seq",
+                "in",
+                seqs,
+              ),
+          );
         }
       }
     }

@@ -4,7 +4,7 @@ import type { KeyIdBytes } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks, deleteBlocks, deleteReservations } from "../statements.ts";
+import { chunks, deleteBlocks, deleteReservations, run } from "../statements.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";
 import { handOver, type NewDelivery, type NewKey, type SpentBlock } from "./hand_over.ts";
 
@@ -185,16 +185,18 @@ async function awaitCommits({ trx, dialect, now }: Work, items: readonly Settle[
   }
 }
 
-async function reservedBlocks({ trx, dialect }: Work, items: readonly Settle[]) {
+async function reservedBlocks(work: Work, items: readonly Settle[]) {
   const reservations = new Map<string, Map<string, ReservedBlock>>();
   for (const part of chunks(items, 500)) {
-    const rows = await dialect.forUpdate(
-      // The reservations are locked too: whoever adopts one comes before or after.
-      trx.selectFrom("blocks")
-        .innerJoin("reservations", "reservations.reservation_id", "blocks.reservation_id")
-        .select(["seq", "block_id", "link_id", "blocks.reservation_id", "phase", "process_id"])
-        .where("blocks.reservation_id", "in", part.map((item) => buffer(item.reservation))),
-    ).execute();
+    const ids = part.map((item) => buffer(item.reservation));
+    // The reservations are locked too: whoever adopts one comes before or after.
+    const rows = await run(work, `reserved ${ids.length}`, ids, () =>
+      work.dialect.forUpdate(
+        work.trx.selectFrom("blocks")
+          .innerJoin("reservations", "reservations.reservation_id", "blocks.reservation_id")
+          .select(["seq", "block_id", "link_id", "blocks.reservation_id", "phase", "process_id"])
+          .where("blocks.reservation_id", "in", ids),
+      ));
     for (const row of rows) {
       const key = mapKey(row.reservation_id!);
       let blocks = reservations.get(key);
