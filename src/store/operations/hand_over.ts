@@ -48,7 +48,9 @@ export function isWhole(
   size: number,
   blocks: readonly Pick<SpentBlock, "block_id">[],
 ): boolean {
-  return size === BLOCK_BITS && blocks.length === 1 && mapKey(blocks[0]!.block_id) === mapKey(id);
+  if (size !== BLOCK_BITS || blocks.length !== 1) return false;
+  const { block_id } = blocks[0]!;
+  return block_id === id || mapKey(block_id) === mapKey(id);
 }
 
 export async function handOver(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {
