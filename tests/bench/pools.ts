@@ -22,12 +22,21 @@ export async function pools(): Promise<Row[]> {
 
   const starts = { empty: [] as number[], large: [] as number[] };
   const memories = { small: [] as number[], large: [] as number[] };
-  for (let i = 0; i < ROUNDS; i++) {
-    starts.empty.push(await empty.restart());
-    starts.large.push(await large.restart());
-    memories.large.push(residentMemory(large));
-    await small.restart();
-    memories.small.push(residentMemory(small));
+  const begun = {
+    empty: async () => void starts.empty.push(await empty.restart()),
+    large: async () => {
+      starts.large.push(await large.restart());
+      memories.large.push(residentMemory(large));
+    },
+    small: async () => {
+      await small.restart();
+      memories.small.push(residentMemory(small));
+    },
+  };
+  // More often than there are rounds: a start takes less than a second, and is easily disturbed.
+  for (let i = 0; i < 3 * ROUNDS; i++) {
+    const turns = [begun.empty, begun.large, begun.small];
+    for (const start of i % 2 === 0 ? turns : turns.toReversed()) await start();
   }
 
   const target = (name: string, site: Site, stock: number): Target => ({
