@@ -265,7 +265,7 @@ class MtlsFront implements Front {
     return {
       ca: verifier.anchors,
       cert: material.serverCert,
-      key: material.serverKey,
+      key: quicklyReadKey(material.serverKey),
       requestCert: true,
       rejectUnauthorized: true,
       minVersion: "TLSv1.2" as const,
@@ -370,6 +370,15 @@ async function within(ms: number, promise: Promise<unknown>): Promise<void> {
   const patience = new Promise<void>((resolve) => timer = setTimeout(resolve, ms));
   await Promise.race([promise.catch(() => {}), patience]);
   clearTimeout(timer);
+}
+
+/**
+ * The TLS layer reads the key anew for each connection, and tries an EC key in PKCS#8 as one of RSA and of every other
+ * curve first, checking it each time.
+ */
+function quicklyReadKey(pem: string): string {
+  const key = createPrivateKey(pem);
+  return key.asymmetricKeyType === "ec" ? key.export({ type: "sec1", format: "pem" }).toString() : pem;
 }
 
 /** The two ends of a connection; absent when it is over already. */

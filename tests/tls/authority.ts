@@ -76,9 +76,10 @@ export function client(ca: TestCertificate, options: CertificateOptions = {}): P
   return issue(ca, { usages: [x509.ExtendedKeyUsage.clientAuth], ...options });
 }
 
-export function server(ca: TestCertificate): Promise<TestCertificate> {
+export function server(ca: TestCertificate, options: CertificateOptions = {}): Promise<TestCertificate> {
   return issue(ca, {
     name: "server",
+    ...options,
     usages: [x509.ExtendedKeyUsage.serverAuth],
     extensions: [
       new x509.SubjectAlternativeNameExtension([{ type: "dns", value: "localhost" }, {

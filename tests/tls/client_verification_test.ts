@@ -1,11 +1,12 @@
 /** Who gets in: the client's certificate against the listener's own CAs. */
 import assert from "node:assert/strict";
+import { createPrivateKey } from "node:crypto";
 import { createServer, type TLSSocket } from "node:tls";
 import type { AddressInfo } from "node:net";
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { startFront } from "../../src/tls/front.ts";
-import { authority, client, issue } from "./authority.ts";
+import { authority, client, issue, server } from "./authority.ts";
 import {
   alice,
   bob,
@@ -147,6 +148,18 @@ Deno.test("serials with zeros in front and with the top bit set", () =>
       assert.equal(await get(port, await client(ca, { serial: octets })), serial);
     }
   }));
+
+Deno.test("server keys of every curve, in PKCS#8 and SEC1", async () => {
+  for (const curve of ["P-256", "P-384", "P-521"] as const) {
+    const { cert, key } = await server(ca, { curve });
+    const sec1 = createPrivateKey(key).export({ type: "sec1", format: "pem" }).toString();
+    for (const serverKey of [key, sec1]) {
+      await withFront({ serverCert: cert, serverKey }, async (_front, port) => {
+        assert.equal(await get(port, alice), "a11ce", curve);
+      });
+    }
+  }
+});
 
 Deno.test("keys of other curves", async () => {
   for (const curve of ["P-384", "P-521"] as const) {
