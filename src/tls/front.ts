@@ -120,7 +120,7 @@ class MtlsFront implements Front {
   readonly #pipes = new Set<Pipe>();
   /** Pipes on which nothing is asked, the longest idle first. */
   readonly #idle = new Set<Pipe>();
-  /** Handshakes under way by the ends of their connection, with their deadlines. */
+  /** Handshakes under way by the client's end of their connection, with their deadlines. */
   readonly #handshakes = new Map<string, { readonly socket: Socket; readonly deadline: number }>();
   readonly #inner: Deno.HttpServer<Deno.NetAddr>;
   readonly #context: PipeContext;
@@ -275,8 +275,14 @@ class MtlsFront implements Front {
 
   #accepted(socket: Socket): void {
     socket.on("error", () => {});
-    const key = endsOf(socket);
-    if (key === undefined || this.#closed) return void socket.destroy();
+    const remote = remoteOf(socket);
+    if (remote === undefined || this.#closed) return void socket.destroy();
+    // The same end again: its first connection is over, or goes to another address of this host. Only one can be told.
+    const twin = this.#handshakes.get(remote);
+    if (twin) {
+      this.#handshakes.delete(remote);
+      twin.socket.destroy();
+    }
     // Clients that say nothing must not keep those out that do, nor cost those a connection that are known already.
     if (this.#handshakes.size >= this.#maxHandshakes) {
       const [oldest, { socket }] = this.#handshakes.entries().next().value!;
@@ -284,11 +290,11 @@ class MtlsFront implements Front {
       this.#log.debug("{remote} makes room for another handshake", { remote: oldest });
       socket.destroy();
     }
-    this.#handshakes.set(key, { socket, deadline: this.#clock.deadline(this.#handshakeTimeout) });
+    this.#handshakes.set(remote, { socket, deadline: this.#clock.deadline(this.#handshakeTimeout) });
     socket.once("close", () => {
-      if (this.#handshakes.get(key)?.socket !== socket) return;
-      this.#handshakes.delete(key);
-      this.#log.debug("{remote} closed within the handshake", { remote: key });
+      if (this.#handshakes.get(remote)?.socket !== socket) return;
+      this.#handshakes.delete(remote);
+      this.#log.debug("{remote} closed within the handshake", { remote });
       this.#checkEmpty();
     });
     this.#tls.emit("connection", socket);
@@ -296,12 +302,11 @@ class MtlsFront implements Front {
 
   /** The TLS layer is content with a connection; whether we are is another matter. */
   #secured(socket: TLSSocket): void {
-    const key = endsOf(socket);
-    const remote = `${socket.remoteAddress}:${socket.remotePort}`;
+    const remote = remoteOf(socket);
     try {
-      const tcp = key === undefined ? undefined : this.#handshakes.get(key)?.socket;
-      if (key === undefined || !tcp) throw new ClientRefused("not a connection of ours");
-      this.#handshakes.delete(key);
+      const tcp = remote === undefined ? undefined : this.#handshakes.get(remote)?.socket;
+      if (remote === undefined || !tcp) throw new ClientRefused("not a connection of ours");
+      this.#handshakes.delete(remote);
       if (!socket.authorized) throw new ClientRefused("not authorized");
       const leaf = socket.getPeerX509Certificate()?.raw;
       if (!leaf) throw new ClientRefused("no client certificate");
@@ -381,12 +386,12 @@ function quicklyReadKey(pem: string): string {
   return key.asymmetricKeyType === "ec" ? key.export({ type: "sec1", format: "pem" }).toString() : pem;
 }
 
-/** The two ends of a connection; absent when it is over already. */
-function endsOf(socket: Socket): string | undefined {
-  const { remoteAddress, remotePort, localAddress } = socket;
+/** `address:port` of the client; absent when the connection is over already. */
+function remoteOf(socket: Socket): string | undefined {
+  const { remoteAddress, remotePort } = socket;
   return remoteAddress === undefined || remotePort === undefined
     ? undefined
-    : `${remoteAddress} ${remotePort} ${localAddress}`;
+    : `${remoteAddress}:${remotePort}`;
 }
 
 /** DER of the certificates a client sent after its own. */
