@@ -41,6 +41,9 @@ interface ReadControl {
   readStart?(): void;
 }
 
+/** Bytes of a client that are held until its pipe is there before reading stops. */
+const EARLY = 65_536;
+
 /** Attempts to get a port that nobody had a moment ago. */
 const PORT_ATTEMPTS = 8;
 
@@ -75,7 +78,13 @@ export class Pipe {
   readonly #tcp: Socket & { _handle?: ReadControl | null };
   readonly #context: PipeContext;
   #inner: Socket | undefined;
+  /** Of the pipe; 0 until it is entered, and nothing is forwarded before. */
   #port = 0;
+  /** What came from the client before that. */
+  readonly #early: Uint8Array[] = [];
+  #earlyBytes = 0;
+  /** Nothing is read from the client. */
+  #stopped = false;
   #phase: Phase = "idle";
   #deadline: number;
   /** The client does not take what we send: when it is cut off. Infinity: nothing is waiting. */
@@ -110,8 +119,6 @@ export class Pipe {
     this.#context = context;
     this.#deadline = context.clock.deadline(context.idleTimeout);
     context.idle.add(this);
-    // What came from the client before its pipe is there waits.
-    this.#tcp._handle?.readStop?.();
     client.allowHalfOpen = true;
     client.on("error", () => {});
     client.on("close", () => {
@@ -119,6 +126,7 @@ export class Pipe {
       this.#clientGone();
       this.#released();
     });
+    client.on("data", (chunk) => this.#fromClient(chunk as Uint8Array));
     client.on("end", () => this.#clientEnded());
     client.on("drain", () => {
       this.#stalled = Infinity;
@@ -246,22 +254,39 @@ export class Pipe {
     });
     inner.on("end", () => this.#innerEnded());
     inner.on("drain", () => this.#resume());
-    client.on("data", (chunk) => {
-      if (this.#discarding) return;
-      if (this.#phase === "idle") this.#await("headers", this.#context.requestTimeout);
-      else if (this.#phase === "answer") this.#pipelined = true;
-      if (this.#preface >= 0 && this.#isHttp2(chunk as Uint8Array)) {
-        return this.destroy("HTTP/2 without ALPN");
-      }
-      if (inner.write(chunk)) return;
-      if (inner.writableLength > MAX_HELD) return this.destroy("sends more than is taken");
-      client.pause();
-      this.#tcp._handle?.readStop?.();
-    });
-    this.#resume();
+    for (const chunk of this.#early.splice(0)) inner.write(chunk);
+    if (!inner.writableNeedDrain) this.#resume();
+  }
+
+  #fromClient(chunk: Uint8Array): void {
+    if (this.#discarding) return;
+    if (this.#phase === "idle") this.#await("headers", this.#context.requestTimeout);
+    else if (this.#phase === "answer") this.#pipelined = true;
+    if (this.#preface >= 0 && this.#isHttp2(chunk)) return this.destroy("HTTP/2 without ALPN");
+    const waiting = this.#port === 0 ? this.#hold(chunk) : this.#forward(chunk);
+    if (waiting === 0) return;
+    if (waiting > MAX_HELD) return this.destroy("sends more than is taken");
+    this.#stopped = true;
+    this.#client.pause();
+    this.#tcp._handle?.readStop?.();
+  }
+
+  /** Holds what cannot be forwarded yet; the bytes held, once they are enough. */
+  #hold(chunk: Uint8Array): number {
+    this.#early.push(chunk);
+    this.#earlyBytes += chunk.length;
+    return this.#earlyBytes < EARLY ? 0 : this.#earlyBytes;
+  }
+
+  /** Bytes that wait, if the inner server does not take them as they come. */
+  #forward(chunk: Uint8Array): number {
+    const inner = this.#inner!;
+    return inner.write(chunk) ? 0 : inner.writableLength;
   }
 
   #resume(): void {
+    if (!this.#stopped) return;
+    this.#stopped = false;
     this.#client.resume();
     this.#tcp._handle?.readStart?.();
   }
