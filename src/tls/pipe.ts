@@ -44,6 +44,9 @@ interface ReadControl {
 /** Bytes of a client that are held until its pipe is there before reading stops. */
 const EARLY = 65_536;
 
+/** Where all pipes read to, one after the other. */
+const READ = new Uint8Array(65_536);
+
 /** Attempts to get a port that nobody had a moment ago. */
 const PORT_ATTEMPTS = 8;
 
@@ -213,11 +216,12 @@ export class Pipe {
   }
 
   #connect(attempts: number, previous?: Socket): void {
-    const inner = connect({
+    const inner: Socket = connect({
       host: "127.0.0.1",
       port: this.#context.innerPort,
       noDelay: true,
       allowHalfOpen: true,
+      onread: { buffer: READ, callback: (length) => this.#fromInner(inner, length) },
     });
     this.#inner = inner;
     inner.on("error", () => {});
@@ -243,19 +247,20 @@ export class Pipe {
   }
 
   #start(inner: Socket): void {
-    const client = this.#client;
-    inner.on("data", (chunk) => {
-      if (client.destroyed) return;
-      if (!client.write(chunk) && this.#stalled === Infinity) {
-        this.#stalled = this.#context.clock.deadline(this.#context.requestTimeout);
-        this.#untaken = client.writableLength;
-        inner.pause();
-      }
-    });
     inner.on("end", () => this.#innerEnded());
     inner.on("drain", () => this.#resume());
     for (const chunk of this.#early.splice(0)) inner.write(chunk);
     if (!inner.writableNeedDrain) this.#resume();
+  }
+
+  /** Whether to go on reading. */
+  #fromInner(inner: Socket, length: number): boolean {
+    const client = this.#client;
+    if (client.destroyed || client.write(READ.slice(0, length)) || this.#stalled !== Infinity) return true;
+    this.#stalled = this.#context.clock.deadline(this.#context.requestTimeout);
+    this.#untaken = client.writableLength;
+    inner.pause();
+    return false;
   }
 
   #fromClient(chunk: Uint8Array): void {
