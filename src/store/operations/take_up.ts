@@ -5,7 +5,7 @@ import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
-import { chunks, insertRows } from "../statements.ts";
+import { chunks, insertRows, run } from "../statements.ts";
 import { freeBlocks } from "../stock.ts";
 
 export interface TakeUp extends Omit<BlockBatch, "link"> {
@@ -13,7 +13,7 @@ export interface TakeUp extends Omit<BlockBatch, "link"> {
 }
 
 /** Rows in one statement. */
-const ROWS = 1000;
+const ROWS = 500;
 
 export const takeUp: Operation<TakeUp, AddedBlocks> = {
   name: "takeUp",
@@ -51,9 +51,14 @@ async function takeUpOne(work: Work, item: TakeUp): Promise<AddedBlocks> {
   return { stored: fresh.length, known: taken - fresh.length, taken };
 }
 
-async function seenAmong({ trx }: Work, blocks: readonly Block[]): Promise<Set<string>> {
-  const rows = await trx.selectFrom("seen_blocks").select("block_id")
-    .where("block_id", "in", blocks.map((block) => buffer(block.id))).execute();
+async function seenAmong(work: Work, blocks: readonly Block[]): Promise<Set<string>> {
+  const ids = blocks.map((block) => buffer(block.id));
+  const rows = await run(
+    work,
+    `seen ${ids.length}`,
+    ids,
+    () => work.trx.selectFrom("seen_blocks").select("block_id").where("block_id", "in", ids),
+  );
   return new Set(rows.map((row) => mapKey(row.block_id)));
 }
 
@@ -68,10 +73,7 @@ async function insertBlocks(work: Work, link: Link, blocks: readonly Block[]): P
       state: BlockState.free,
       half: halfOf(block.id),
       stored_at: work.now,
-      reservation_id: null,
-      delivery_id: null,
       bits: buffer(block.bits),
-      composition: null,
     })),
   );
 }
@@ -85,7 +87,9 @@ async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Pro
   const bytes = Uint8Array.from(counts);
   const view = new BigUint64Array(bytes.buffer);
   const added = new Uint32Array(256);
-  for (const { bits } of blocks) for (const byte of bits) added[byte]!++;
+  for (const { bits } of blocks) {
+    for (let i = 0; i < bits.length; i++) added[bits[i]!]!++; // an iterator takes several times as long
+  }
   added.forEach((count, byte) => view[byte]! += BigInt(count));
   await trx.updateTable("byte_counts").set({ counts: buffer(bytes) }).where("one", "=", 1).execute();
 }
