@@ -20,6 +20,7 @@ import { PeerChannel } from "./peer/channel.ts";
 import { PeerKme } from "./peer/peer.ts";
 import { Reloading } from "./reload/reloading.ts";
 import { startPresence } from "./delivery/presence.ts";
+import { startStoreWorker } from "./store/engine/remote.ts";
 import { Store } from "./store/store.ts";
 import { storeFailureLog } from "./store/failure_log.ts";
 import { startFront } from "./tls/front.ts";
@@ -63,6 +64,7 @@ export async function startKme(config: Config): Promise<Kme> {
     database: thisKme.database,
     thisKme: thisKme.id,
     neighbours: neighbours.map((kme) => kme.id),
+    worker: startStoreWorker,
     onFailure: (error) => {
       watch.databaseFailed();
       logFailure(error);
@@ -155,7 +157,7 @@ export async function startKme(config: Config): Promise<Kme> {
   });
   const running = opened.move();
   return {
-    failed: guard?.replaced ?? new Promise(() => {}),
+    failed: Promise.race(guard === undefined ? [store.failed] : [store.failed, guard.replaced]),
     reload: (changed) => reloading.reload(changed),
     stop: async () => {
       phase = "stopping";

@@ -45,7 +45,7 @@ interface Waiting {
 const MAX_BATCH = 256;
 
 /** Milliseconds after which a caller that still waits for its turn is told that the store is unavailable. */
-const PATIENCE_MS = 5000;
+export const PATIENCE_MS = 5000;
 
 /** Attempts at a transaction that lost against another one. */
 const MAX_ATTEMPTS = 12;

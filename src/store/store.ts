@@ -3,11 +3,13 @@ import { randomBytes } from "node:crypto";
 import type { Database } from "../config/config.ts";
 import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "../ingest/block_store.ts";
 import type { Block, KeyIdBytes } from "../model/block.ts";
+import { log } from "../log.ts";
 import type { ConfiguredId, KmeId } from "../model/ids.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import type { Engine } from "./engine/engine.ts";
 import { LocalEngine } from "./engine/local.ts";
+import { NoThread, RemoteEngine } from "./engine/remote.ts";
 import {
   fileProgressQuery,
   freeAmongQuery,
@@ -42,6 +44,8 @@ export interface StoreOptions {
   readonly onFailure?: (error: unknown) => void;
   /** The opened database, when it is not for the store alone to open it. */
   readonly dialect?: StoreDialect;
+  /** Starts a thread, in which an SQLite database is opened then: no commit holds up this one. */
+  readonly worker?: () => Worker;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
 }
@@ -69,9 +73,7 @@ export class Store implements BlockStore {
    */
   static async open(options: StoreOptions): Promise<Store> {
     const processId = Uint8Array.from(randomBytes(16));
-    const { onFailure = () => {}, now = Date.now, database } = options;
-    const dialect = options.dialect ?? openDialect(database, onFailure);
-    return new Store(await LocalEngine.open({ ...options, dialect, processId, onFailure, now }), processId);
+    return new Store(await openEngine(options, processId), processId);
   }
 
   /** The link shared with a KME, or this KME's own pool; `undefined` when there is none. */
@@ -218,4 +220,29 @@ export class Store implements BlockStore {
     if (link === undefined) throw new Error(`no link with KME ${kme}`);
     return link;
   }
+}
+
+async function openEngine(options: StoreOptions, processId: Uint8Array): Promise<Engine> {
+  const { database, dialect, worker, onFailure = () => {}, now } = options;
+  if (worker !== undefined && (database.kind === "memory" || database.kind === "sqlite")) {
+    const path = database.kind === "memory" ? ":memory:" : database.path;
+    try {
+      return await RemoteEngine.open(worker, { ...options, path, processId, onFailure });
+    } catch (error) {
+      if (!(error instanceof NoThread)) throw error;
+      log("store").warn(
+        "the database runs in the program's main thread, its own cannot be started: {reason}",
+        {
+          reason: error.message,
+        },
+      );
+    }
+  }
+  return await LocalEngine.open({
+    ...options,
+    dialect: dialect ?? openDialect(database, onFailure),
+    processId,
+    onFailure,
+    now: now ?? Date.now,
+  });
 }

@@ -1,4 +1,4 @@
-/** The ledger on every database: one test becomes four, and an audit counts what the database really holds. */
+/** The ledger on every database: one test becomes six, and an audit counts what the database really holds. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { Kysely } from "kysely";
@@ -11,6 +11,7 @@ import { BlockState, type Schema } from "../../src/store/schema.ts";
 import { Store, type StoreOptions } from "../../src/store/store.ts";
 import { databaseTest, type TestDatabaseServer } from "../harness/databases.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
+import { TestWorker } from "./test_worker.ts";
 
 export type LedgerKind = "memory" | "sqlite" | "postgres" | "mariadb";
 
@@ -23,6 +24,8 @@ export interface Ledger {
   readonly database: Database;
   /** Whether several processes may have it open. */
   readonly shared: boolean;
+  /** Whether each store has its database in a thread of its own. */
+  readonly thread: boolean;
   readonly server?: TestDatabaseServer;
   /** Opens a store of KME 1 with a link to KME 2. In memory, each has a database of its own. */
   open(options?: Partial<StoreOptions>): Promise<Store>;
@@ -43,14 +46,17 @@ export function ledgerTest(
     if (kind === "postgres" || kind === "mariadb") {
       databaseTest(kind, name, async (uri, server) => {
         const database = { kind: kind === "postgres" ? "postgres" : "mysql", uri } as const;
-        await withLedger(kind, database, fn, server);
+        await withLedger(kind, database, fn, { server });
       });
     } else {
-      Deno.test(`${kind}: ${name}`, async () => {
-        await using dir = await makeTempDir("kme-ledger-");
-        const path = `${dir.path}/kme.db`;
-        await withLedger(kind, kind === "memory" ? { kind } : { kind, path }, fn);
-      });
+      // In the thread of the test, and in one of its own as in a KME.
+      for (const thread of [false, true]) {
+        Deno.test(`${kind}${thread ? " in a thread" : ""}: ${name}`, async () => {
+          await using dir = await makeTempDir("kme-ledger-");
+          const path = `${dir.path}/kme.db`;
+          await withLedger(kind, kind === "memory" ? { kind } : { kind, path }, fn, { thread });
+        });
+      }
     }
   }
 }
@@ -59,7 +65,7 @@ async function withLedger(
   kind: LedgerKind,
   database: Database,
   fn: (ledger: Ledger) => Promise<void>,
-  server?: TestDatabaseServer,
+  { server, thread = false }: { server?: TestDatabaseServer; thread?: boolean } = {},
 ): Promise<void> {
   await using opened = new AsyncDisposableStack();
   const shared = server !== undefined;
@@ -77,8 +83,23 @@ async function withLedger(
     kind,
     database,
     shared,
+    thread,
     server,
     async open(options = {}) {
+      if (thread) {
+        const worker = opened.use(new TestWorker());
+        const store = await Store.open({
+          database,
+          thisKme: OWN,
+          neighbours: [PEER],
+          worker: worker.start,
+          ...options,
+        });
+        dialect = { ...openDialect({ kind: "memory" }, () => {}), kysely: worker.tables };
+        tables = undefined;
+        opened.defer(() => closeOnce(store));
+        return store;
+      }
       if (!shared) {
         // The only connection that there can be: the test looks through it too.
         tables = undefined;

@@ -9,7 +9,7 @@ import { BlockState } from "../../src/store/schema.ts";
 const LENGTH = 60;
 
 interface Trial {
-  /** Sequences that are tried; more with `KME_TEST_RUNS`. */
+  /** Sequences that are tried; more with `KME_TEST_RUNS`. Where each has a thread started for it, as few as on a file. */
   readonly runs: Readonly<Record<LedgerKind, number>>;
   /** Keys in a delivery. */
   readonly numbers: fc.Arbitrary<number>;
@@ -70,7 +70,7 @@ async function compare(ledger: Ledger, model: Model): Promise<void> {
 async function agrees(ledger: Ledger, trial: Trial): Promise<void> {
   let sequences = 0;
   let operations = 0;
-  const numRuns = Number(Deno.env.get("KME_TEST_RUNS") ?? trial.runs[ledger.kind]);
+  const numRuns = Number(Deno.env.get("KME_TEST_RUNS") ?? trial.runs[ledger.thread ? "sqlite" : ledger.kind]);
   const steps = fc.commands(stepsWith(trial.numbers), { maxCommands: LENGTH, size: "max" });
   await fc.assert(
     fc.asyncProperty(steps, async (commands) => {

@@ -1,0 +1,5 @@
+/** The thread of an SQLite database. */
+import { sqliteDialect } from "../dialects/sqlite.ts";
+import { type MessageEnd, serveStore } from "./serve.ts";
+
+serveStore(self as unknown as MessageEnd, sqliteDialect);

@@ -1,0 +1,21 @@
+/** `kme CONFIG` whose database's thread dies on SIGUSR2, and on SIGUSR1 does nothing until the next SIGUSR1. */
+import { startCommand } from "../../src/commands/start.ts";
+import { TestWorker } from "../ledger/test_worker.ts";
+
+const worker = new TestWorker();
+const RealWorker = globalThis.Worker;
+globalThis.Worker = class {
+  constructor() {
+    globalThis.Worker = RealWorker;
+    return worker.start();
+  }
+} as unknown as typeof Worker;
+
+let hanging: ReturnType<TestWorker["hang"]> | undefined;
+Deno.addSignalListener("SIGUSR1", () => {
+  hanging?.goOn();
+  hanging = hanging === undefined ? worker.hang() : undefined;
+});
+Deno.addSignalListener("SIGUSR2", () => worker.hang().die());
+
+Deno.exit(await startCommand(Deno.args[0]!));
