@@ -1,6 +1,6 @@
 /** Ingestion of one link's directory: one loop that looks, waits for files to come to rest, and takes them up. */
 import { join } from "node:path";
-import { BLOCK_BYTES } from "../model/block.ts";
+import { type Block, BLOCK_BYTES } from "../model/block.ts";
 import type { KmeId } from "../model/ids.ts";
 import { log } from "../log.ts";
 import { DirectoryWatch } from "./directory_watch.ts";
@@ -346,6 +346,15 @@ export class LinkIngestion {
 
     let room = 0;
     let saidAt = performance.now();
+    // Blocks behind those that the store is taking in.
+    let ahead: Promise<Block[] | undefined> | undefined;
+    await using reading = new AsyncDisposableStack();
+    reading.defer(() => ahead?.then(() => {}, () => {}));
+    const read = async (from: number, most: number): Promise<Block[] | undefined> => {
+      const blocks = await readBlocks(file, from, Math.min(BATCH_BLOCKS, most, (whole - from) / BLOCK_BYTES));
+      // What was read while the file changed may be torn: it is not stored.
+      return sameState(state, await stateAt(path)) ? blocks : undefined;
+    };
     while (offset < whole) {
       if (this.#closed) return "paused";
       if (room <= 0) {
@@ -353,16 +362,12 @@ export class LinkIngestion {
         if (room <= 0) return this.#pauseForRoom(name);
         this.#resume(room, (whole - offset) / BLOCK_BYTES);
       }
-      const blocks = await readBlocks(
-        file,
-        offset,
-        Math.min(BATCH_BLOCKS, room, (whole - offset) / BLOCK_BYTES),
-      );
-      // What was read while the file changed may be torn: it is not stored.
-      if (!blocks || !sameState(state, await stateAt(path))) return "look again";
+      const blocks = await (ahead ?? read(offset, room));
+      ahead = undefined;
+      if (!blocks) return "look again";
       await turnOfOthers();
       if (this.#closed || !await this.#mayIngest()) return "paused";
-      const added = await this.#ask(() =>
+      const adding = this.#ask(() =>
         store.addBlocks({
           link: this.link,
           blocks,
@@ -370,6 +375,13 @@ export class LinkIngestion {
           file: { name, size: state.size, mtime: state.mtime, offset },
         })
       );
+      const behind = offset + blocks.length * BLOCK_BYTES;
+      if (behind < whole && blocks.length < room) {
+        ahead = read(behind, room - blocks.length);
+        // A failure is for the turn that needs these blocks.
+        ahead.catch(() => {});
+      }
+      const added = await adding;
       this.#storeAnswers();
       offset += added.taken * BLOCK_BYTES;
       room -= added.stored;
