@@ -1,6 +1,8 @@
 /** The thread of the database: what it does not answer, how it ends, and what a program does without it. */
 import assert from "node:assert/strict";
 import { StoreUnavailable, StoreUnusable } from "../../src/store/errors.ts";
+import { OPERATIONS } from "../../src/store/engine/operations.ts";
+import * as queries from "../../src/store/engine/queries.ts";
 import { startStoreWorker } from "../../src/store/engine/remote.ts";
 import { Store, type StoreOptions } from "../../src/store/store.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
@@ -144,4 +146,19 @@ Deno.test("what cannot be sent fails its own caller only", async () => {
   } finally {
     await store.close();
   }
+});
+
+Deno.test("the thread knows every operation and every question by a name of its own", async () => {
+  const operations = new Set<unknown>();
+  const directory = new URL("../../src/store/operations/", import.meta.url);
+  for await (const { name } of Deno.readDir(directory)) {
+    for (const value of Object.values(await import(new URL(name, directory).href))) {
+      if (typeof (value as { run?: unknown } | null)?.run === "function") operations.add(value);
+    }
+  }
+  assert.deepEqual(new Set<unknown>(OPERATIONS), operations);
+  const { QUERIES, ...each } = queries;
+  assert.deepEqual(new Set<unknown>(QUERIES), new Set<unknown>(Object.values(each)));
+  const names = [...OPERATIONS, ...QUERIES].map(({ name }) => name);
+  assert.equal(new Set(names).size, names.length);
 });
