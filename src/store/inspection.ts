@@ -4,8 +4,9 @@ import { type Dialect, Kysely, sql, SqliteDialect } from "kysely";
 import type { Database } from "../config/config.ts";
 import type { KmeId } from "../model/ids.ts";
 import { openDialect } from "./dialects/open.ts";
+import { StoreUnusable } from "./errors.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
-import { currentGeneration } from "./operations/generation.ts";
+import { tableNames } from "./migrations/tables.ts";
 import { livingProcesses } from "./operations/leases.ts";
 import { keysWaiting } from "./operations/waiting.ts";
 import type { Schema } from "./schema.ts";
@@ -38,7 +39,10 @@ export interface InspectionOptions {
   readonly count?: boolean;
 }
 
-/** @throws Error of the driver when the database cannot be reached or read. */
+/**
+ * @throws Error of the driver when the database cannot be reached or read; StoreUnusable when it cannot be counted because
+ * a migration broke off.
+ */
 export async function inspectDatabase(
   database: Database,
   options: InspectionOptions = {},
@@ -80,15 +84,19 @@ async function inspect(dialect: Dialect, { count }: InspectionOptions): Promise<
   try {
     const schema = await schemaState(db);
     const has = (migration: string) => schema.applied.includes(migration);
+    // Both rows are written after the migrations: a first start that broke off has left none.
     const owner = has("0001_ledger")
       ? await db.selectFrom("kme").select("kme_id").executeTakeFirst()
+      : undefined;
+    const generation = has("0002_generation")
+      ? await db.selectFrom("generation").select("value").executeTakeFirst()
       : undefined;
     return {
       kind: "seen",
       schema,
       kme: owner?.kme_id,
       processes: has("0001_ledger") ? await livingProcesses(db, Date.now()) : 0,
-      generation: has("0002_generation") ? await currentGeneration(db) : undefined,
+      generation: generation?.value,
       stock: count && has("0001_ledger") ? await countStock(db, has("0003_keys_in_place")) : undefined,
     };
   } finally {
@@ -108,6 +116,12 @@ async function countStock(db: Kysely<Schema>, keysInPlace: boolean) {
 
 /** The same in the first schema. */
 async function keysWaitingBefore(db: Kysely<Schema>, now: number): Promise<number> {
+  if (!(await tableNames(db)).has("keys")) {
+    throw new StoreUnusable(
+      "the tables are between two versions of the program: a start that would change them is under way or broke off; " +
+        "start the KME, which goes on with it",
+    );
+  }
   const { rows } = await sql<{ waiting: number }>`select count(*) as waiting from ${
     sql.table("keys")
   } where bits is not null and expires_at > ${now}`.execute(db);

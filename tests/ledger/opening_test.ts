@@ -8,22 +8,8 @@ import { migrate, migrations } from "../../src/store/migrations/migrate.ts";
 import type { Schema } from "../../src/store/schema.ts";
 import { Store } from "../../src/store/store.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
-import type { Block } from "../../src/model/block.ts";
-import { Buffer } from "node:buffer";
-import {
-  assertDistinctBlocks,
-  audit,
-  closeOnce,
-  delivery,
-  fill,
-  freshBlocks,
-  freshId,
-  hex,
-  type Ledger,
-  ledgerTest,
-  OWN,
-  PEER,
-} from "./ledger.ts";
+import { audit, closeOnce, delivery, fill, type Ledger, ledgerTest, OWN, PEER } from "./ledger.ts";
+import { migrateWithBreaks } from "./first_schema.ts";
 
 const DURABLE = ["sqlite", "postgres", "mariadb"] as const;
 const SERVERS = ["postgres", "mariadb"] as const;
@@ -118,32 +104,6 @@ ledgerTest(
   DURABLE,
 );
 
-/** Breaks off after each statement that changes something in turn, until it comes to its end; returns how often. */
-async function migrateWithBreaks(ledger: Ledger): Promise<number> {
-  // Where a migration is one transaction, nothing is left of it; elsewhere what is there is gone over again.
-  for (let allowed = 1; allowed < 200; allowed++) {
-    const dialect = openDialect(ledger.database, () => {});
-    const db = new Kysely<Schema>({ dialect: dialect.kysely });
-    let statements = 0;
-    const broken = Object.entries(migrations(dialect)).map(([name, { up }]): [string, Migration] => [name, {
-      up: (inner) =>
-        up(inner.withPlugin({
-          transformQuery: ({ node }) => {
-            if (node.kind !== "SelectQueryNode" && ++statements > allowed) throw new Error("broken off");
-            return node;
-          },
-          transformResult: ({ result }) => Promise.resolve(result),
-        })),
-    }]);
-    const failure = await migrate(db, dialect, Object.fromEntries(broken))
-      .then(() => undefined, (error: Error) => error);
-    await db.destroy();
-    if (failure === undefined) return allowed - 1;
-    assert.match(failure.message, /broken off/);
-  }
-  throw new Error("does not end");
-}
-
 ledgerTest("a first start that broke off is continued by the next", async (ledger) => {
   const breaks = await migrateWithBreaks(ledger);
   assert.ok(breaks > 15, `${breaks} breaks`);
@@ -151,99 +111,6 @@ ledgerTest("a first start that broke off is continued by the next", async (ledge
   await fill(store, 2);
   assert.equal((await store.deliver(delivery(store, 2)))?.length, 2);
 }, DURABLE);
-
-ledgerTest(
-  "what a database of the first schema holds is carried over, however often that breaks off",
-  async (ledger) => {
-    const dialect = openDialect(ledger.database, () => {});
-    const db = new Kysely<Schema>({ dialect: dialect.kysely });
-    const [first, second] = Object.entries(migrations(dialect));
-    await migrate(db, dialect, Object.fromEntries([first!, second!]));
-    const HOUR = 3_600_000;
-    const blocks = freshBlocks(4);
-    const [free, reserved, unread, read] = blocks as [Block, Block, Block, Block];
-    const [reservation, transaction, composed] = [freshId(), freshId(), freshId()];
-    const parts = freshBlocks(2);
-    const insert = async (table: string, row: Record<string, unknown>) => {
-      const values = Object.values(row).map((value) =>
-        value instanceof Uint8Array ? Buffer.from(value) : value
-      );
-      await sql`insert into ${sql.table(table)} (${
-        sql.join(Object.keys(row).map((name) => sql.ref(name)))
-      }) values (${sql.join(values)})`.execute(db);
-    };
-    await insert("links", { id: 7, kme_id: OWN.text });
-    await insert("links", { id: 8, kme_id: PEER.text });
-    await insert("reservations", {
-      reservation_id: reservation,
-      phase: 0,
-      process_id: freshId(),
-      since: Date.now(),
-    });
-    for (const { id } of [...blocks, ...parts]) await insert("seen_blocks", { block_id: id });
-    const stored = { link_id: 7, half: 0, stored_at: Date.now() };
-    await insert("blocks", { ...stored, block_id: free.id, bits: free.bits, state: 0 });
-    await insert("blocks", {
-      ...stored,
-      block_id: reserved.id,
-      bits: reserved.bits,
-      state: 1,
-      reservation_id: reservation,
-    });
-    for (let slot = 0; slot < 8; slot++) {
-      await insert("stock", {
-        link_id: 7,
-        slot,
-        free: slot === 3 ? 1 : 0,
-      });
-    }
-    const key = { origin_kme: "2", master_sae: "21", created_at: Date.now(), expires_at: Date.now() + HOUR };
-    await insert("keys", { ...key, key_id: unread.id, bits: unread.bits });
-    await insert("keys", { ...key, key_id: read.id, bits: null });
-    await insert("keys", {
-      ...key,
-      key_id: composed,
-      bits: Buffer.concat(parts.map((part) => part.bits)),
-      transaction_id: transaction,
-      link_id: 8,
-      blocks: Buffer.concat(parts.map((part) => part.id)),
-    });
-    await insert("key_slaves", { key_id: unread.id, sae_id: "11", read_at: Date.now() });
-    await insert("key_slaves", { key_id: unread.id, sae_id: "12" });
-    await insert("key_slaves", { key_id: read.id, sae_id: "11", read_at: Date.now() });
-    await insert("key_slaves", { key_id: composed, sae_id: "11" });
-    await db.destroy();
-
-    assert.ok(await migrateWithBreaks(ledger) > 10);
-    const store = await ledger.open();
-    const held = { seen: 6, free: 1, reserved: 1, keys: 3, waiting: 2, reservations: 1 };
-    assert.deepEqual(await audit(ledger), held);
-    assert.equal(await store.freeBlocks(OWN.text), 1);
-    const get = (caller: string, id: Uint8Array, master = "21") =>
-      store.collect({ caller, master, ids: [id] });
-    assert.equal((await get("11", unread.id)).kind, "missing", "read before");
-    assert.equal((await get("13", unread.id)).kind, "foreign");
-    const got = await get("12", unread.id);
-    assert.ok(got.kind === "keys" && hex(got.keys[0]!.bits) === hex(unread.bits));
-    assert.equal((await get("12", unread.id)).kind, "missing");
-    assert.equal((await get("11", read.id)).kind, "missing");
-    // The composed key can still be taken back; its blocks are free again then.
-    const taken = await store.takeBack({
-      link: store.link(PEER.text)!,
-      transaction,
-      blocks: parts.map((part) => part.id),
-      reuse: true,
-    });
-    assert.ok(taken.kind === "takenBack" && taken.free.length === 2);
-    assert.equal((await get("11", composed)).kind, "missing");
-    // New blocks and deliveries do not collide with old ones.
-    await fill(store, 3);
-    const made = (await store.deliver(delivery(store, 4)))!;
-    assertDistinctBlocks(made.slice(0, 1), [free]);
-    for (const { id } of made) assert.equal((await get("12", id, "11")).kind, "keys");
-  },
-  DURABLE,
-);
 
 ledgerTest("a server that is not there, or a login that is wrong, is one clear line", async (ledger) => {
   const { kind, uri } = ledger.database as { kind: "postgres" | "mysql"; uri: string };

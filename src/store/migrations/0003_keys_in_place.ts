@@ -5,9 +5,16 @@
 import { type Kysely, sql } from "kysely";
 import type { Migration } from "kysely/migration";
 import type { StoreDialect } from "../dialects/dialect.ts";
+import { tableNames } from "./tables.ts";
 
-/** The first schema's table, while what it holds is carried over. */
-const OLD_BLOCKS = "blocks_0001";
+/** The tables of the first schema that are replaced. */
+const REPLACED = ["blocks", "keys", "key_slaves"];
+
+/** Their names meanwhile: a program of the first schema, which knows none of this, finds nothing to go on with. */
+const old = (table: string) => `${table}_0001`;
+
+/** The name of the new `blocks` until all is carried over, for the same reason. */
+const BLOCKS = "blocks_0003";
 
 export function keysInPlace(dialect: StoreDialect): Migration {
   const { bytes, varbytes, text, sequence } = dialect;
@@ -39,12 +46,10 @@ export function keysInPlace(dialect: StoreDialect): Migration {
 
   return {
     async up(db) {
-      const tables = new Set((await db.introspection.getTables()).map(({ name }) => name));
+      const tables = await tableNames(db);
       // Where a migration that broke off has left tables behind, the next start goes on.
-      if (!tables.has(OLD_BLOCKS) && !tables.has("deliveries")) {
-        await db.schema.alterTable("blocks").renameTo(OLD_BLOCKS).execute();
-        tables.add(OLD_BLOCKS);
-      }
+      if (tables.has("keys")) await setAside(db, dialect);
+      else if (tables.has("blocks")) return; // its name is the last that the new table gets
 
       await table(db, "deliveries")
         .addColumn("delivery_id", sequence.type, (c) => c.notNull().primaryKey())
@@ -77,7 +82,7 @@ export function keysInPlace(dialect: StoreDialect): Migration {
         )
         .execute();
 
-      await table(db, "blocks")
+      await table(db, BLOCKS)
         .addColumn("seq", sequence.type, (c) => sequence.define(c).primaryKey())
         .addColumn("block_id", bytes(16), (c) => c.unique())
         .addColumn("key_id", bytes(16))
@@ -114,69 +119,87 @@ export function keysInPlace(dialect: StoreDialect): Migration {
         .addForeignKeyConstraint("block_of_delivery", ["delivery_id"], "deliveries", ["delivery_id"])
         .execute();
       // The order in which free blocks are taken.
-      await index(db, "free_blocks", "blocks", ["link_id", "state", "half", "seq"], sql`state = 0`);
-      await index(db, "set_aside_blocks", "blocks", ["reservation_id"], sql`reservation_id is not null`);
-      await index(db, "composed_keys", "blocks", ["key_id"], sql`key_id is not null`, "unique");
-      await index(db, "delivered_keys", "blocks", ["delivery_id"], sql`delivery_id is not null`);
+      await index(db, "free_blocks", BLOCKS, ["link_id", "state", "half", "seq"], sql`state = 0`);
+      await index(db, "set_aside_blocks", BLOCKS, ["reservation_id"], sql`reservation_id is not null`);
+      await index(db, "composed_keys", BLOCKS, ["key_id"], sql`key_id is not null`, "unique");
+      await index(db, "delivered_keys", BLOCKS, ["delivery_id"], sql`delivery_id is not null`);
 
       await table(db, "key_reads", keyedSuffix)
         .addColumn("seq", sequence.type, (c) => c.notNull())
         .addColumn("sae_id", text, (c) => c.notNull())
         .addColumn("read_at", "bigint", (c) => c.notNull())
         .addPrimaryKeyConstraint("key_reads_key", ["seq", "sae_id"])
-        .addForeignKeyConstraint("read_of_key", ["seq"], "blocks", ["seq"], (c) => c.onDelete("cascade"))
+        .addForeignKeyConstraint("read_of_key", ["seq"], BLOCKS, ["seq"], (c) => c.onDelete("cascade"))
         .execute();
 
-      if (!tables.has(OLD_BLOCKS)) return;
       // The first that goes: where it is gone, everything is carried over.
-      if (tables.has("key_slaves")) await carryOver(db, dialect);
-      await db.schema.dropTable("key_slaves").ifExists().execute();
-      await db.schema.dropTable("keys").ifExists().execute();
-      await db.schema.dropTable(OLD_BLOCKS).execute();
+      if (tables.has("keys") || tables.has(old("key_slaves"))) {
+        if (dialect.transactionalDdl) await carryOver(db);
+        else await db.transaction().execute(carryOver);
+      }
+      for (const name of REPLACED.toReversed()) await db.schema.dropTable(old(name)).ifExists().execute();
+      await db.schema.alterTable(BLOCKS).renameTo("blocks").execute();
     },
   };
 }
 
-/** Each statement again does no harm. */
+/** All at once: together with the rest of the migration, or in one statement. */
 // deno-lint-ignore no-explicit-any
-async function carryOver(db: Kysely<any>, dialect: StoreDialect): Promise<void> {
-  // A table whose every row is copied in one statement; rows that are there already are left out.
-  const copy = async (into: string, columns: string[], from: ReturnType<typeof sql>) =>
-    await dialect.insertIgnoring(db.insertInto(into).columns(columns).expression(from)).execute();
-  const keys = sql.table("keys");
-  // Deliveries to come are numbered like blocks, from 1.
-  const numbered =
-    sql`(select keys_0001.*, -row_number() over (order by key_id) as number from ${keys} keys_0001) numbered`;
+async function setAside(db: Kysely<any>, dialect: StoreDialect): Promise<void> {
+  if (!dialect.transactionalDdl) {
+    const renamed = REPLACED.map((name) => sql`${sql.table(name)} to ${sql.table(old(name))}`);
+    await sql`rename table ${sql.join(renamed)}`.execute(db);
+    return;
+  }
+  for (const name of REPLACED) await db.schema.alterTable(name).renameTo(old(name)).execute();
+}
 
-  const block = ["block_id", "link_id", "state", "half", "stored_at", "reservation_id", "bits"];
-  await copy(
-    "blocks",
-    block,
-    sql`select ${sql.join(block.map((column) => sql.ref(column)))} from ${
-      sql.table(OLD_BLOCKS)
-    } where true order by seq`,
+/** In one transaction. Nobody else uses any of the tables, so that each statement finds the same rows. */
+// deno-lint-ignore no-explicit-any
+async function carryOver(db: Kysely<any>): Promise<void> {
+  const run = (statement: string) => sql.raw(statement).execute(db);
+  // What an attempt that broke off may have committed just so.
+  for (const table of ["key_reads", BLOCKS, "delivery_slaves", "deliveries"]) {
+    await run(`delete from ${table}`);
+  }
+
+  const block = "block_id, link_id, state, half, stored_at, reservation_id, bits";
+  await run(`insert into ${BLOCKS} (${block}) select ${block} from blocks_0001 order by seq`);
+
+  // Each key is a delivery. Those to come are numbered like blocks, from 1.
+  const numbered =
+    "(select keys_0001.*, -row_number() over (order by key_id) as number from keys_0001) numbered";
+  const delivery = "origin_kme, master_sae, created_at, expires_at, transaction_id, link_id";
+  await run(
+    `insert into deliveries (delivery_id, ${delivery}) select number, ${delivery} from ${numbered}`,
   );
-  await copy(
-    "deliveries",
-    ["delivery_id", "origin_kme", "master_sae", "created_at", "expires_at", "transaction_id", "link_id"],
-    sql`select number, origin_kme, master_sae, created_at, expires_at, transaction_id, link_id from ${numbered} where true`,
-  );
-  await copy(
-    "delivery_slaves",
-    ["delivery_id", "sae_id"],
-    sql`select number, sae_id from ${numbered} join key_slaves on key_slaves.key_id = numbered.key_id where true`,
-  );
-  const key = ["link_id", "state", "half", "stored_at", "delivery_id", "bits", "composition"];
-  // Only the link of a key that can be taken back matters.
-  const values = sql`coalesce(link_id, (select min(id) from links)), 3, 0, created_at, number, bits, blocks`;
-  const seen = sql`exists (select 1 from seen_blocks where seen_blocks.block_id = numbered.key_id)`;
-  await copy("blocks", ["block_id", ...key], sql`select key_id, ${values} from ${numbered} where ${seen}`);
-  await copy("blocks", ["key_id", ...key], sql`select key_id, ${values} from ${numbered} where not ${seen}`);
-  await copy(
-    "key_reads",
-    ["seq", "sae_id", "read_at"],
-    sql`select seq, sae_id, read_at from key_slaves
-      join blocks on coalesce(blocks.block_id, blocks.key_id) = key_slaves.key_id
-      where read_at is not null`,
-  );
+  await run(`insert into delivery_slaves (delivery_id, sae_id) select number, sae_id from ${numbered}
+    join key_slaves_0001 on key_slaves_0001.key_id = numbered.key_id`);
+
+  // Kept like keys of several blocks, also those that were one: of these the row is gone. Link, half and time say nothing.
+  await run(`insert into ${BLOCKS} (key_id, link_id, state, half, stored_at, delivery_id, bits, composition)
+    select key_id, coalesce(link_id, (select min(id) from links)), 3, 0, 0, number, bits, blocks from ${numbered}`);
+  await run(`insert into key_reads (seq, sae_id, read_at) select seq, sae_id, read_at from key_slaves_0001
+    join ${BLOCKS} on ${BLOCKS}.key_id = key_slaves_0001.key_id where read_at is not null`);
+
+  await requireAs(db, BLOCKS, "blocks_0001", "keys_0001");
+  await requireAs(db, "deliveries", "keys_0001");
+  await requireAs(db, "delivery_slaves", "key_slaves_0001");
+  await requireAs(db, "key_reads", "key_slaves_0001 where read_at is not null");
+}
+
+/** @throws Error when the table does not have as many rows as what was copied into it. */
+// deno-lint-ignore no-explicit-any
+async function requireAs(db: Kysely<any>, into: string, ...from: string[]): Promise<void> {
+  const counts = [into, ...from].map((table) => `(select count(*) from ${table})`);
+  const [is, ...was] = counts;
+  const { rows } = await sql.raw<{ rows_is: number; rows_was: number }>(
+    `select ${is} as rows_is, ${was.join(" + ")} as rows_was`,
+  ).execute(db);
+  const { rows_is, rows_was } = rows[0]!;
+  if (Number(rows_is) !== Number(rows_was)) {
+    throw new Error(
+      `${rows_was} rows of ${from.join(", ")} became ${rows_is} of ${into}; nothing is lost`,
+    );
+  }
 }

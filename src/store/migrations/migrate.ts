@@ -1,12 +1,17 @@
 /** Brings a database to this program's schema. */
 import { Kysely, sql } from "kysely";
-import { type Migration, Migrator } from "kysely/migration";
+import { DEFAULT_MIGRATION_TABLE, type Migration, Migrator } from "kysely/migration";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnusable } from "../errors.ts";
+import { livingProcesses } from "../operations/leases.ts";
 import type { Schema } from "../schema.ts";
 import { ledger } from "./0001_ledger.ts";
 import { generation } from "./0002_generation.ts";
 import { keysInPlace } from "./0003_keys_in_place.ts";
+import { schemaOf, tableNames } from "./tables.ts";
+
+/** Where Kysely keeps the names of those that are applied. */
+const MIGRATION_TABLE = DEFAULT_MIGRATION_TABLE;
 
 /** Every migration by its name; names sort in the order of their application and never change. */
 const MIGRATIONS: Readonly<Record<string, (dialect: StoreDialect) => Migration>> = {
@@ -23,24 +28,31 @@ export function migrations(dialect: StoreDialect): Record<string, Migration> {
  * Applies what is missing; two processes starting at once do not collide.
  *
  * @param known the program's migrations.
- * @throws StoreUnusable when the database was migrated by a newer program.
+ * @throws StoreUnusable when the database was migrated by a newer program, or is to be migrated while processes use it.
  */
 export async function migrate(
   db: Kysely<Schema>,
   dialect: StoreDialect,
   known: Record<string, Migration> = migrations(dialect),
 ): Promise<void> {
-  if (dialect.unbounded === undefined) return await apply(db, known);
+  if (dialect.unbounded === undefined) return await apply(db, dialect, known);
   const patient = new Kysely<Schema>({ dialect: dialect.unbounded() });
   try {
-    await apply(patient, known);
+    await apply(patient, dialect, known);
   } finally {
     await patient.destroy();
   }
 }
 
-async function apply(db: Kysely<Schema>, known: Record<string, Migration>): Promise<void> {
-  const unknown = (await applied(db)).filter((name) => !(name in known));
+async function apply(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  known: Record<string, Migration>,
+): Promise<void> {
+  // First who lives, then what is applied: whoever has migrated meanwhile and lives is no obstacle.
+  const living = dialect.exclusive ? 0 : await processesOn(db);
+  const there = await applied(db);
+  const unknown = there.filter((name) => !(name in known));
   if (unknown.length > 0) {
     throw new StoreUnusable(
       `the database was made by a newer version of this program (it has ${
@@ -48,9 +60,25 @@ async function apply(db: Kysely<Schema>, known: Record<string, Migration>): Prom
       }); use that version`,
     );
   }
-  const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(known) } });
+  const missing = Object.keys(known).filter((name) => !there.includes(name));
+  if (living > 0 && missing.length > 0) {
+    throw new StoreUnusable(
+      `the database is of an older version of this program, which still uses it or did a moment ago (${living} ${
+        living === 1 ? "process" : "processes"
+      }); stop every KME process on it, then start this version`,
+    );
+  }
+  const migrator = new Migrator({
+    db,
+    provider: { getMigrations: () => Promise.resolve(known) },
+    migrationTableSchema: await schemaOf(db, MIGRATION_TABLE),
+  });
   const { error } = await migrator.migrateToLatest();
   if (error !== undefined) throw error;
+}
+
+async function processesOn(db: Kysely<Schema>): Promise<number> {
+  return (await tableNames(db)).has("processes") ? await livingProcesses(db, Date.now()) : 0;
 }
 
 /** Names of migrations. */
@@ -74,8 +102,7 @@ export async function schemaState(db: Kysely<Schema>): Promise<SchemaState> {
 }
 
 async function applied(db: Kysely<Schema>): Promise<string[]> {
-  const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
-  if (!tables.some((table) => table.name === "kysely_migration")) return [];
-  const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
+  if (!(await tableNames(db)).has(MIGRATION_TABLE)) return [];
+  const { rows } = await sql<{ name: string }>`select name from ${sql.table(MIGRATION_TABLE)}`.execute(db);
   return rows.map((row) => row.name);
 }
