@@ -8,7 +8,7 @@ import { BlockState, type Schema } from "./schema.ts";
 /** Rows in one statement: below every database's limit of parameters, and few enough to be met often. */
 const ROWS = 500;
 
-/** Texts kept; one for each statement and number of rows that was met. */
+/** Texts kept, one for each statement and number of rows that was met; the least recently used ones are dropped. */
 const MAX_TEXTS = 1000;
 
 /** The text of a statement by its shape. */
@@ -37,6 +37,10 @@ export async function deleteBlocks(work: Work, seqs: readonly number[]): Promise
   await deleteByKey(work, "blocks", "seq", seqs);
 }
 
+export async function deleteDeliveries(work: Work, ids: readonly number[]): Promise<void> {
+  await deleteByKey(work, "deliveries", "delivery_id", ids);
+}
+
 export async function deleteReservations(work: Work, ids: readonly KeyIdBytes[]): Promise<void> {
   await deleteByKey(work, "reservations", "reservation_id", ids.map(buffer));
 }
@@ -51,6 +55,11 @@ async function deleteByKey<Table extends keyof Schema & string>(
     const build = () => ({ compile: () => work.dialect.deleteByKey(table, key, part).compile(work.trx) });
     await run(work, `delete ${table} ${part.length}`, part, build);
   }
+}
+
+/** Locks blocks and keys that are to be changed, one after the other as they are given. */
+export async function lockBlocks(work: Work, seqs: readonly number[]): Promise<void> {
+  for (const part of chunks(seqs, ROWS)) await work.dialect.lockBlocks?.(part).execute(work.trx);
 }
 
 /** What becomes of blocks that are handed over as they are. */
@@ -95,11 +104,16 @@ export async function run<Row>(
   build: () => { compile(): CompiledQuery<Row> },
 ): Promise<Row[]> {
   const text = texts.get(shape);
-  if (text !== undefined) return (await trx.executeQuery<Row>(CompiledQuery.raw(text, [...parameters]))).rows;
+  if (text !== undefined) {
+    texts.delete(shape);
+    texts.set(shape, text);
+    return (await trx.executeQuery<Row>(CompiledQuery.raw(text, [...parameters]))).rows;
+  }
   const query = build().compile();
   // Only a statement whose parameters are just the values may be run again with others.
   const plain = query.parameters.length === parameters.length &&
     query.parameters.every((parameter, i) => parameter === parameters[i]);
-  if (plain && texts.size < MAX_TEXTS) texts.set(shape, query.sql);
+  if (plain) texts.set(shape, query.sql);
+  if (texts.size > MAX_TEXTS) texts.delete(texts.keys().next().value!);
   return (await trx.executeQuery(query)).rows;
 }

@@ -244,3 +244,56 @@ ledgerTest("connections to the server are bounded", async (ledger) => {
   // The store's, and the test's own.
   assert.ok(Number(rows[0]!.n) <= 8 + 1, `${rows[0]!.n} connections`);
 }, ["postgres", "mariadb"]);
+
+ledgerTest(
+  "keys that another process is handing over hold up neither expiry nor taking back",
+  async (ledger) => {
+    let now = Date.now();
+    const store = await ledger.open({ now: () => now });
+    const link = store.link(PEER.text)!;
+    const expiry = { limit: 100, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
+    await fill(store, 250);
+    const returned = await fill(store, 60, PEER.text);
+    // Servers read short tables in another way than long ones.
+    for (const live of [0, 10, 50]) {
+      if (live > 0) await Promise.all(Array.from({ length: live }, () => store.deliver(delivery(store))));
+      const transaction = freshId();
+      const ids = returned.splice(0, 20).map((block) => block.id);
+      const activation = (id: Uint8Array) => ({
+        link,
+        origin: PEER.text,
+        keys: [{ id, size: 256, blocks: [id] }],
+        master: "21",
+        slaves: ["11"],
+        expiresAt: now + 3_600_000,
+        transaction,
+      });
+      for (const id of ids) assert.equal((await store.activate(activation(id))).kind, "activated");
+      await Promise.all(
+        Array.from({ length: 30 }, () => store.deliver({ ...delivery(store), expiresAt: now + 1 })),
+      );
+      now += 1;
+      const free = await ledger.tables.selectFrom("blocks").select("seq").where("state", "=", 0)
+        .where("link_id", "=", store.link(OWN.text)!.id).limit(1).executeTakeFirstOrThrow();
+      const handOver = await ledger.tables.startTransaction().execute();
+      try {
+        await handOver.insertInto("deliveries").values({
+          delivery_id: free.seq,
+          origin_kme: "1",
+          master_sae: "11",
+          created_at: now,
+          expires_at: now + 3_600_000,
+        }).execute();
+        await handOver.updateTable("blocks").set({ state: 3, delivery_id: free.seq })
+          .where("seq", "=", free.seq).execute();
+        assert.equal((await store.expire(expiry)).keys, 30, `${live} live deliveries`);
+        const taken = await store.takeBack({ link, transaction, blocks: ids, reuse: true });
+        assert.ok(taken.kind === "takenBack" && taken.free.length === 20, `${live} live deliveries`);
+      } finally {
+        await handOver.rollback().execute();
+      }
+    }
+    await audit(ledger);
+  },
+  ["postgres", "mariadb"],
+);

@@ -1,5 +1,6 @@
 /** Every operation of the store, and what it refuses, on every database. */
 import assert from "node:assert/strict";
+import type { Block } from "../../src/model/block.ts";
 import { composeBits } from "../../src/store/keys.ts";
 import {
   audit,
@@ -196,6 +197,34 @@ ledgerTest("a key of more than its time is gone, read or not", async (ledger) =>
   });
 });
 
+ledgerTest(
+  "deliveries of several keys expire part by part, and no other delivery with them",
+  async (ledger) => {
+    let now = Date.now();
+    const store = await ledger.open({ now: () => now });
+    await fill(store, 40);
+    for (const number of [5, 3, 4, 1]) {
+      assert.ok(await store.deliver({ ...delivery(store, number), expiresAt: now + HOUR }));
+    }
+    const composed = (await store.deliver({ ...delivery(store, 2), size: 512, expiresAt: now + HOUR }))!;
+    const later = (await store.deliver({ ...delivery(store, 3), expiresAt: now + 2 * HOUR }))!;
+    const [first] = composed.map((key) => key.id);
+    assert.equal((await store.collect({ caller: "12", master: "11", ids: [first!] })).kind, "keys");
+    now += HOUR;
+    const rounds = [];
+    for (let i = 0; i < 6; i++) {
+      rounds.push(await store.expire({ limit: 4, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }));
+    }
+    assert.deepEqual(rounds.map(({ keys }) => keys), [4, 4, 4, 3, 0, 0]);
+    assert.equal(rounds.reduce((sum, { unread }) => sum + unread, 0), 14);
+    assert.equal((await audit(ledger)).keys, 3);
+    const left = await ledger.tables.selectFrom("deliveries").select("delivery_id").execute();
+    assert.equal(left.length, 1);
+    const read = await store.collect({ caller: "12", master: "11", ids: later.map((key) => key.id) });
+    assert.equal(read.kind, "keys");
+  },
+);
+
 ledgerTest("only young blocks are taken where that is asked for", async (ledger) => {
   let now = 1_000_000;
   const store = await ledger.open({ now: () => now });
@@ -315,6 +344,28 @@ ledgerTest("a settlement that may not hand over changes nothing", async (ledger)
     burnt: 0,
     released: 0,
   });
+});
+
+ledgerTest("a pad that has the key_ID of a key does not become it", async (ledger) => {
+  const store = await ledger.open();
+  await fill(store, 2, PEER.text);
+  const link = store.link(PEER.text)!;
+  const reservation = freshId();
+  const parts = (await store.reserve({
+    reservation,
+    claims: [{ link, blocks: 1 }, { link, blocks: 1, pad: true }],
+  }))!;
+  const [[block], [pad]] = parts as [[Block], [Block]];
+  const key = { id: pad.id, bits: block.bits, origin: "1", master: "11", slaves: ["12"] };
+  const settled = await store.settle({
+    reservation,
+    spend: [block.id, pad.id],
+    keys: [{ ...key, expiresAt: Date.now() + HOUR }],
+  });
+  assert.deepEqual(settled, { ok: true, burnt: 0, released: 0 });
+  const read = await store.collect({ caller: "12", master: "11", ids: [pad.id] });
+  assert.ok(read.kind === "keys" && hex(read.keys[0]!.bits) === hex(block.bits));
+  assert.equal((await audit(ledger)).keys, 1);
 });
 
 ledgerTest("settlements of one reservation at once count each block once", async (ledger) => {

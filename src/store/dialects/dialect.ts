@@ -48,7 +48,10 @@ export interface StoreDialect {
   readonly tableSuffix?: string;
   /** Appended to `create table` of a table whose only access is by primary key. */
   readonly keyedTableSuffix?: string;
-  /** Rows of the statement that are there already are left out; any other violation fails. */
+  /**
+   * Rows of the statement that are there already are left out. MySQL also leaves out rows whose foreign key leads nowhere: not
+   * for rows of which that can be.
+   */
   // deno-lint-ignore no-explicit-any
   insertIgnoring<Q extends InsertQueryBuilder<any, any, any>>(query: Q): Q;
   /** Locks the selected rows for this transaction, leaving out rows that another one holds. */
@@ -57,8 +60,13 @@ export interface StoreDialect {
   /** Locks the selected rows for this transaction, waiting for others. */
   // deno-lint-ignore no-explicit-any
   forUpdate<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
-  /** Deletes the rows with these values of the table's primary key; no other row is locked, or waited for. */
+  /** Deletes the rows with these values of the table's primary key; no other row of it is locked, or waited for. */
   deleteByKey(table: string, key: string, values: readonly unknown[]): RawBuilder<unknown>;
+  /**
+   * Locks the rows of `blocks` with these numbers, in their order; no other row is locked, or waited for. Absent where nobody else
+   * can have a lock.
+   */
+  lockBlocks?(seqs: readonly number[]): RawBuilder<unknown>;
   classify(error: unknown): Failure;
 }
 

@@ -45,6 +45,7 @@ export function mysqlDialect(uri: string): StoreDialect {
     skipLocked: (query) => query.forUpdate().skipLocked() as typeof query,
     forUpdate: (query) => query.forUpdate() as typeof query,
     deleteByKey,
+    lockBlocks,
     classify,
   };
 }
@@ -67,9 +68,17 @@ function openPool(uri: string, connectionLimit: number, patience?: number): Pati
 
 /** A list of keys would make the server go through a short table from its start, waiting for rows of others; a join does not. */
 function deleteByKey(table: string, key: string, values: readonly unknown[]) {
-  const list = values.map((value, i) => i === 0 ? sql`select ${value} as id` : sql`select ${value}`);
-  return sql`delete gone from (${sql.join(list, sql` union all `)}) ids
+  return sql`delete gone from (${listed(values)}) ids
     straight_join ${sql.table(table)} gone on ${sql.ref(`gone.${key}`)} = ids.id`;
+}
+
+function lockBlocks(seqs: readonly number[]) {
+  return sql`select seq from (${listed(seqs)}) ids straight_join blocks on seq = ids.id for update`;
+}
+
+function listed(values: readonly unknown[]) {
+  const rows = values.map((value, i) => i === 0 ? sql`select ${value} as id` : sql`select ${value}`);
+  return sql.join(rows, sql` union all `);
 }
 
 function classify(error: unknown): Failure {

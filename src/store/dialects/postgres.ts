@@ -38,6 +38,7 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
     skipLocked: (query) => query.forUpdate().skipLocked() as typeof query,
     forUpdate: (query) => query.forUpdate() as typeof query,
     deleteByKey,
+    lockBlocks,
     classify,
   };
 }
@@ -69,6 +70,12 @@ function isolated(uri: string): string {
   const given = parameters.get("options") ?? Deno.env.get("PGOPTIONS");
   parameters.set("options", given ? `${given} ${ISOLATION}` : ISOLATION);
   return `${address}?${parameters}`;
+}
+
+function lockBlocks(seqs: readonly number[]) {
+  const list = sql.join(seqs);
+  return sql`select from blocks where seq in (${list})
+    order by array_position(array[${list}]::bigint[], seq) for update`;
 }
 
 function classify(error: unknown): Failure {

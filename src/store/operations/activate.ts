@@ -11,7 +11,7 @@ import type { Link } from "../link.ts";
 import type { NotNull } from "kysely";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, run } from "../statements.ts";
-import { handOver, isWhole, type NewDelivery, type SpentBlock } from "./hand_over.ts";
+import { handOver, isWhole, type NewDelivery, type UsedBlock } from "./hand_over.ts";
 import {
   holdTransactions,
   letGoTransactions,
@@ -60,7 +60,7 @@ export type Activated =
     readonly absent: readonly KeyIdBytes[];
   };
 
-interface StoredBlock extends SpentBlock {
+interface StoredBlock extends UsedBlock {
   readonly state: number;
   readonly half: number;
   readonly phase: number | null;
@@ -211,7 +211,8 @@ async function loadBlocks(work: Work, ids: readonly KeyIdBytes[]) {
           "reservation_id",
           "bits",
         ]).$narrowType<{ bits: NotNull }>() // of a key they may be absent, but it is not activated again
-          .where("block_id", "in", values),
+          // In the order in which `collect` locks them.
+          .where("block_id", "in", values).orderBy("block_id"),
       ));
     const phases = await loadPhases(work.trx, rows.flatMap((row) => row.reservation_id ?? []));
     for (const { reservation_id, ...row } of rows) {

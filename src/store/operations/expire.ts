@@ -1,8 +1,9 @@
 /** Time passes: keys that nobody fetched, and blocks that the peer refused, leave the store. */
+import type { Buffer } from "node:buffer";
 import { buffer } from "../bytes.ts";
 import type { Operation, Work } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks, deleteBlocks, deleteReservations } from "../statements.ts";
+import { chunks, deleteBlocks, deleteDeliveries, deleteReservations, lockBlocks } from "../statements.ts";
 
 export interface Expiry {
   /** Keys of one transaction at most, so that requests do not wait long behind it. */
@@ -40,9 +41,9 @@ export const expire: Operation<Expiry, Expired> = {
       let burnt = 0;
       if (refused.length > 0) {
         const ids = refused.map((row) => buffer(row.reservation_id));
-        const deleted = await work.trx.deleteFrom("blocks").where("reservation_id", "in", ids)
-          .executeTakeFirst();
-        burnt = Number(deleted.numDeletedRows);
+        const blocks = await lockReserved(work, ids);
+        await deleteBlocks(work, blocks.map((block) => block.seq));
+        burnt = blocks.length;
         await deleteReservations(work, ids);
       }
       const freed = await freeAbsent(work, item);
@@ -61,23 +62,17 @@ async function removeKeys(work: Work, limit: number) {
   ).execute();
   if (expired.length === 0) return { keys: 0, unread: 0 };
   const ids = expired.map((row) => row.delivery_id);
-  const keys = await dialect.forUpdate(
-    trx.selectFrom("blocks").select(["seq", "delivery_id", "bits"]).where("delivery_id", "in", ids).limit(
-      limit + 1,
-    ),
+  // What is over the limit, or being read this moment, is for next time.
+  const keys = await dialect.skipLocked(
+    trx.selectFrom("blocks").select(["seq", "bits"]).where("delivery_id", "in", ids).limit(limit),
   ).execute();
-  // One of which the last key was seen has no other left; where there are more than the limit, the rest is for next time.
-  const left = new Set(keys.slice(limit).map((key) => key.delivery_id));
-  const removed = keys.slice(0, limit);
-  await deleteBlocks(work, removed.map((key) => key.seq));
-  const ended = keys.length > limit ? await endedAmong(trx, ids.filter((id) => !left.has(id))) : ids;
-  if (ended.length > 0) await trx.deleteFrom("deliveries").where("delivery_id", "in", ended).execute();
-  return { keys: removed.length, unread: removed.filter((key) => key.bits !== null).length };
+  await deleteBlocks(work, keys.map((key) => key.seq));
+  await deleteDeliveries(work, await endedAmong(trx, ids));
+  return { keys: keys.length, unread: keys.filter((key) => key.bits !== null).length };
 }
 
 /** Those of the deliveries that have no keys. */
 async function endedAmong(trx: Work["trx"], ids: readonly number[]): Promise<number[]> {
-  if (ids.length === 0) return [];
   const rows = await trx.selectFrom("deliveries").select("delivery_id").where("delivery_id", "in", ids)
     .where((e) =>
       e.not(e.exists(
@@ -92,9 +87,7 @@ async function freeAbsent(work: Work, { absentBefore, limit }: Expiry): Promise<
     .where("phase", "=", ReservationPhase.absent).where("since", "<", absentBefore).limit(limit).execute();
   if (absent.length === 0) return 0;
   const ids = absent.map((row) => buffer(row.reservation_id));
-  const blocks = await work.dialect.forUpdate(
-    work.trx.selectFrom("blocks").select(["seq", "link_id"]).where("reservation_id", "in", ids),
-  ).execute();
+  const blocks = await lockReserved(work, ids);
   for (const part of chunks(blocks, 2000)) {
     await work.trx.updateTable("blocks").set({ state: BlockState.free, reservation_id: null })
       .where("seq", "in", part.map((block) => block.seq)).execute();
@@ -102,4 +95,13 @@ async function freeAbsent(work: Work, { absentBefore, limit }: Expiry): Promise<
   }
   await deleteReservations(work, ids);
   return blocks.length;
+}
+
+/** Locks the blocks of reservations; in the meantime the peer may have activated some. */
+async function lockReserved(work: Work, reservations: readonly Buffer[]) {
+  const blocks = () =>
+    work.trx.selectFrom("blocks").select(["seq", "link_id"]).where("reservation_id", "in", reservations)
+      .orderBy("block_id").execute(); // as `collect` and `activate` lock them
+  await lockBlocks(work, (await blocks()).map((block) => block.seq));
+  return await blocks();
 }

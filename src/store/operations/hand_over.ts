@@ -9,8 +9,8 @@ import { BlockState } from "../schema.ts";
 import { blocksToKeys, deleteBlocks, insertRows } from "../statements.ts";
 import type { LinkTransaction } from "./voided.ts";
 
-/** A block that is used up, locked by this transaction. */
-export interface SpentBlock {
+/** A block that becomes a key as it stands, or goes into one and is gone then; locked by this transaction. */
+export interface UsedBlock {
   readonly seq: number;
   readonly block_id: Uint8Array;
   readonly link_id: number;
@@ -21,7 +21,7 @@ export interface NewKey {
   /** Absent where no slave reads the key here: only the fact that it was handed out is kept. */
   readonly bits?: Uint8Array;
   /** What it is made of, or was encrypted with: at least one block. */
-  readonly blocks: readonly SpentBlock[];
+  readonly blocks: readonly UsedBlock[];
   /** The key is its one block, bit by bit, and keeps its key_ID. */
   readonly whole: boolean;
   /** Whether the neighbour may take the key back, so that its blocks are free again. */
@@ -46,7 +46,7 @@ export interface NewDelivery {
 export function isWhole(
   id: KeyIdBytes,
   size: number,
-  blocks: readonly Pick<SpentBlock, "block_id">[],
+  blocks: readonly Pick<UsedBlock, "block_id">[],
 ): boolean {
   if (size !== BLOCK_BITS || blocks.length !== 1) return false;
   const { block_id } = blocks[0]!;

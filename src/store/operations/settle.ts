@@ -6,7 +6,7 @@ import type { Operation, Work } from "../commit_queue.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, deleteBlocks, deleteReservations, run } from "../statements.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";
-import { handOver, type NewDelivery, type NewKey, type SpentBlock } from "./hand_over.ts";
+import { handOver, type NewDelivery, type NewKey, type UsedBlock } from "./hand_over.ts";
 
 /** A key made of the blocks of a reservation. */
 export interface SettledKey {
@@ -26,7 +26,7 @@ export interface Settlement {
   readonly reservation: KeyIdBytes;
   /** Blocks of the keys that are handed over: each must still be reserved and no one else settle it, or nothing is changed. */
   readonly spend?: readonly KeyIdBytes[];
-  /** Keys handed over, recorded in the same transaction. One that has the key_ID of a block to be spent is that block. */
+  /** Keys handed over, recorded in the same transaction. One that has the key_ID of a block to be spent, and no pad, is that block. */
   readonly keys?: readonly SettledKey[];
   /** Never to be used by anyone. */
   readonly burn?: readonly KeyIdBytes[];
@@ -58,7 +58,8 @@ export type Settled =
    */
   | { readonly ok: false };
 
-interface ReservedBlock extends SpentBlock {
+interface ReservedBlock extends UsedBlock {
+  readonly state: number;
   readonly phase: number;
   readonly process_id: Uint8Array;
 }
@@ -137,7 +138,10 @@ function deliveriesOf(keys: readonly SettledKey[], spent: readonly ReservedBlock
   const left = new Map(spent.map((block) => [mapKey(block.block_id), block]));
   const whole = new Map(keys.flatMap(({ id }) => {
     const block = left.get(mapKey(id));
-    return block !== undefined && left.delete(mapKey(id)) ? [[mapKey(id), block] as const] : [];
+    // A pad never becomes a key, also where a key has its key_ID.
+    return block?.state === BlockState.reserved && left.delete(mapKey(id))
+      ? [[mapKey(id), block] as const]
+      : [];
   }));
   const others = [...left.values()];
   const deliveries = new Map<string, NewDelivery & { keys: NewKey[] }>();
@@ -194,7 +198,7 @@ async function reservedBlocks(work: Work, items: readonly Settle[]) {
       work.dialect.forUpdate(
         work.trx.selectFrom("blocks")
           .innerJoin("reservations", "reservations.reservation_id", "blocks.reservation_id")
-          .select(["seq", "block_id", "link_id", "blocks.reservation_id", "phase", "process_id"])
+          .select(["seq", "block_id", "link_id", "state", "blocks.reservation_id", "phase", "process_id"])
           .where("blocks.reservation_id", "in", ids),
       ));
     for (const row of rows) {

@@ -6,7 +6,7 @@ import type { Operation, Work } from "../commit_queue.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
 import { freeAmong } from "../free_among.ts";
-import { chunks, deleteBlocks } from "../statements.ts";
+import { chunks, deleteBlocks, deleteDeliveries, lockBlocks } from "../statements.ts";
 import { HELD, holdTransactions, letGoTransactions } from "./voided.ts";
 
 export interface TakeBack {
@@ -45,18 +45,14 @@ export const takeBack: Operation<TakeBack, TakenBack> = {
 };
 
 async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
-  const { trx, dialect, now } = work;
+  const { trx, now } = work;
   const transaction = buffer(item.transaction);
   const held = { id: item.transaction, linkId: item.link.id };
   await holdTransactions(work, [held]);
-  const deliveries = (await dialect.forUpdate(
-    trx.selectFrom("deliveries").select("delivery_id")
-      .where("transaction_id", "=", transaction).where("link_id", "=", item.link.id),
-  ).execute()).map((row) => row.delivery_id);
-  const keys = deliveries.length === 0 ? [] : await dialect.forUpdate(
-    trx.selectFrom("blocks").select(["seq", "block_id", "bits", "composition"])
-      .where("delivery_id", "in", deliveries),
-  ).execute();
+  const deliveries = (await trx.selectFrom("deliveries").select("delivery_id")
+    .where("transaction_id", "=", transaction).where("link_id", "=", item.link.id).execute())
+    .map((row) => row.delivery_id);
+  const keys = deliveries.length === 0 ? [] : await lockKeys(work, deliveries);
   if (keys.length > 0) {
     const read = await trx.selectFrom("key_reads").select("seq")
       .where("seq", "in", keys.map((key) => key.seq)).limit(1).execute();
@@ -76,8 +72,17 @@ async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
     .where("transaction_id", "=", transaction).where("link_id", "=", item.link.id).execute();
   if (keys.length === 0) return { kind: "unknown" };
   const free = await undo(work, item, keys);
-  await trx.deleteFrom("deliveries").where("delivery_id", "in", deliveries).execute();
+  await deleteDeliveries(work, deliveries);
   return { kind: "takenBack", free };
+}
+
+async function lockKeys(work: Work, deliveries: readonly number[]): Promise<StoredKey[]> {
+  const keys = () =>
+    work.trx.selectFrom("blocks").select(["seq", "block_id", "bits", "composition"])
+      .where("delivery_id", "in", deliveries)
+      .orderBy("block_id").orderBy("key_id").execute(); // as `collect` and `activate` lock them
+  await lockBlocks(work, (await keys()).map((key) => key.seq));
+  return await keys(); // after what others did with them
 }
 
 async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
@@ -95,8 +100,9 @@ async function undo(
   keys: readonly StoredKey[],
 ): Promise<KeyIdBytes[]> {
   const { trx } = work;
-  const standing = reuse ? keys.filter(isItsBlock) : [];
-  const gone = keys.filter((key) => !standing.includes(key));
+  const standing: StoredKey[] = [];
+  const gone: StoredKey[] = [];
+  for (const key of keys) (reuse && isItsBlock(key) ? standing : gone).push(key);
   for (const part of chunks(standing.map((key) => key.seq), 2000)) {
     await trx.updateTable("blocks").set({ state: BlockState.free, delivery_id: null, composition: null })
       .where("seq", "in", part).execute();
@@ -109,7 +115,8 @@ async function undo(
 
 /** Whether the key is a block with its bits, as it was before. */
 function isItsBlock({ block_id, bits, composition }: StoredKey): boolean {
-  return block_id !== null && bits !== null && composition !== null;
+  return block_id !== null && bits !== null && composition !== null &&
+    mapKey(composition) === mapKey(block_id);
 }
 
 /** Whole blocks of composed keys go back into the pool; of a block that was cut, a part is lost. */
