@@ -64,7 +64,8 @@ export async function startKme(config: Config): Promise<Kme> {
     database: thisKme.database,
     thisKme: thisKme.id,
     neighbours: neighbours.map((kme) => kme.id),
-    worker: startStoreWorker,
+    // In memory there is no disk to wait for, and going to another thread and back costs as much as the work itself.
+    worker: thisKme.database.kind === "sqlite" ? startStoreWorker : undefined,
     onFailure: (error) => {
       watch.databaseFailed();
       logFailure(error);
