@@ -28,11 +28,10 @@ export interface SaeAppOptions {
   readonly observer?: RequestObserver;
 }
 
-type SaeEnv = FrontEnv & { Variables: { sae: Sae } };
-type SaeContext = Context<SaeEnv>;
+type SaeContext = Context<FrontEnv>;
 
-export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<SaeEnv> {
-  const app = new Hono<SaeEnv>({ getPath: tolerantPath });
+export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<FrontEnv> {
+  const app = new Hono<FrontEnv>({ getPath: tolerantPath });
 
   app.onError((error, c) => {
     const { status, reason, message, details, headers } = toProblem(error);
@@ -47,16 +46,16 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<S
 
   // One route for all: Hono's fast router knows no routes that overlap. No middleware: it costs as much as the route.
   app.all("/api/v1/keys/:sae/:resource", (c) => {
-    identify(c);
+    const sae = identify(c);
     const resource = c.req.param("resource");
     if (resource === "total" && c.req.param("sae") === "entropy") return entropy(c);
     switch (resource) {
       case "status":
-        return status(c);
+        return status(c, sae);
       case "enc_keys":
-        return encKeys(c);
+        return encKeys(c, sae);
       case "dec_keys":
-        return decKeys(c);
+        return decKeys(c, sae);
       default:
         return c.notFound();
     }
@@ -73,10 +72,10 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<S
   return app;
 
   /** Who calls is settled before anything else about a request for keys. */
-  function identify(c: SaeContext): void {
+  function identify(c: SaeContext): Sae {
     const sae = directory.saeBySerial(c.env.connection.identity.serial);
     if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
-    c.set("sae", sae);
+    return sae;
   }
 
   async function entropy(c: SaeContext): Promise<Response> {
@@ -85,11 +84,11 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<S
     return answer(c, { total_entropy: await delivery.totalEntropy() });
   }
 
-  async function status(c: SaeContext): Promise<Response> {
+  async function status(c: SaeContext, sae: Sae): Promise<Response> {
     allow(c, ["GET", "HEAD"]);
     checkParameters(parameters(c), []);
     withoutBody(c);
-    const status = await delivery.status(c.var.sae, saeId(c, "slave"));
+    const status = await delivery.status(sae, saeId(c, "slave"));
     return answer(c, {
       source_KME_ID: status.sourceKme,
       target_KME_ID: status.targetKme,
@@ -105,7 +104,7 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<S
     });
   }
 
-  async function encKeys(c: SaeContext): Promise<Response> {
+  async function encKeys(c: SaeContext, sae: Sae): Promise<Response> {
     allow(c, ["GET", "POST"]);
     const defaults = { size: KeySize.default };
     let request;
@@ -116,10 +115,10 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<S
       checkParameters(parameters(c), []);
       request = parseKeyRequest(await jsonBody(c), defaults);
     }
-    return answer(c, container(await delivery.getKeys(c.var.sae, saeId(c, "slave"), request)));
+    return answer(c, container(await delivery.getKeys(sae, saeId(c, "slave"), request)));
   }
 
-  async function decKeys(c: SaeContext): Promise<Response> {
+  async function decKeys(c: SaeContext, sae: Sae): Promise<Response> {
     allow(c, ["GET", "POST"]);
     let ids;
     if (c.req.method === "GET") {
@@ -129,7 +128,7 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<S
       checkParameters(parameters(c), []);
       ids = parseKeyIds(await jsonBody(c));
     }
-    return answer(c, container(await delivery.getKeysWithIds(c.var.sae, saeId(c, "master"), ids)));
+    return answer(c, container(await delivery.getKeysWithIds(sae, saeId(c, "master"), ids)));
   }
 }
 
