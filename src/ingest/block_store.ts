@@ -35,6 +35,8 @@ export interface AddedBlocks {
 }
 
 export interface BlockStore {
+  /** Calls so far that a request waited for: as long as it does not change, nobody minds long transactions. */
+  readonly requests: number;
   /**
    * Stores blocks and the file's new progress in one durable transaction, in order, until the link is full.
    * Rejects when the database fails; nothing is stored then.

@@ -19,6 +19,11 @@ const logger = log("ingest");
 
 /** Blocks in one transaction: about 3 ms of hashing between two turns of the loop, then some more of inserting. */
 const BATCH_BLOCKS = 2048;
+/**
+ * Most blocks in one transaction while no request is waiting for the store. Key_IDs are random, so a transaction writes pages all
+ * over, the larger the fewer of them again; but a request that comes then waits for it, up to a quarter of a second.
+ */
+const MAX_BATCH_BLOCKS = 16_384;
 const PROGRESS_MS = 5_000;
 const MAX_RETRY_MS = 30_000;
 /** Pokes come with every key that is delivered; looking for room costs the store a query. */
@@ -91,6 +96,8 @@ export class LinkIngestion {
   #poked = false;
   #saidFull = false;
   #storeFailures = 0;
+  /** Blocks in the next transaction. */
+  #batch = BATCH_BLOCKS;
 
   constructor(watched: WatchedDirectory, options: IngestionOptions) {
     this.link = watched.link;
@@ -351,7 +358,15 @@ export class LinkIngestion {
     await using reading = new AsyncDisposableStack();
     reading.defer(() => ahead?.then(() => {}, () => {}));
     const read = async (from: number, most: number): Promise<Block[] | undefined> => {
-      const blocks = await readBlocks(file, from, Math.min(BATCH_BLOCKS, most, (whole - from) / BLOCK_BYTES));
+      const count = Math.min(this.#batch, most, (whole - from) / BLOCK_BYTES);
+      const blocks: Block[] = [];
+      while (blocks.length < count) {
+        if (blocks.length > 0) await turnOfOthers();
+        const missing = Math.min(BATCH_BLOCKS, count - blocks.length);
+        const part = await readBlocks(file, from + blocks.length * BLOCK_BYTES, missing);
+        if (part === undefined) return undefined;
+        blocks.push(...part);
+      }
       // What was read while the file changed may be torn: it is not stored.
       return sameState(state, await stateAt(path)) ? blocks : undefined;
     };
@@ -367,6 +382,7 @@ export class LinkIngestion {
       if (!blocks) return "look again";
       await turnOfOthers();
       if (this.#closed || !await this.#mayIngest()) return "paused";
+      const requests = store.requests;
       const adding = this.#ask(() =>
         store.addBlocks({
           link: this.link,
@@ -382,6 +398,7 @@ export class LinkIngestion {
         ahead.catch(() => {});
       }
       const added = await adding;
+      this.#batch = store.requests === requests ? Math.min(2 * this.#batch, MAX_BATCH_BLOCKS) : BATCH_BLOCKS;
       this.#storeAnswers();
       offset += added.taken * BLOCK_BYTES;
       room -= added.stored;

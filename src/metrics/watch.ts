@@ -59,6 +59,9 @@ export class Watch {
   /** Counts what ingestion stores; passes everything on. */
   blockStore(store: BlockStore): BlockStore {
     return {
+      get requests() {
+        return store.requests;
+      },
       fileProgress: (link, name) => store.fileProgress(link, name),
       freeBlocks: (link) => store.freeBlocks(link),
       addBlocks: async (batch) => {

@@ -5,6 +5,7 @@ import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "../inges
 import type { Block, KeyIdBytes } from "../model/block.ts";
 import { log } from "../log.ts";
 import type { ConfiguredId, KmeId } from "../model/ids.ts";
+import type { Operation } from "./commit_queue.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import type { Engine } from "./engine/engine.ts";
@@ -56,6 +57,7 @@ export class Store implements BlockStore {
   /** Resolves, with why, when the database is lost for good and the program must not go on. */
   readonly failed: Promise<string>;
   readonly #engine: Engine;
+  #requests = 0;
   /** The count under way or done last, and the one that begins after it, by link. */
   readonly #count = new Map<number, Promise<number>>();
   readonly #counting = new Map<number, Promise<number>>();
@@ -76,6 +78,10 @@ export class Store implements BlockStore {
     return new Store(await openEngine(options, processId), processId);
   }
 
+  get requests(): number {
+    return this.#requests;
+  }
+
   /** The link shared with a KME, or this KME's own pool; `undefined` when there is none. */
   link(kme: KmeId): Link | undefined {
     return this.#engine.links.get(kme);
@@ -88,25 +94,31 @@ export class Store implements BlockStore {
 
   /** Keys for slaves of this KME; `undefined`: too few blocks, nothing taken. */
   deliver(delivery: Delivery): Promise<Key[] | undefined> {
-    return this.#engine.submit(deliver, delivery);
+    return this.#request(deliver, delivery);
   }
 
   /** Blocks of each claim, set aside until {@linkcode settle}; `undefined`: too few blocks, nothing reserved. */
   reserve(item: Omit<Reserve, "processId">): Promise<Block[][] | undefined> {
-    return this.#engine.submit(reserve, { ...item, processId: this.processId });
+    return this.#request(reserve, { ...item, processId: this.processId });
   }
 
   /** Ends a reservation of this process, or a part of it. */
   settle(item: Settlement): Promise<Settled> {
-    return this.#engine.submit(settle, { ...item, processId: this.processId });
+    return this.#request(settle, { ...item, processId: this.processId });
   }
 
   activate(activation: PeerActivation): Promise<Activated> {
-    return this.#engine.submit(activate, activation);
+    return this.#request(activate, activation);
   }
 
   collect(collection: Collection): Promise<Collected> {
-    return this.#engine.submit(collect, collection);
+    return this.#request(collect, collection);
+  }
+
+  /** What somebody out there waits for. */
+  #request<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
+    this.#requests++;
+    return this.#engine.submit(operation, item);
   }
 
   expire(expiry: Expiry): Promise<Expired> {

@@ -11,6 +11,7 @@ export class MemoryStore implements BlockStore {
   /** Every key_ID ever stored, in order, with its link. */
   readonly stored: string[] = [];
   readonly batches: BlockBatch[] = [];
+  requests = 0;
   readonly #ever = new Set<string>();
   readonly #free = new Map<string, number>();
   readonly #progress = new Map<string, FileProgress>();

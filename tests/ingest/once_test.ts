@@ -1,5 +1,6 @@
 /** A block is taken up once, whatever happens to its file. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { idsOf, roomTest, testKey } from "./harness.ts";
 
 roomTest("a restart does not read what was read", async (room) => {
@@ -112,4 +113,20 @@ roomTest("a process that may not ingest leaves everything to the other one", asy
   ingestion.poke();
   await room.ingested.next();
   assert.equal(room.store.stored.length, 2);
+});
+
+roomTest("transactions grow while no request comes, and are short again when one does", async (room) => {
+  const { store } = room;
+  store.beforeAdd = () => {
+    if (store.batches.length >= 6) store.requests++;
+  };
+  room.drop("a.cor", Buffer.concat(Array.from({ length: 50 }, () => testKey(64_000))));
+  room.start({ maxKeyCount: 1_000_000 });
+  await room.ingested.next();
+  const sizes = store.batches.map(({ blocks }) => blocks.length);
+  assert.equal(sizes.reduce((sum, size) => sum + size), 100_000);
+  assert.equal(sizes[0], 2048);
+  assert.equal(Math.max(...sizes), 16_384);
+  // What had been read before is not thrown away.
+  assert.deepEqual(new Set(sizes.slice(8, -1)), new Set([2048]));
 });
