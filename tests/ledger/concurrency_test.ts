@@ -1,8 +1,10 @@
 /** Many callers at once, on one pool, in one process and in several on one database. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { sql } from "kysely";
 import type { Key } from "../../src/store/keys.ts";
 import type { Store } from "../../src/store/store.ts";
+import { eventually } from "../harness/eventually.ts";
 import {
   assertDistinctBlocks,
   audit,
@@ -297,3 +299,47 @@ ledgerTest(
   },
   ["postgres", "mariadb"],
 );
+
+ledgerTest("whoever locks several blocks locks them by their key_IDs, lowest first", async (ledger) => {
+  const store = await ledger.open();
+  const link = store.link(PEER.text)!;
+  // Stored the other way round.
+  const blocks = freshBlocks(12).sort((a, b) => hex(a.id) < hex(b.id) ? 1 : -1);
+  const file = { name: "a.cor", size: blocks.length * 32, mtime: 0, offset: 0 };
+  await store.addBlocks({ link: PEER.text, blocks, maxFree: 100, file });
+  const ids = blocks.map((block) => block.id);
+  const transaction = freshId();
+  const activation = {
+    link,
+    origin: PEER.text,
+    keys: ids.map((id) => ({ id, size: 256, blocks: [id] })),
+    master: "21",
+    slaves: ["11"],
+    expiresAt: Date.now() + 3_600_000,
+    transaction,
+  };
+  const steps: [expected: string, step: () => Promise<{ kind: string }>][] = [
+    ["activated", () => store.activate(activation)],
+    ["takenBack", () => store.takeBack({ link, transaction, blocks: ids, reuse: true })],
+  ];
+  for (const [expected, step] of steps) {
+    const other = await ledger.tables.startTransaction().execute();
+    const hold = (id: Uint8Array) =>
+      other.selectFrom("blocks").select("seq").where("block_id", "=", Buffer.from(id)).forUpdate().noWait()
+        .executeTakeFirstOrThrow();
+    try {
+      await hold(ids.at(-1)!);
+      const done = step();
+      await eventually(async () => {
+        const { rows } = await sql`select 1 from pg_stat_activity
+          where wait_event_type = 'Lock' and datname = current_database()`.execute(ledger.tables);
+        return rows.length > 0;
+      }, { what: "a wait for the lock" });
+      for (const id of ids) await hold(id);
+      await other.rollback().execute();
+      assert.equal((await done).kind, expected);
+    } finally {
+      if (!other.isRolledBack) await other.rollback().execute();
+    }
+  }
+}, ["postgres"]);
