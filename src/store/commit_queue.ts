@@ -7,31 +7,9 @@ import { setImmediate } from "node:timers";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { StoreUnavailable } from "./errors.ts";
 import type { Schema } from "./schema.ts";
-import type { StatementTexts } from "./statements.ts";
-import { StockChanges } from "./stock.ts";
-
-/** What an operation works with. */
-export interface Work {
-  readonly trx: Transaction<Schema>;
-  readonly dialect: StoreDialect;
-  /** Milliseconds since 1970, the same for the whole transaction. */
-  readonly now: number;
-  /** The stock slot that this lane writes. */
-  readonly slot: number;
-  /** Changes of stock, written once at the end of the transaction. */
-  readonly stock: StockChanges;
-  /** Statements compiled before. */
-  readonly texts: StatementTexts;
-}
-
-/**
- * One kind of change, for many callers at once. It must be repeatable: it may run again after a rollback.
- * Refusals are results, not exceptions; an exception rolls everything back.
- */
-export interface Operation<Item, Result> {
-  readonly name: string;
-  run(work: Work, items: readonly Item[]): Promise<Result[]>;
-}
+import { applyStock } from "./stock.ts";
+import { StockChanges } from "./stock_changes.ts";
+import type { Operation, StatementTexts, Work } from "./work.ts";
 
 interface Waiting {
   readonly operation: Operation<unknown, unknown>;
@@ -215,7 +193,7 @@ export class CommitQueue {
       const part = await operation.run(work, places.map((place) => batch[place]!.item));
       places.forEach((place, i) => results[place] = part[i]);
     }
-    await stock.apply(work);
+    await applyStock(work);
     return results;
   }
 }

@@ -2,7 +2,7 @@
 import { CompiledQuery, type InsertObject, sql } from "kysely";
 import type { KeyIdBytes } from "../model/block.ts";
 import { buffer } from "./bytes.ts";
-import type { Work } from "./commit_queue.ts";
+import type { Work } from "./work.ts";
 import { BlockState, type Schema } from "./schema.ts";
 
 /** Rows in one statement: below every database's limit of parameters, and few enough to be met often. */
@@ -10,9 +10,6 @@ const ROWS = 500;
 
 /** Texts kept, one for each statement and number of rows that was met; the least recently used ones are dropped. */
 const MAX_TEXTS = 1000;
-
-/** The text of a statement by its shape. */
-export type StatementTexts = Map<string, string>;
 
 /** Consecutive parts of at most `length` items. */
 export function* chunks<T>(items: readonly T[], length: number): Generator<T[]> {

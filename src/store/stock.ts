@@ -1,38 +1,21 @@
 /** Counts of free blocks, kept with every change so that nobody has to count. */
 import type { Kysely } from "kysely";
-import type { Work } from "./commit_queue.ts";
 import type { Schema } from "./schema.ts";
 import { run } from "./statements.ts";
+import type { Work } from "./work.ts";
 
-/** Changes by link, to be applied once at the end of a transaction. */
-export class StockChanges {
-  readonly #changes = new Map<number, number>();
-
-  add(linkId: number, change: number): void {
-    if (change !== 0) this.#changes.set(linkId, (this.#changes.get(linkId) ?? 0) + change);
-  }
-
-  /** The change of one link so far. */
-  of(linkId: number): number {
-    return this.#changes.get(linkId) ?? 0;
-  }
-
-  [Symbol.iterator](): Iterator<[linkId: number, change: number]> {
-    return this.#changes[Symbol.iterator]();
-  }
-
-  async apply(work: Work): Promise<void> {
-    // In the order of links, so that two transactions never wait for each other in a circle.
-    for (const [linkId, change] of [...this.#changes].sort(([a], [b]) => a - b)) {
-      await run(
-        work,
-        "stock",
-        [change, linkId, work.slot],
-        () =>
-          work.trx.updateTable("stock").set((e) => ({ free: e("free", "+", change) }))
-            .where("link_id", "=", linkId).where("slot", "=", work.slot),
-      );
-    }
+/** Writes the changes of a transaction, at its end. */
+export async function applyStock(work: Work): Promise<void> {
+  // In the order of links, so that two transactions never wait for each other in a circle.
+  for (const [linkId, change] of [...work.stock].sort(([a], [b]) => a - b)) {
+    await run(
+      work,
+      "stock",
+      [change, linkId, work.slot],
+      () =>
+        work.trx.updateTable("stock").set((e) => ({ free: e("free", "+", change) }))
+          .where("link_id", "=", linkId).where("slot", "=", work.slot),
+    );
   }
 }
 

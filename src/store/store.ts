@@ -5,7 +5,7 @@ import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "../inges
 import type { Block, KeyIdBytes } from "../model/block.ts";
 import { log } from "../log.ts";
 import type { ConfiguredId, KmeId } from "../model/ids.ts";
-import type { Operation } from "./commit_queue.ts";
+import type { Operation } from "./work.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import type { Engine } from "./engine/engine.ts";

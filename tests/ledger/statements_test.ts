@@ -1,7 +1,7 @@
 /** Texts of statements are kept by their shape. */
 import assert from "node:assert/strict";
 import { CompiledQuery } from "kysely";
-import type { Work } from "../../src/store/commit_queue.ts";
+import type { Work } from "../../src/store/work.ts";
 import { run } from "../../src/store/statements.ts";
 
 Deno.test("a statement that is met often is built once, however many others are met", async () => {

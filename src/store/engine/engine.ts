@@ -1,7 +1,7 @@
 /** What a {@linkcode Store} works with: a database that is open, in this thread or in another one. */
 import type { Kysely } from "kysely";
 import type { KmeId } from "../../model/ids.ts";
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import type { Link } from "../link.ts";
 import type { Schema } from "../schema.ts";
 

@@ -1,7 +1,8 @@
 /** The database in this thread. */
 import { Kysely } from "kysely";
 import type { KmeId } from "../../model/ids.ts";
-import { CommitQueue, type Operation } from "../commit_queue.ts";
+import { CommitQueue } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnavailable, StoreUnusable } from "../errors.ts";
 import type { Link } from "../link.ts";

@@ -1,5 +1,5 @@
 /** The changes that the store makes, all of them: by their names they are known to the thread of the database. */
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import { activate } from "../operations/activate.ts";
 import { adopt } from "../operations/adopt.ts";
 import { burn } from "../operations/burn.ts";

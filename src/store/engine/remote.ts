@@ -1,7 +1,8 @@
 /** The database in a thread of its own: what is asked in one turn, or while it is busy, goes there in one message. */
 import { setImmediate } from "node:timers";
 import type { ConfiguredId, KmeId } from "../../model/ids.ts";
-import { type Operation, PATIENCE_MS } from "../commit_queue.ts";
+import { PATIENCE_MS } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import { StoreUnavailable, StoreUnusable } from "../errors.ts";
 import type { Link } from "../link.ts";
 import type { Engine, Query } from "./engine.ts";

@@ -1,5 +1,5 @@
 /** The database's side of its thread: does what it is asked, and answers what a commit has settled. */
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import type { Query } from "./engine.ts";
 import { LocalEngine } from "./local.ts";

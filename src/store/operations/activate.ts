@@ -5,7 +5,7 @@
 import type { KeyIdBytes } from "../../model/block.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";
 import { buffer, mapKey } from "../bytes.ts";
-import type { Operation, Work } from "../commit_queue.ts";
+import type { Operation, Work } from "../work.ts";
 import { applyPad, composeBits, type Key } from "../keys.ts";
 import type { Link } from "../link.ts";
 import type { NotNull } from "kysely";

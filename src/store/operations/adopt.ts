@@ -1,7 +1,7 @@
 /** Finds reservations that nobody settles any more, and takes them over. */
 import type { KeyIdBytes } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import { ReservationPhase } from "../schema.ts";
 
 export interface Adoption {

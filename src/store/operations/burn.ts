@@ -1,5 +1,5 @@
 /** Everything that may have been given out already leaves the store for good. */
-import type { Operation, Work } from "../commit_queue.ts";
+import type { Operation, Work } from "../work.ts";
 import type { Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
 

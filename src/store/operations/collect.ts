@@ -2,7 +2,7 @@
 import type { KeyIdBytes } from "../../model/block.ts";
 import type { SaeId } from "../../model/ids.ts";
 import { buffer, mapKey } from "../bytes.ts";
-import type { Operation, Work } from "../commit_queue.ts";
+import type { Operation, Work } from "../work.ts";
 import type { Key } from "../keys.ts";
 import { type Insertable, sql } from "kysely";
 import { BlockState, type KeyReadsTable } from "../schema.ts";

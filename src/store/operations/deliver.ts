@@ -1,6 +1,6 @@
 /** A key whose slaves are all SAEs of this KME: free blocks become a key waiting for them, in one step. */
 import type { KmeId, SaeId } from "../../model/ids.ts";
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import { blocksPerKey, composeBits, type Key, keyIdFor } from "../keys.ts";
 import type { Link } from "../link.ts";
 import { claim } from "./claim.ts";

@@ -1,7 +1,7 @@
 /** Time passes: keys that nobody fetched, and blocks that the peer refused, leave the store. */
 import type { Buffer } from "node:buffer";
 import { buffer } from "../bytes.ts";
-import type { Operation, Work } from "../commit_queue.ts";
+import type { Operation, Work } from "../work.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, deleteBlocks, deleteDeliveries, deleteReservations, lockBlocks } from "../statements.ts";
 

@@ -1,6 +1,6 @@
 /** The number by which a database is told from an older copy of itself. */
 import type { Kysely } from "kysely";
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import type { Schema } from "../schema.ts";
 
 export interface Advance {

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import { BLOCK_BITS, type KeyIdBytes } from "../../model/block.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";
 import { buffer, mapKey } from "../bytes.ts";
-import type { Work } from "../commit_queue.ts";
+import type { Work } from "../work.ts";
 import { halfOf } from "../link.ts";
 import { BlockState } from "../schema.ts";
 import { blocksToKeys, deleteBlocks, insertRows } from "../statements.ts";

@@ -1,7 +1,7 @@
 /** Signs of life of processes, and work that one of them at a time does. */
 import type { Kysely } from "kysely";
 import { buffer } from "../bytes.ts";
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import type { Schema } from "../schema.ts";
 
 export interface SignOfLife {

@@ -1,7 +1,7 @@
 /** Sets free blocks aside for a request that still has to be agreed with peers. */
 import type { Block, KeyIdBytes } from "../../model/block.ts";
 import { buffer } from "../bytes.ts";
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { type Claim, claim } from "./claim.ts";
 import { chunks, run } from "../statements.ts";

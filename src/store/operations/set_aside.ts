@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { KeyIdBytes } from "../../model/block.ts";
 import { buffer } from "../bytes.ts";
-import type { Operation } from "../commit_queue.ts";
+import type { Operation } from "../work.ts";
 import type { Link } from "../link.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks } from "../statements.ts";

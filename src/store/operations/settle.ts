@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { KeyIdBytes } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
-import type { Operation, Work } from "../commit_queue.ts";
+import type { Operation, Work } from "../work.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { chunks, deleteBlocks, deleteReservations, run } from "../statements.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";

@@ -2,7 +2,7 @@
 import type { KeyIdBytes } from "../../model/block.ts";
 import { BLOCK_BYTES } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
-import type { Operation, Work } from "../commit_queue.ts";
+import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
 import { freeAmong } from "../free_among.ts";

@@ -2,7 +2,7 @@
 import type { AddedBlocks, BlockBatch } from "../../ingest/block_store.ts";
 import type { Block } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
-import type { Operation, Work } from "../commit_queue.ts";
+import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
 import { chunks, insertRows, run } from "../statements.ts";

@@ -4,7 +4,7 @@
  */
 import type { KeyIdBytes } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
-import type { Work } from "../commit_queue.ts";
+import type { Work } from "../work.ts";
 
 /** What `had_keys` says while a place is held; no committed row has it. */
 export const HELD = 2;
