@@ -37,6 +37,8 @@ export interface AddedBlocks {
 export interface BlockStore {
   /** Calls so far that a request waited for: as long as it does not change, nobody minds long transactions. */
   readonly requests: number;
+  /** Whether a long transaction would hold up more than those that wait for the store. */
+  readonly blocking: boolean;
   /**
    * Stores blocks and the file's new progress in one durable transaction, in order, until the link is full.
    * Rejects when the database fails; nothing is stored then.

@@ -21,9 +21,12 @@ const logger = log("ingest");
 const BATCH_BLOCKS = 2048;
 /**
  * Most blocks in one transaction while no request is waiting for the store. Key_IDs are random, so a transaction writes pages all
- * over, the larger the fewer of them again; but a request that comes then waits for it, up to a quarter of a second.
+ * over, the larger the fewer of them again; but a request that comes then waits for it.
  */
 const MAX_BATCH_BLOCKS = 16_384;
+/** Milliseconds of a transaction below which the next one may be larger, and above which it has to be small. */
+const QUICK_MS = 100;
+const SLOW_MS = 250;
 const PROGRESS_MS = 5_000;
 const MAX_RETRY_MS = 30_000;
 /** Pokes come with every key that is delivered; looking for room costs the store a query. */
@@ -353,12 +356,13 @@ export class LinkIngestion {
 
     let room = 0;
     let saidAt = performance.now();
-    // Blocks behind those that the store is taking in.
+    // Blocks behind those that the store is taking in: read with them, or after them.
+    let rest: Block[] | undefined;
     let ahead: Promise<Block[] | undefined> | undefined;
     await using reading = new AsyncDisposableStack();
     reading.defer(() => ahead?.then(() => {}, () => {}));
-    const read = async (from: number, most: number): Promise<Block[] | undefined> => {
-      const count = Math.min(this.#batch, most, (whole - from) / BLOCK_BYTES);
+    const read = async (from: number, most: number, size: number): Promise<Block[] | undefined> => {
+      const count = Math.min(size, most, (whole - from) / BLOCK_BYTES);
       const blocks: Block[] = [];
       while (blocks.length < count) {
         if (blocks.length > 0) await turnOfOthers();
@@ -377,12 +381,18 @@ export class LinkIngestion {
         if (room <= 0) return this.#pauseForRoom(name);
         this.#resume(room, (whole - offset) / BLOCK_BYTES);
       }
-      const blocks = await (ahead ?? read(offset, room));
-      ahead = undefined;
-      if (!blocks) return "look again";
+      const ready = rest ?? await (ahead ?? read(offset, room, this.#batch));
+      if (!rest) ahead = undefined;
+      if (!ready) return "look again";
+      const size = this.#batch;
+      const blocks = ready.slice(0, size);
+      rest = ready.length > size ? ready.slice(size) : undefined;
       await turnOfOthers();
       if (this.#closed || !await this.#mayIngest()) return "paused";
-      const requests = store.requests;
+      const { requests } = store;
+      const begun = performance.now();
+      // Small again after a failure.
+      this.#batch = BATCH_BLOCKS;
       const adding = this.#ask(() =>
         store.addBlocks({
           link: this.link,
@@ -392,13 +402,14 @@ export class LinkIngestion {
         })
       );
       const behind = offset + blocks.length * BLOCK_BYTES;
-      if (behind < whole && blocks.length < room) {
-        ahead = read(behind, room - blocks.length);
+      if (!rest && behind < whole && blocks.length < room) {
+        ahead = read(behind, room - blocks.length, size);
         // A failure is for the turn that needs these blocks.
         ahead.catch(() => {});
       }
       const added = await adding;
-      this.#batch = store.requests === requests ? Math.min(2 * this.#batch, MAX_BATCH_BLOCKS) : BATCH_BLOCKS;
+      const mayBeLong = !store.blocking && store.requests === requests;
+      if (mayBeLong) this.#batch = nextBatch(blocks.length, performance.now() - begun);
       this.#storeAnswers();
       offset += added.taken * BLOCK_BYTES;
       room -= added.stored;
@@ -599,6 +610,13 @@ export class LinkIngestion {
   #path(name: string): string {
     return join(this.#directory, name);
   }
+}
+
+/** Blocks for the transaction after one of so many that took so long, when nobody else waited for the store. */
+function nextBatch(blocks: number, milliseconds: number): number {
+  if (milliseconds > SLOW_MS) return BATCH_BLOCKS;
+  const size = milliseconds < QUICK_MS ? 2 * blocks : blocks;
+  return Math.min(Math.max(size, BATCH_BLOCKS), MAX_BATCH_BLOCKS);
 }
 
 /** State of the file at a path now, `undefined` when there is none. */

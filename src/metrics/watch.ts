@@ -59,6 +59,9 @@ export class Watch {
   /** Counts what ingestion stores; passes everything on. */
   blockStore(store: BlockStore): BlockStore {
     return {
+      get blocking() {
+        return store.blocking;
+      },
       get requests() {
         return store.requests;
       },

@@ -78,6 +78,10 @@ export class Store implements BlockStore {
     return new Store(await openEngine(options, processId), processId);
   }
 
+  get blocking(): boolean {
+    return this.#engine.blocking;
+  }
+
   get requests(): number {
     return this.#requests;
   }

@@ -360,7 +360,7 @@ export class Pipe {
   }
 
   #leavePort(): void {
-    if (this.#port !== 0) this.#context.ports.leave(this.#port);
+    if (this.#port !== 0) this.#context.ports.leave(this.#port, this);
   }
 
   #innerClosed(): void {

@@ -33,9 +33,11 @@ export class PipePorts<Connection> {
       : undefined;
   }
 
-  /** Takes a port from its connection, before its socket is closed. */
-  leave(port: number): void {
-    if (this.#owners.delete(port)) this.#resting.set(port, Infinity);
+  /** Takes a port from its connection, before its socket is closed. Again, it does nothing: it may be another's by then. */
+  leave(port: number, connection: Connection): void {
+    if (this.#owners.get(port) !== connection) return;
+    this.#owners.delete(port);
+    this.#resting.set(port, Infinity);
   }
 
   /** The socket of a port that was left is closed. */

@@ -12,6 +12,7 @@ export class MemoryStore implements BlockStore {
   readonly stored: string[] = [];
   readonly batches: BlockBatch[] = [];
   requests = 0;
+  blocking = false;
   readonly #ever = new Set<string>();
   readonly #free = new Map<string, number>();
   readonly #progress = new Map<string, FileProgress>();

@@ -41,6 +41,15 @@ Deno.test("a thread that does nothing fails its callers after seconds, and goes 
   }
 });
 
+Deno.test("closing twice is closing once", async () => {
+  using worker = new TestWorker();
+  const store = await open(worker.start);
+  await fill(store, 10);
+  const last = store.deliver(delivery(store, 2));
+  await Promise.all([store.close(), store.close()]);
+  assert.equal((await last)?.length, 2);
+});
+
 Deno.test("a thread that hangs is not waited for at the end", async () => {
   using worker = new TestWorker();
   const store = await open(worker.start);

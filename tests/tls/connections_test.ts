@@ -85,7 +85,7 @@ Deno.test("a port rests between two owners", () => {
   assert.equal(from("127.0.0.2", 1000), undefined);
   assert.equal(from("::1", 1000), undefined);
   assert.equal(ports.enter(1000, "bob"), false);
-  ports.leave(1000);
+  ports.leave(1000, "alice");
   assert.equal(from("127.0.0.1", 1000), undefined);
   for (let i = 0; i < 10; i++) ports.sweep();
   assert.equal(ports.enter(1000, "bob"), false, "its socket is open");
@@ -95,6 +95,9 @@ Deno.test("a port rests between two owners", () => {
   ports.sweep();
   ports.sweep();
   assert.ok(ports.enter(1000, "bob"));
+  // Alice's client went only now.
+  ports.leave(1000, "alice");
+  assert.equal(from("127.0.0.1", 1000), "bob");
   assert.equal(ports.size, 1);
 });
 

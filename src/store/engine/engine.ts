@@ -17,6 +17,8 @@ export interface Engine {
   readonly links: ReadonlyMap<KmeId, Link>;
   /** Free blocks by the link's row as of the last result given out; empty where other processes change them too. */
   readonly stock: ReadonlyMap<number, number>;
+  /** Whether its work holds up everything else in this thread. */
+  readonly blocking: boolean;
   /** Resolves, with why, when the database is lost for good: nothing is answered any more. */
   readonly failed: Promise<string>;
   /**

@@ -26,6 +26,7 @@ export interface LocalOptions extends Parties {
 export class LocalEngine implements Engine {
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: ReadonlyMap<number, number>;
+  readonly blocking: boolean;
   /** Never: what is lost here is this process. */
   readonly failed: Promise<string> = new Promise(() => {});
   readonly #db: Kysely<Schema>;
@@ -41,6 +42,7 @@ export class LocalEngine implements Engine {
     this.#db = db;
     this.links = links;
     this.stock = stock;
+    this.blocking = dialect.exclusive;
     this.#onFailure = onFailure;
     this.#queue = new CommitQueue(db, dialect, {
       firstSlot: processId[0]! % STOCK_SLOTS,

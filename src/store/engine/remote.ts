@@ -42,6 +42,7 @@ interface Waiting {
 export class RemoteEngine implements Engine {
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: Map<number, number>;
+  readonly blocking = false;
   readonly failed: Promise<string>;
   readonly #worker: Worker;
   readonly #onFailure: (error: unknown) => void;
@@ -57,6 +58,7 @@ export class RemoteEngine implements Engine {
   #last = 0;
   #scheduled = false;
   #patience?: ReturnType<typeof setTimeout>;
+  #closing?: Promise<void>;
   /** Why nothing is taken any more. */
   #over?: string;
 
@@ -118,7 +120,11 @@ export class RemoteEngine implements Engine {
     return this.#call(query.name, item);
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     if (this.#over === undefined) {
       this.#send();
       this.#over = "it is closed";
@@ -145,7 +151,7 @@ export class RemoteEngine implements Engine {
         item,
         resolve: resolve as (result: unknown) => void,
         reject,
-        since: Date.now(),
+        since: performance.now(),
       });
       this.#unsent.push(id);
       this.#patience ??= setTimeout(() => this.#dropLate(), PATIENCE_MS);
@@ -208,7 +214,7 @@ export class RemoteEngine implements Engine {
   /** Callers are not kept waiting by a disk that hangs. */
   #dropLate(): void {
     this.#patience = undefined;
-    const limit = Date.now() - PATIENCE_MS;
+    const limit = performance.now() - PATIENCE_MS;
     for (const [id, { since, reject }] of this.#waiting) {
       if (since > limit) {
         this.#patience = setTimeout(() => this.#dropLate(), Math.max(1, since - limit));
