@@ -25,8 +25,8 @@ const BATCH_BLOCKS = 2048;
  */
 const MAX_BATCH_BLOCKS = 16_384;
 /** Milliseconds of a transaction below which the next one may be larger, and above which it has to be small. */
-const QUICK_MS = 100;
-const SLOW_MS = 250;
+const QUICK_MS = 200;
+const SLOW_MS = 500;
 const PROGRESS_MS = 5_000;
 const MAX_RETRY_MS = 30_000;
 /** Pokes come with every key that is delivered; looking for room costs the store a query. */

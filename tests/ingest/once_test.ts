@@ -145,7 +145,7 @@ roomTest("transactions do not grow where they are slow, or hold up the program",
   store.blocking = false;
   // A disk that takes longer the more it gets.
   store.beforeAdd = (batch) =>
-    new Promise((resolve) => setTimeout(resolve, batch.blocks.length > 4096 ? 300 : 0));
+    new Promise((resolve) => setTimeout(resolve, batch.blocks.length > 4096 ? 600 : 0));
   room.drop("b.cor", largeFile());
   await room.ingested.next();
   const sizes = store.batches.map(({ blocks, file }) => [file.name, blocks.length] as const);
