@@ -6,7 +6,7 @@ import type { Work } from "./work.ts";
 import { BlockState, type Schema } from "./schema.ts";
 
 /** Rows in one statement: below every database's limit of parameters, and few enough to be met often. */
-const ROWS = 500;
+export const ROWS = 500;
 
 /** Texts kept, one for each statement and number of rows that was met; the least recently used ones are dropped. */
 const MAX_TEXTS = 1000;

@@ -1,7 +1,8 @@
 /** What the database itself forbids, whatever the program does. */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { sql } from "kysely";
+import { sql, type Updateable } from "kysely";
+import type { BlocksTable } from "../../src/store/schema.ts";
 import { audit, delivery, fill, freshBlocks, freshId, ledgerTest, OWN } from "./ledger.ts";
 
 ledgerTest("the tables' constraints forbid what must never be", async (ledger) => {
@@ -27,6 +28,8 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
       await insert(trx);
     });
   const once: string[] = [];
+  const change = ({ seq }: { seq: number }, values: Updateable<BlocksTable>) =>
+    tables.updateTable("blocks").set(values).where("seq", "=", seq).execute();
   const forbidden: [what: string, run: () => Promise<unknown>][] = [
     ["a block twice in the pool", () => tables.insertInto("blocks").values(block).execute()],
     [
@@ -49,26 +52,15 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
     ],
     [
       "a reserved block without a reservation",
-      () => tables.updateTable("blocks").set({ state: 1 }).where("seq", "=", free.seq).execute(),
+      () => change(free, { state: 1 }),
     ],
     [
       "a free block with a reservation",
-      () =>
-        tables.updateTable("blocks").set({ reservation_id: Buffer.from(reservation) }).where(
-          "seq",
-          "=",
-          free.seq,
-        ).execute(),
+      () => change(free, { reservation_id: Buffer.from(reservation) }),
     ],
     [
       "a reservation that does not exist",
-      () =>
-        tables.updateTable("blocks").set({ state: 1, reservation_id: Buffer.from(freshId()) }).where(
-          "seq",
-          "=",
-          free.seq,
-        )
-          .execute(),
+      () => change(free, { state: 1, reservation_id: Buffer.from(freshId()) }),
     ],
     [
       "removing a reservation that has blocks",
@@ -77,40 +69,31 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
     ],
     [
       "a pad without a reservation",
-      () => tables.updateTable("blocks").set({ state: 2 }).where("seq", "=", free.seq).execute(),
+      () => change(free, { state: 2 }),
     ],
     [
       "another state of a block",
-      () => tables.updateTable("blocks").set({ state: 4 }).where("seq", "=", free.seq).execute(),
+      () => change(free, { state: 4 }),
     ],
     [
       "a key of no delivery",
-      () => tables.updateTable("blocks").set({ state: 3 }).where("seq", "=", free.seq).execute(),
+      () => change(free, { state: 3 }),
     ],
     [
       "a key of a delivery that does not exist",
-      () =>
-        tables.updateTable("blocks").set({ state: 3, delivery_id: 9999 }).where("seq", "=", free.seq)
-          .execute(),
+      () => change(free, { state: 3, delivery_id: 9999 }),
     ],
     [
       "a free block of a delivery",
-      () =>
-        tables.updateTable("blocks").set({ delivery_id: made.delivery_id }).where("seq", "=", free.seq)
-          .execute(),
+      () => change(free, { delivery_id: made.delivery_id }),
     ],
     [
       "a key that is free again and keeps its delivery",
-      () => tables.updateTable("blocks").set({ state: 0 }).where("seq", "=", made.seq).execute(),
+      () => change(made, { state: 0 }),
     ],
     [
       "a key that is reserved",
-      () =>
-        tables.updateTable("blocks").set({ reservation_id: Buffer.from(reservation) }).where(
-          "seq",
-          "=",
-          made.seq,
-        ).execute(),
+      () => change(made, { reservation_id: Buffer.from(reservation) }),
     ],
     [
       "removing a delivery that has keys",
@@ -131,25 +114,23 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
     ],
     [
       "a block without bits",
-      () => tables.updateTable("blocks").set({ bits: null }).where("seq", "=", free.seq).execute(),
+      () => change(free, { bits: null }),
     ],
     [
       "another half of a block",
-      () => tables.updateTable("blocks").set({ half: 2 }).where("seq", "=", free.seq).execute(),
+      () => change(free, { half: 2 }),
     ],
     [
       "a block of another length",
-      () =>
-        tables.updateTable("blocks").set({ bits: Buffer.alloc(31) }).where("seq", "=", free.seq).execute(),
+      () => change(free, { bits: Buffer.alloc(31) }),
     ],
     [
       "a block longer than a block",
-      () =>
-        tables.updateTable("blocks").set({ bits: Buffer.alloc(33) }).where("seq", "=", free.seq).execute(),
+      () => change(free, { bits: Buffer.alloc(33) }),
     ],
     [
       "a block of no link",
-      () => tables.updateTable("blocks").set({ link_id: 99 }).where("seq", "=", free.seq).execute(),
+      () => change(free, { link_id: 99 }),
     ],
     ["another phase of a reservation", () => tables.updateTable("reservations").set({ phase: 4 }).execute()],
     [

@@ -10,7 +10,7 @@ import { applyPad, composeBits, type Key } from "../keys.ts";
 import type { Link } from "../link.ts";
 import type { NotNull } from "kysely";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks, run } from "../statements.ts";
+import { chunks, ROWS, run } from "../statements.ts";
 import { handOver, isWhole, type NewDelivery, type UsedBlock } from "./hand_over.ts";
 import {
   holdTransactions,
@@ -198,7 +198,7 @@ function isRepeated(key: StoredKey | undefined, item: PeerActivation): boolean {
 
 async function loadBlocks(work: Work, ids: readonly KeyIdBytes[]) {
   const blocks = new Map<string, StoredBlock>();
-  for (const part of chunks(ids, 500)) {
+  for (const part of chunks(ids, ROWS)) {
     const values = part.map(buffer);
     const rows = await run(work, `blocks ${values.length}`, values, () =>
       work.dialect.forUpdate(
@@ -232,7 +232,7 @@ async function loadPhases(trx: Work["trx"], reservations: readonly Uint8Array[])
 
 async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
-  for (const part of chunks(ids, 500)) {
+  for (const part of chunks(ids, ROWS)) {
     const rows = [...await keysBy(work, "block_id", part), ...await keysBy(work, "key_id", part)];
     for (const row of rows) {
       const id = mapKey(row.id);

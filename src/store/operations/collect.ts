@@ -6,7 +6,7 @@ import type { Operation, Work } from "../work.ts";
 import type { Key } from "../keys.ts";
 import { type Insertable, sql } from "kysely";
 import { BlockState, type KeyReadsTable } from "../schema.ts";
-import { chunks, insertRows, run } from "../statements.ts";
+import { chunks, insertRows, ROWS, run } from "../statements.ts";
 
 export interface Collection {
   /** The SAE that asks. */
@@ -33,9 +33,6 @@ interface StoredKey {
   /** Slaves of this key, true when they have read it. */
   readonly slaves: Map<SaeId, boolean>;
 }
-
-/** Keys in one statement. */
-const PART = 500;
 
 export const collect: Operation<Collection, Collected> = {
   name: "collect",
@@ -78,7 +75,7 @@ function isReadable(key: StoredKey, item: Collection, now: number): boolean {
 
 async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
-  for (const part of chunks([...new Map(ids.map((id) => [mapKey(id), id])).values()], PART)) {
+  for (const part of chunks([...new Map(ids.map((id) => [mapKey(id), id])).values()], ROWS)) {
     const rows = await lockKeys(work, part);
     if (rows.length === 0) continue;
     // Read after the keys are locked: what another transaction did with them is seen.
@@ -150,7 +147,7 @@ async function loadDeliveries(work: Work, ids: readonly number[]) {
 }
 
 async function forgetBits(work: Work, seqs: readonly number[]): Promise<void> {
-  for (const part of chunks(seqs, PART)) {
+  for (const part of chunks(seqs, ROWS)) {
     const build = () => work.trx.updateTable("blocks").set({ bits: sql.lit(null) }).where("seq", "in", part);
     await run(work, `forget bits ${part.length}`, part, build);
   }

@@ -6,7 +6,7 @@ import { buffer, mapKey } from "../bytes.ts";
 import type { Work } from "../work.ts";
 import { halfOf } from "../link.ts";
 import { BlockState } from "../schema.ts";
-import { blocksToKeys, deleteBlocks, insertRows } from "../statements.ts";
+import { blocksToKeys, deleteBlocks, insertRows, type ToKeys } from "../statements.ts";
 import type { LinkTransaction } from "./voided.ts";
 
 /** A block that becomes a key as it stands, or goes into one and is gone then; locked by this transaction. */
@@ -88,7 +88,7 @@ function deliveryId({ keys }: NewDelivery): number {
 /** Keys that are their blocks: only the state of the row changes. */
 async function keepWhole(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {
   // Deliveries of one key each, which are most, share a statement: they are numbered like their blocks.
-  const changes = new Map<string, { change: Parameters<typeof blocksToKeys>[1]; seqs: number[] }>();
+  const changes = new Map<string, { change: ToKeys; seqs: number[] }>();
   for (const delivery of deliveries) {
     for (const { whole, bits, blocks, returnable = false } of delivery.keys) {
       if (!whole) continue;

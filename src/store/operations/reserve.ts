@@ -4,7 +4,7 @@ import { buffer } from "../bytes.ts";
 import type { Operation } from "../work.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
 import { type Claim, claim } from "./claim.ts";
-import { chunks, run } from "../statements.ts";
+import { chunks, ROWS, run } from "../statements.ts";
 
 export interface Reserve {
   /** 16 random bytes; the same again adds blocks to the reservation. */
@@ -38,7 +38,7 @@ export const reserve: Operation<Reserve, Block[][] | undefined> = {
       for (const [i, { pad }] of item.claims.entries()) {
         const state = pad ? BlockState.pad : BlockState.reserved;
         const reservation = buffer(item.reservation);
-        for (const part of chunks(parts[i]!, 500)) {
+        for (const part of chunks(parts[i]!, ROWS)) {
           const seqs = part.map((block) => block.seq);
           await run(
             work,

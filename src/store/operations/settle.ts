@@ -4,7 +4,7 @@ import type { KeyIdBytes } from "../../model/block.ts";
 import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { BlockState, ReservationPhase } from "../schema.ts";
-import { chunks, deleteBlocks, deleteReservations, run } from "../statements.ts";
+import { chunks, deleteBlocks, deleteReservations, ROWS, run } from "../statements.ts";
 import type { KmeId, SaeId } from "../../model/ids.ts";
 import { handOver, type NewDelivery, type NewKey, type UsedBlock } from "./hand_over.ts";
 
@@ -191,7 +191,7 @@ async function awaitCommits({ trx, dialect, now }: Work, items: readonly Settle[
 
 async function reservedBlocks(work: Work, items: readonly Settle[]) {
   const reservations = new Map<string, Map<string, ReservedBlock>>();
-  for (const part of chunks(items, 500)) {
+  for (const part of chunks(items, ROWS)) {
     const ids = part.map((item) => buffer(item.reservation));
     // The reservations are locked too: whoever adopts one comes before or after.
     const rows = await run(work, `reserved ${ids.length}`, ids, () =>

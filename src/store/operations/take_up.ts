@@ -5,15 +5,12 @@ import { buffer, mapKey } from "../bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../link.ts";
 import { BlockState } from "../schema.ts";
-import { chunks, insertRows, run } from "../statements.ts";
+import { chunks, insertRows, ROWS, run } from "../statements.ts";
 import { freeBlocks } from "../stock.ts";
 
 export interface TakeUp extends Omit<BlockBatch, "link"> {
   readonly link: Link;
 }
-
-/** Rows in one statement. */
-const ROWS = 500;
 
 export const takeUp: Operation<TakeUp, AddedBlocks> = {
   name: "takeUp",
