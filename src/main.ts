@@ -1,10 +1,10 @@
 /** The command line. */
-import { burnCommand } from "./commands/burn.ts";
-import { certsCommand } from "./commands/certs.ts";
-import { checkCommand } from "./commands/check.ts";
-import { keysCommand } from "./commands/keys.ts";
-import { startCommand } from "./commands/start.ts";
-import { statusCommand } from "./commands/status.ts";
+import { burnCommand } from "./cli/burn_command.ts";
+import { certsCommand } from "./cli/certs_command.ts";
+import { checkCommand } from "./cli/check_command.ts";
+import { keysCommand } from "./cli/keys_command.ts";
+import { startCommand } from "./cli/start_command.ts";
+import { statusCommand } from "./cli/status_command.ts";
 import { VERSION } from "./version.ts";
 
 const USAGE = `kme ${VERSION}: key management entity for quantum key distribution (ETSI GS QKD 014 V1.1.1)

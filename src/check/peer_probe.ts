@@ -3,10 +3,10 @@ import { Buffer } from "node:buffer";
 import https from "node:https";
 import type { X509Certificate } from "node:crypto";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
-import { connectTls, explain } from "../peer/connect.ts";
-import { clientContext } from "../peer/credentials.ts";
-import { proxyFor } from "../peer/proxy.ts";
-import { formatHello, PeerPath } from "../peer/wire.ts";
+import { connectTls, explain } from "../inter_kme/connect.ts";
+import { clientContext } from "../inter_kme/credentials.ts";
+import { proxyFor } from "../inter_kme/proxy.ts";
+import { formatHello, PeerPath } from "../inter_kme/wire.ts";
 
 /** Bytes of an answer that are read. */
 const MAX_BYTES = 8 * 1024 * 1024;

@@ -1,7 +1,7 @@
 /** Puts together what was read and loaded, once nothing is wrong with it. */
 import type { Config, HttpsInterface, OtherKme } from "./config.ts";
 import type { LoadedInterface, LoadedKme, Materials } from "./materials.ts";
-import type { ConfigFile } from "./schema.ts";
+import type { ConfigFile } from "./file_schema.ts";
 
 /** @param content A file without mistakes. */
 export function assemble(file: string, content: ConfigFile, materials: Materials): Config {

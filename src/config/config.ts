@@ -1,5 +1,6 @@
 /** The configuration as the program uses it: read, checked, paths resolved, files loaded. */
-import type { ConfiguredId } from "../model/ids.ts";
+import type { ConfiguredId } from "../domain/ids.ts";
+import type { RemoteKme, Sae } from "../domain/network.ts";
 
 /** `host:port` of a listener or of a peer. */
 export interface HostPort {
@@ -70,20 +71,7 @@ export interface NeighbourKme {
   readonly callerSerial?: bigint;
 }
 
-/** A KME without a direct link. */
-export interface RemoteKme {
-  readonly id: ConfiguredId;
-  readonly reachedThrough: string;
-}
-
 export type OtherKme = NeighbourKme | RemoteKme;
-
-export interface Sae {
-  readonly id: ConfiguredId;
-  readonly kmeId: string;
-  /** Serial of the SAE's client certificate, compared as a number; only for SAEs of this KME. */
-  readonly certificateSerial?: bigint;
-}
 
 export interface Config {
   /** Path of the file as given on the command line. */

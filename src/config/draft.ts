@@ -1,7 +1,7 @@
 /** A file of which single members may be wrong: all that can be read of it, so that one mistake hides no other. */
 import { z } from "zod";
 import type { Findings, MemberPath } from "./findings.ts";
-import { type ConfigFile, configSchema } from "./schema.ts";
+import { type ConfigFile, configSchema } from "./file_schema.ts";
 import { nearest } from "./spelling.ts";
 
 /** The same with every member possibly missing. */

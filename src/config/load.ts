@@ -8,7 +8,7 @@ import { Findings } from "./findings.ts";
 import { loadMaterials } from "./materials.ts";
 import { pathBase, reason } from "./paths.ts";
 import { checkRules, checkTrust } from "./rules.ts";
-import type { ConfigFile } from "./schema.ts";
+import type { ConfigFile } from "./file_schema.ts";
 
 export { formatMistake } from "./findings.ts";
 

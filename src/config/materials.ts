@@ -9,11 +9,11 @@ import {
   parsePemCredentials,
   parsePkcs12,
   parsePrivateKey,
-} from "./certificates.ts";
+} from "../x509/pem.ts";
 import type { Draft, Part } from "./draft.ts";
 import { type Findings, formatMember, type MemberPath } from "./findings.ts";
 import { findDatabaseFile, findDirectory, type FoundFile, type PathBase, readSmallFile } from "./paths.ts";
-import type { ConfigFile } from "./schema.ts";
+import type { ConfigFile } from "./file_schema.ts";
 
 type OtherKmeFile = ConfigFile["other_kmes"][number];
 type InterfaceFile = ConfigFile["this_kme"]["saes_https_interface"];

@@ -1,7 +1,7 @@
 /** What members have to say about each other. Pure: no file is looked at. */
 import type { HostPort } from "./config.ts";
 import { formatHostPort, isLoopback, overlap } from "./address.ts";
-import { shareCertificate } from "./certificates.ts";
+import { shareCertificate } from "../x509/pem.ts";
 import type { Draft } from "./draft.ts";
 import { type Findings, formatMember, type MemberPath } from "./findings.ts";
 import type { Materials } from "./materials.ts";

@@ -11,7 +11,7 @@ import type { Watch } from "../metrics/watch.ts";
 import { EventRing } from "./event_ring.ts";
 import { EventStreams, formatEvent, TooSlow } from "./event_stream.ts";
 import type { Facts } from "./facts.ts";
-import { complaintAbout, isLoopback } from "./guard.ts";
+import { complaintAbout, isLoopback } from "./request_guard.ts";
 import { History, RateMeter } from "./history.ts";
 import { PAGE } from "./page.ts";
 

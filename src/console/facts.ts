@@ -1,14 +1,14 @@
 /** Gathers what is known of the running KME. */
 import type { Config } from "../config/config.ts";
-import { isNeighbour } from "../delivery/directory.ts";
+import { isNeighbour } from "../domain/network.ts";
 import type { Counts } from "../metrics/counts.ts";
-import type { KmeId } from "../model/ids.ts";
-import type { PeerChannel } from "../peer/channel.ts";
+import type { KmeId } from "../domain/ids.ts";
+import type { PeerChannel } from "../inter_kme/channel.ts";
 import type { Store } from "../store/store.ts";
 import { VERSION } from "../version.ts";
-import { certificatesOf, daysLeft, type KnownCertificate } from "./certificates.ts";
+import { certificatesOf, daysLeft, type KnownCertificate } from "./certificate_list.ts";
 import { patiently } from "./patience.ts";
-import type { KmeStatus } from "./status.ts";
+import type { KmeStatus } from "../metrics/kme_status.ts";
 
 /** Where the program is. */
 export type Phase = "starting" | "running" | "stopping";

@@ -1,6 +1,6 @@
 /** The last hour: stock and rates. */
 import type { Totals } from "../metrics/counts.ts";
-import type { KmeStatus } from "./status.ts";
+import type { KmeStatus } from "../metrics/kme_status.ts";
 
 /** Keys or blocks a second. */
 export type Rates = Totals;

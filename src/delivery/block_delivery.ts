@@ -4,13 +4,13 @@
  */
 import { randomBytes } from "node:crypto";
 import { log } from "../log.ts";
-import type { KeyIdBytes } from "../model/block.ts";
-import type { ConfiguredId, KmeId } from "../model/ids.ts";
-import { mapKey } from "../store/bytes.ts";
-import type { Key } from "../store/keys.ts";
-import type { Link } from "../store/link.ts";
+import type { KeyIdBytes } from "../domain/block.ts";
+import type { ConfiguredId, KmeId } from "../domain/ids.ts";
+import { mapKey } from "../domain/bytes.ts";
+import type { Key } from "../domain/key.ts";
+import type { Link } from "../domain/link.ts";
 import type { Store } from "../store/store.ts";
-import { Unavailable } from "./errors.ts";
+import { Unavailable } from "../domain/refusals.ts";
 import type { Peer, PeerAnswer } from "./peer.ts";
 import type { Settling } from "./settling.ts";
 import { shortage } from "./shortage.ts";

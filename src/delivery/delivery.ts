@@ -1,24 +1,24 @@
 /** The rules: which SAE may have which key, and where it comes from. Wire formats and SQL are elsewhere. */
 import type { Config } from "../config/config.ts";
 import { type Events, EventText } from "../events/events.ts";
-import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../model/block.ts";
-import type { KmeId, SaeId } from "../model/ids.ts";
-import type { Sae } from "../config/config.ts";
-import { mapKey } from "../store/bytes.ts";
-import { blocksPerKey, type Key } from "../store/keys.ts";
+import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
+import type { KmeId, SaeId } from "../domain/ids.ts";
+import type { Sae } from "../domain/network.ts";
+import { mapKey } from "../domain/bytes.ts";
+import { blocksPerKey, type Key } from "../domain/key.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
-import { InvalidRequest, NotAuthorized, Unavailable } from "./errors.ts";
+import { InvalidRequest, NotAuthorized, Unavailable } from "../domain/refusals.ts";
 import type { Peer, PeerAbility } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
-import { type KeyObserver, nobody } from "./observer.ts";
-import { makePlan, type Plan } from "./plan.ts";
+import { type KeyObserver, nobody } from "./key_observer.ts";
+import { makePlan, type Plan } from "./delivery_plan.ts";
 import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
 import { Routes } from "./routes.ts";
 import { Settling } from "./settling.ts";
 import { shortage } from "./shortage.ts";
-import type { TakeBackAnswer, TakeBackRequest, Transaction } from "./transaction.ts";
+import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
 import { TransactionDelivery } from "./transaction_delivery.ts";
 
 /** Facts of the Status data format (clause 6.1); sizes in bits. */

@@ -1,11 +1,7 @@
 /** Who is who in the network, as configured. */
-import type { Config, NeighbourKme, OtherKme, Sae } from "../config/config.ts";
-import type { ConfiguredId, KmeId, SaeId } from "../model/ids.ts";
-
-/** Whether a link is shared with that KME. */
-export function isNeighbour(kme: OtherKme): kme is NeighbourKme {
-  return !("reachedThrough" in kme);
-}
+import type { Config, OtherKme } from "../config/config.ts";
+import { isNeighbour, type Sae } from "../domain/network.ts";
+import type { ConfiguredId, KmeId, SaeId } from "../domain/ids.ts";
 
 /** What a directory is made of. */
 export type DirectoryContent = Pick<Config, "otherKmes" | "saes">;

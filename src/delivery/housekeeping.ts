@@ -1,6 +1,6 @@
 /** Removes what time has ended: keys that nobody fetched, blocks that a peer refused. */
 import { log } from "../log.ts";
-import { type KeyObserver, nobody } from "./observer.ts";
+import { type KeyObserver, nobody } from "./key_observer.ts";
 import type { Store } from "../store/store.ts";
 
 export interface HousekeepingOptions {

@@ -1,7 +1,12 @@
 /** What delivery needs of the KME at the other end of a link. */
-import type { KeyIdBytes } from "../model/block.ts";
-import type { ConfiguredId, KmeId } from "../model/ids.ts";
-import type { TakeBackAnswer, TakeBackRequest, Transaction, TransactionAnswer } from "./transaction.ts";
+import type { KeyIdBytes } from "../domain/block.ts";
+import type { ConfiguredId, KmeId } from "../domain/ids.ts";
+import type {
+  TakeBackAnswer,
+  TakeBackRequest,
+  Transaction,
+  TransactionAnswer,
+} from "../domain/transaction.ts";
 
 export interface PeerRequest {
   readonly keyIds: readonly KeyIdBytes[];

@@ -1,21 +1,26 @@
 /** The receiving end of transactions: keys for SAEs of this KME, keys to be passed on, and both taken back. */
 import { randomBytes } from "node:crypto";
 import { log } from "../log.ts";
-import type { Block, KeyIdBytes } from "../model/block.ts";
-import type { KmeId, SaeId } from "../model/ids.ts";
-import { mapKey } from "../store/bytes.ts";
-import { applyPad, blocksPerKey, composeBits, type Key } from "../store/keys.ts";
-import type { Link } from "../store/link.ts";
+import type { Block, KeyIdBytes } from "../domain/block.ts";
+import type { KmeId, SaeId } from "../domain/ids.ts";
+import { mapKey } from "../domain/bytes.ts";
+import { applyPad, blocksPerKey, composeBits, type Key } from "../domain/key.ts";
+import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
 import type { Peer } from "./peer.ts";
-import type { KeyObserver } from "./observer.ts";
-import { formatPlan, type Hop } from "./plan.ts";
+import type { KeyObserver } from "./key_observer.ts";
+import { formatPlan, type Hop } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
 import type { Routes } from "./routes.ts";
 import type { Settling } from "./settling.ts";
-import type { TakeBackAnswer, TakeBackRequest, Transaction, TransactionAnswer } from "./transaction.ts";
+import type {
+  TakeBackAnswer,
+  TakeBackRequest,
+  Transaction,
+  TransactionAnswer,
+} from "../domain/transaction.ts";
 
 /** What the sender is told. */
 export type ReceptionAnswer = Exclude<TransactionAnswer, { kind: "unreached" }>;

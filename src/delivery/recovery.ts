@@ -3,15 +3,15 @@
  * not take the keys. They are taken back at every neighbour they were sent to; what may have been seen is burnt.
  */
 import { log } from "../log.ts";
-import type { KeyIdBytes } from "../model/block.ts";
-import type { KmeId } from "../model/ids.ts";
-import { mapKey } from "../store/bytes.ts";
+import type { KeyIdBytes } from "../domain/block.ts";
+import type { KmeId } from "../domain/ids.ts";
+import { mapKey } from "../domain/bytes.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Store } from "../store/store.ts";
-import type { KeyObserver } from "./observer.ts";
+import type { KeyObserver } from "./key_observer.ts";
 import type { Peer } from "./peer.ts";
-import { type Hop, parsePlan } from "./plan.ts";
-import type { TakeBackAnswer } from "./transaction.ts";
+import { type Hop, parsePlan } from "./delivery_plan.ts";
+import type { TakeBackAnswer } from "../domain/transaction.ts";
 
 export interface RecoveryOptions {
   readonly store: Store;

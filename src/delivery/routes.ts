@@ -1,7 +1,7 @@
 /** Which neighbour leads to which KME, as configured. */
 import type { OtherKme } from "../config/config.ts";
-import type { KmeId } from "../model/ids.ts";
-import type { Recipients } from "./transaction.ts";
+import type { KmeId } from "../domain/ids.ts";
+import type { Recipients } from "../domain/transaction.ts";
 
 export class Routes {
   readonly #nextHops: ReadonlyMap<KmeId, KmeId>;

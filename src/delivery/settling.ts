@@ -1,7 +1,7 @@
 /** Ends reservations, even when the store is away just then. */
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
-import { type KeyObserver, nobody } from "./observer.ts";
+import { type KeyObserver, nobody } from "./key_observer.ts";
 import type { Settled, Settlement } from "../store/operations/settle.ts";
 
 const RETRY_MS = 1000;

@@ -1,7 +1,7 @@
 /** What a request is told that there are too few blocks for. */
 import type { Claim } from "../store/operations/claim.ts";
 import type { Store } from "../store/store.ts";
-import { InvalidRequest, OutOfKeys, type Refusal } from "./errors.ts";
+import { InvalidRequest, OutOfKeys, type Refusal } from "../domain/refusals.ts";
 
 /**
  * Where there are enough blocks but too few of the age that the request demands, that demand is what cannot be met

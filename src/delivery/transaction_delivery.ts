@@ -3,22 +3,22 @@
  * nobody. Reserve here, agree with every neighbour concerned, record, hand over.
  */
 import { randomBytes } from "node:crypto";
-import type { Block, KeyIdBytes } from "../model/block.ts";
-import type { KmeId, SaeId } from "../model/ids.ts";
-import { mapKey } from "../store/bytes.ts";
-import { applyPad, blocksPerKey, composeBits, type Key, keyIdFor } from "../store/keys.ts";
-import type { Link } from "../store/link.ts";
+import type { Block, KeyIdBytes } from "../domain/block.ts";
+import type { KmeId, SaeId } from "../domain/ids.ts";
+import { mapKey } from "../domain/bytes.ts";
+import { applyPad, blocksPerKey, composeBits, type Key, keyIdFor } from "../domain/key.ts";
+import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Claim } from "../store/operations/claim.ts";
 import { chunks } from "../store/statements.ts";
 import type { Store } from "../store/store.ts";
-import { Unavailable } from "./errors.ts";
+import { Unavailable } from "../domain/refusals.ts";
 import type { Peer } from "./peer.ts";
-import { formatPlan, type Hop, type Plan } from "./plan.ts";
+import { formatPlan, type Hop, type Plan } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
 import type { Settling } from "./settling.ts";
 import { shortage } from "./shortage.ts";
-import type { TransactionAnswer, TransactionKey } from "./transaction.ts";
+import type { TransactionAnswer, TransactionKey } from "../domain/transaction.ts";
 
 export interface TransactionRequest {
   readonly plan: Plan;

@@ -1,6 +1,6 @@
 /** What users follow on the console and in the log: who asked for which key. No event holds a key's bits. */
 import { log } from "../log.ts";
-import type { KmeId, SaeId } from "../model/ids.ts";
+import type { KmeId, SaeId } from "../domain/ids.ts";
 
 /** The wording is that of `qkd_kme_server`, which tools of its users read. */
 export const EventText = {

@@ -6,10 +6,10 @@ import {
   OutOfKeys,
   Refusal,
   Unavailable,
-} from "../delivery/errors.ts";
+} from "../domain/refusals.ts";
 import { log } from "../log.ts";
-import { StoreUnavailable } from "../store/errors.ts";
-import type { RefusalReason } from "./observer.ts";
+import { StoreUnavailable } from "../domain/store_errors.ts";
+import type { RefusalReason } from "./request_observer.ts";
 
 /** Status codes of errors; those of clause 5 and those that HTTP itself defines. */
 export type ProblemStatus = 400 | 401 | 404 | 405 | 413 | 415 | 500 | 503;

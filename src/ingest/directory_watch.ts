@@ -4,7 +4,7 @@
  * event at all on Linux) and a periodic scan has to back them anyway.
  */
 import { basename } from "node:path";
-import type { KmeId } from "../model/ids.ts";
+import type { KmeId } from "../domain/ids.ts";
 import { log } from "../log.ts";
 import { isKeyFileName } from "./key_file.ts";
 

@@ -3,8 +3,8 @@
  *
  * Links are independent of each other; of one link one file is read at a time, in the order of the files' names.
  */
-import type { KmeId } from "../model/ids.ts";
-import type { BlockStore } from "./block_store.ts";
+import type { KmeId } from "../domain/ids.ts";
+import type { BlockStore } from "../store/block_store.ts";
 import type { Watcher } from "./directory_watch.ts";
 import { LinkIngestion } from "./link_ingestion.ts";
 

@@ -1,6 +1,6 @@
 /** Key files: raw 32-byte blocks from offset 0, whole blocks only. */
 import { Buffer } from "node:buffer";
-import { type Block, BLOCK_BYTES, blockKeyId } from "../model/block.ts";
+import { type Block, BLOCK_BYTES, blockKeyId } from "../domain/block.ts";
 
 const SUFFIX = ".cor";
 

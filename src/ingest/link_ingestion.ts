@@ -1,7 +1,7 @@
 /** Ingestion of one link's directory: one loop that looks, waits for files to come to rest, and takes them up. */
 import { join } from "node:path";
-import { type Block, BLOCK_BYTES } from "../model/block.ts";
-import type { KmeId } from "../model/ids.ts";
+import { type Block, BLOCK_BYTES } from "../domain/block.ts";
+import type { KmeId } from "../domain/ids.ts";
 import { log } from "../log.ts";
 import { DirectoryWatch } from "./directory_watch.ts";
 import type { IngestionOptions, WatchedDirectory } from "./ingestion.ts";

@@ -1,7 +1,7 @@
 /** Plain numbers: all that the way of a request touches. They become metrics only when somebody asks. */
-import type { BurnReason } from "../delivery/observer.ts";
-import type { RefusalReason } from "../http/observer.ts";
-import type { KmeId } from "../model/ids.ts";
+import type { BurnReason } from "../delivery/key_observer.ts";
+import type { RefusalReason } from "../http/request_observer.ts";
+import type { KmeId } from "../domain/ids.ts";
 
 /** A listener whose requests are counted. */
 export type Listener = "sae" | "kme";

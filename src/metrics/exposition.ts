@@ -1,7 +1,7 @@
 /** The figures as Prometheus reads them. */
 import { PrometheusExporter, PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
 import { MeterProvider } from "@opentelemetry/sdk-metrics";
-import type { KmeStatus } from "../console/status.ts";
+import type { KmeStatus } from "./kme_status.ts";
 import { VERSION } from "../version.ts";
 import type { Counts } from "./counts.ts";
 import { type ProcessFigures, watchProcess } from "./process.ts";

@@ -1,10 +1,10 @@
 /** Watches the parts of a KME at work, and counts. */
-import type { KeyObserver } from "../delivery/observer.ts";
+import type { KeyObserver } from "../delivery/key_observer.ts";
 import type { Peer } from "../delivery/peer.ts";
-import type { RequestObserver } from "../http/observer.ts";
-import type { BlockStore } from "../ingest/block_store.ts";
+import type { RequestObserver } from "../http/request_observer.ts";
+import type { BlockStore } from "../store/block_store.ts";
 import type { IngestedFile } from "../ingest/ingestion.ts";
-import type { KmeId } from "../model/ids.ts";
+import type { KmeId } from "../domain/ids.ts";
 import { add, type Counts, type Listener, noCounts } from "./counts.ts";
 
 /** How an exchange with a peer ended. */

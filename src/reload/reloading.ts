@@ -1,10 +1,11 @@
 /** Takes a changed configuration into a running KME. */
 import type { Config } from "../config/config.ts";
-import { type Directory, isNeighbour } from "../delivery/directory.ts";
-import type { KmeId } from "../model/ids.ts";
-import type { PeerChannel } from "../peer/channel.ts";
+import { isNeighbour } from "../domain/network.ts";
+import type { Directory } from "../delivery/directory.ts";
+import type { KmeId } from "../domain/ids.ts";
+import type { PeerChannel } from "../inter_kme/channel.ts";
 import type { Front } from "../tls/front.ts";
-import { planReload, same } from "./plan.ts";
+import { planReload, same } from "./reload_plan.ts";
 
 /** What of a running KME can change. */
 export interface Reloadable {

@@ -5,8 +5,8 @@
 import type { Kysely, Transaction } from "kysely";
 import { setImmediate } from "node:timers";
 import type { StoreDialect } from "./dialects/dialect.ts";
-import { StoreUnavailable } from "./errors.ts";
-import type { Schema } from "./schema.ts";
+import { StoreUnavailable } from "../domain/store_errors.ts";
+import type { Schema } from "./table_schema.ts";
 import { applyStock } from "./stock.ts";
 import { StockChanges } from "./stock_changes.ts";
 import type { Operation, StatementTexts, Work } from "./work.ts";

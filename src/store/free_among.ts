@@ -1,8 +1,8 @@
 /** Which of some blocks are free. */
 import type { Kysely } from "kysely";
-import type { KeyIdBytes } from "../model/block.ts";
-import { buffer } from "./bytes.ts";
-import { BlockState, type Schema } from "./schema.ts";
+import type { KeyIdBytes } from "../domain/block.ts";
+import { buffer } from "../domain/bytes.ts";
+import { BlockState, type Schema } from "./table_schema.ts";
 import { chunks } from "./statements.ts";
 
 /** Those of the blocks that are free on the link now. */

@@ -2,14 +2,14 @@
 import SqliteDatabase from "better-sqlite3";
 import { type Dialect, Kysely, sql, SqliteDialect } from "kysely";
 import type { Database } from "../config/config.ts";
-import type { KmeId } from "../model/ids.ts";
+import type { KmeId } from "../domain/ids.ts";
 import { openDialect } from "./dialects/open.ts";
-import { StoreUnusable } from "./errors.ts";
+import { StoreUnusable } from "../domain/store_errors.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
 import { tableNames } from "./migrations/tables.ts";
 import { livingProcesses } from "./operations/leases.ts";
 import { keysWaiting } from "./operations/waiting.ts";
-import type { Schema } from "./schema.ts";
+import type { Schema } from "./table_schema.ts";
 
 export type Inspection =
   /** In memory, or a file that the start creates. */

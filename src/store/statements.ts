@@ -1,9 +1,9 @@
 /** Statements on many rows, compiled once for each number of rows: building them costs more than running them. */
 import { CompiledQuery, type InsertObject, sql } from "kysely";
-import type { KeyIdBytes } from "../model/block.ts";
-import { buffer } from "./bytes.ts";
+import type { KeyIdBytes } from "../domain/block.ts";
+import { buffer } from "../domain/bytes.ts";
 import type { Work } from "./work.ts";
-import { BlockState, type Schema } from "./schema.ts";
+import { BlockState, type Schema } from "./table_schema.ts";
 
 /** Rows in one statement: below every database's limit of parameters, and few enough to be met often. */
 export const ROWS = 500;

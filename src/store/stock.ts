@@ -1,6 +1,6 @@
 /** Counts of free blocks, kept with every change so that nobody has to count. */
 import type { Kysely } from "kysely";
-import type { Schema } from "./schema.ts";
+import type { Schema } from "./table_schema.ts";
 import { run } from "./statements.ts";
 import type { Work } from "./work.ts";
 

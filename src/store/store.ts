@@ -1,10 +1,10 @@
 /** The key store: one database, opened, migrated, and its operations. */
 import { randomBytes } from "node:crypto";
 import type { Database } from "../config/config.ts";
-import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "../ingest/block_store.ts";
-import type { Block, KeyIdBytes } from "../model/block.ts";
+import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "./block_store.ts";
+import type { Block, KeyIdBytes } from "../domain/block.ts";
 import { log } from "../log.ts";
-import type { ConfiguredId, KmeId } from "../model/ids.ts";
+import type { ConfiguredId, KmeId } from "../domain/ids.ts";
 import type { Operation } from "./work.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
@@ -20,21 +20,21 @@ import {
   livingProcessesQuery,
   totalEntropyQuery,
 } from "./engine/queries.ts";
-import type { Key } from "./keys.ts";
-import type { Link } from "./link.ts";
+import type { Key } from "../domain/key.ts";
+import type { Link } from "../domain/link.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
 import { adopt, type AdoptedReservation } from "./operations/adopt.ts";
-import { burn, type Burnt } from "./operations/burn.ts";
+import { burn, type Burnt } from "./operations/burn_blocks.ts";
 import { collect, type Collected, type Collection } from "./operations/collect.ts";
 import { deliver, type Delivery } from "./operations/deliver.ts";
 import { expire, type Expired, type Expiry } from "./operations/expire.ts";
-import { advance } from "./operations/generation.ts";
+import { advance } from "./operations/advance_generation.ts";
 import { endOfLife, signOfLife } from "./operations/leases.ts";
 import { type Reserve, reserve } from "./operations/reserve.ts";
 import { type SetAside, setAside } from "./operations/set_aside.ts";
 import { settle, type Settled, type Settlement } from "./operations/settle.ts";
 import { type TakeBack, takeBack, type TakenBack } from "./operations/take_back.ts";
-import { takeUp } from "./operations/take_up.ts";
+import { takeUp } from "./operations/ingest_blocks.ts";
 
 export interface StoreOptions {
   readonly database: Database;

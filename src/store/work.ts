@@ -1,7 +1,7 @@
 /** What the store's changes are made of. */
 import type { Transaction } from "kysely";
 import type { StoreDialect } from "./dialects/dialect.ts";
-import type { Schema } from "./schema.ts";
+import type { Schema } from "./table_schema.ts";
 import type { StockChanges } from "./stock_changes.ts";
 
 /** The text of a statement by its shape. */

@@ -7,11 +7,11 @@ import { createServer, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import type { HostPort } from "../config/config.ts";
 import { log } from "../log.ts";
-import { CoarseClock } from "./clock.ts";
+import { CoarseClock } from "./coarse_clock.ts";
 import type { ClientIdentity } from "./identity.ts";
 import { Pipe, type PipeContext } from "./pipe.ts";
 import { PipePorts } from "./ports.ts";
-import { ClientRefused, ClientVerifier } from "./verify.ts";
+import { ClientRefused, ClientVerifier } from "../x509/verifier.ts";
 
 /** The connection a request came over. */
 export interface FrontConnection {

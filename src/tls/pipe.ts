@@ -4,10 +4,10 @@
  */
 import { connect, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import type { CoarseClock } from "./clock.ts";
+import type { CoarseClock } from "./coarse_clock.ts";
 import type { ClientIdentity } from "./identity.ts";
 import type { PipePorts } from "./ports.ts";
-import type { VerifiedClient } from "./verify.ts";
+import type { VerifiedClient } from "../x509/verifier.ts";
 
 /** What pipes of one front have in common. Times in milliseconds. */
 export interface PipeContext {

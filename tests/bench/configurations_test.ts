@@ -3,10 +3,10 @@
  * per request, pools of up to 10^5 blocks, in memory and on a file, one KME and two. Real listeners, and nothing is timed.
  */
 import assert from "node:assert/strict";
-import { databaseOf } from "../durability/audit.ts";
-import { readLedger } from "../durability/ledger.ts";
+import { databaseOf } from "../durability/ledger_audit.ts";
+import { readLedger } from "../durability/delivery_record.ts";
 import { eventually } from "../harness/eventually.ts";
-import type { TestNetwork } from "../harness/network.ts";
+import type { TestNetwork } from "../harness/test_network.ts";
 import { keysOf, type SaeClient } from "../harness/sae_client.ts";
 import { ENV, makeBenchNetwork } from "./site.ts";
 

@@ -2,8 +2,8 @@
  * `deno task bench [-- --quick] [-- --only GROUP,...] [-- --json FILE]`: measures the program as its users meet it, processes
  * over mTLS, always as ratios within one run. docs/performance.md says how to read it.
  */
-import { databases } from "./databases.ts";
-import { ingestion } from "./ingestion.ts";
+import { databases } from "./bench_databases.ts";
+import { ingestion } from "./ingestion_rows.ts";
 import { memory } from "./memory.ts";
 import { JSON_FILE, ONLY } from "./options.ts";
 import { pools } from "./pools.ts";

@@ -1,5 +1,5 @@
 /** Targets that take turns, and what comes of them. */
-import type { LoadResult } from "./load.ts";
+import type { LoadResult } from "./load_client.ts";
 import { ROUNDS } from "./options.ts";
 import { type Cpu, type Row, rowOf } from "./row.ts";
 import { round, spread } from "./stats.ts";

@@ -3,10 +3,10 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
-import { makeTestNetwork, type TestNetwork } from "../harness/network.ts";
+import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 import type { SaeClient } from "../harness/sae_client.ts";
 import { load } from "./load_process.ts";
-import type { LoadJob, LoadResult } from "./load.ts";
+import type { LoadJob, LoadResult } from "./load_client.ts";
 
 /** One line per event would be what is measured. */
 export const ENV = { LOG_LEVEL: "info,event=warning" };

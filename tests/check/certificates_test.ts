@@ -1,9 +1,18 @@
 import "reflect-metadata";
 import assert from "node:assert/strict";
 import * as x509 from "@peculiar/x509";
-import { exitCode } from "../../src/check/line.ts";
+import { exitCode } from "../../src/check/check_line.ts";
 import { authority, issue } from "../tls/authority.ts";
-import { ca, checked, found, inDays, putClientCa, putServer, serverCertificate, twoKmes } from "./fixture.ts";
+import {
+  ca,
+  checked,
+  found,
+  inDays,
+  putClientCa,
+  putServer,
+  serverCertificate,
+  twoKmes,
+} from "./check_fixture.ts";
 
 const SAES_CA = "this_kme.saes_https_interface.ca_client_cert_path";
 const SAES_CERT = "this_kme.saes_https_interface.server_cert_path";

@@ -4,13 +4,13 @@ import https from "node:https";
 import { once } from "node:events";
 import { X509Certificate } from "node:crypto";
 import * as x509 from "@peculiar/x509";
-import { type CheckLine, exitCode } from "../../src/check/line.ts";
-import { checkAnswer, checkPeers } from "../../src/check/peers.ts";
+import { type CheckLine, exitCode } from "../../src/check/check_line.ts";
+import { checkAnswer, checkPeers } from "../../src/check/peer_checks.ts";
 import type { Probe } from "../../src/check/peer_probe.ts";
 import type { NeighbourKme } from "../../src/config/config.ts";
-import type { ConfigFile, TestNetwork } from "../harness/network.ts";
+import type { ConfigFile, TestNetwork } from "../harness/test_network.ts";
 import { client } from "../tls/authority.ts";
-import { ca, checked, configOf, found, inDays, serverCertificate, twoKmes } from "./fixture.ts";
+import { ca, checked, configOf, found, inDays, serverCertificate, twoKmes } from "./check_fixture.ts";
 
 const KME = "KME 2";
 const SAES = "KME 2: SAEs";

@@ -3,15 +3,23 @@ import Sqlite from "better-sqlite3";
 import net from "node:net";
 import tls from "node:tls";
 import { once } from "node:events";
-import { checkClock } from "../../src/check/clock.ts";
-import { checkDatabase } from "../../src/check/database.ts";
-import { checkDirectories } from "../../src/check/directories.ts";
-import { type CheckLine, exitCode } from "../../src/check/line.ts";
+import { checkClock } from "../../src/check/clock_checks.ts";
+import { checkDatabase } from "../../src/check/database_checks.ts";
+import { checkDirectories } from "../../src/check/directory_checks.ts";
+import { type CheckLine, exitCode } from "../../src/check/check_line.ts";
 import type { Config, Database } from "../../src/config/config.ts";
 import { Store } from "../../src/store/store.ts";
 import { databaseTest } from "../harness/databases.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
-import { checked, configOf, found, putServer, serverCertificate, twoKmes, withoutRights } from "./fixture.ts";
+import {
+  checked,
+  configOf,
+  found,
+  putServer,
+  serverCertificate,
+  twoKmes,
+  withoutRights,
+} from "./check_fixture.ts";
 
 const KEYS = "this_kme.key_directory_to_watch";
 const DATABASE = "this_kme.db_uri";

@@ -4,11 +4,11 @@ import tls from "node:tls";
 import { z } from "zod";
 import { loadConfig } from "../../src/config/load.ts";
 import { locate } from "../../src/config/paths.ts";
-import { withoutRights } from "../check/fixture.ts";
+import { withoutRights } from "../check/check_fixture.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
-import { configSchema } from "../../src/config/schema.ts";
+import { configSchema } from "../../src/config/file_schema.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
-import { type AnyConfig, makeFixture, PASSWORD, right } from "./fixture.ts";
+import { type AnyConfig, makeFixture, PASSWORD, right } from "./config_fixture.ts";
 
 Deno.test("a right configuration gives what the program needs", async () => {
   await using fixture = await makeFixture();

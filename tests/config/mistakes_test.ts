@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createPrivateKey, generateKeyPairSync } from "node:crypto";
 import { formatMistake, loadConfig } from "../../src/config/load.ts";
-import { type AnyConfig, type Fixture, makeFixture, PASSWORD, wrong } from "./fixture.ts";
+import { type AnyConfig, type Fixture, makeFixture, PASSWORD, wrong } from "./config_fixture.ts";
 
 type Expected = [member: string, pattern: RegExp];
 interface Case {

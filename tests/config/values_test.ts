@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { isLoopback, overlap, parseHostPort } from "../../src/config/address.ts";
 import { parseDatabaseUri } from "../../src/config/database_uri.ts";
 import { formatMember, formatMistake } from "../../src/config/findings.ts";
-import { parseId } from "../../src/config/id.ts";
+import { parseId } from "../../src/config/id_text.ts";
 import type { Parsed } from "../../src/config/parsed.ts";
-import { parseSerial } from "../../src/config/serial.ts";
+import { parseSerial } from "../../src/config/serial_text.ts";
 import { editDistance, nearest } from "../../src/config/spelling.ts";
 
 function refused<T>(parsed: Parsed<T>, pattern: RegExp, what: unknown): void {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { runChild } from "../harness/child_process.ts";
 import { eventually } from "../harness/eventually.ts";
 import { PROJECT_ROOT } from "../harness/kme_process.ts";
-import { makeTestNetwork } from "../harness/network.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
 
 const inside = Object.keys(Deno.env.toObject()).some((name) => name.startsWith("KME_CONFORMANCE_"));
 

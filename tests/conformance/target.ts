@@ -3,7 +3,7 @@
  * that are started for each file. The README beside this file says how.
  */
 import assert from "node:assert/strict";
-import { makeTestNetwork } from "../harness/network.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
 import { SaeClient, type SaeClientOptions, type SaeResponse } from "../harness/sae_client.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
 import { eventually } from "../harness/eventually.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import http from "node:http";
-import { kmeStatusSchema } from "../../src/console/status.ts";
+import { kmeStatusSchema } from "../../src/metrics/kme_status.ts";
 import { eventually } from "../harness/eventually.ts";
 import { first, follow, serve } from "./served.ts";
 

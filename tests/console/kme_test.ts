@@ -1,10 +1,10 @@
 /** The console of a real KME. */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { kmeStatusSchema } from "../../src/console/status.ts";
+import { kmeStatusSchema } from "../../src/metrics/kme_status.ts";
 import { eventually } from "../harness/eventually.ts";
 import { runKme } from "../harness/kme_process.ts";
-import { makeTestNetwork } from "../harness/network.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
 import { follow } from "./served.ts";
 
 Deno.test("a KME tells its keys' ways on the console, and never their bits", async () => {

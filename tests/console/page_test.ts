@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
-import { makeTestNetwork, type TestNetwork } from "../harness/network.ts";
+import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 import { browserTest, CHROMIUM, closeBrowser, openPage } from "./browser.ts";
 import { contrasts } from "./contrast.ts";
 

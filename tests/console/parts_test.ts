@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { EventStreams, formatEvent } from "../../src/console/event_stream.ts";
 import { History, RateMeter } from "../../src/console/history.ts";
 import { patiently } from "../../src/console/patience.ts";
-import type { KmeStatus } from "../../src/console/status.ts";
+import type { KmeStatus } from "../../src/metrics/kme_status.ts";
 
 Deno.test("a question is not asked again while it is under way", async () => {
   let asked = 0;

@@ -6,7 +6,7 @@ import { EventText } from "../../src/events/events.ts";
 import { formatEvent } from "../../src/console/event_stream.ts";
 import type { Point } from "../../src/console/history.ts";
 import { PAGE } from "../../src/console/page.ts";
-import type { KmeStatus } from "../../src/console/status.ts";
+import type { KmeStatus } from "../../src/metrics/kme_status.ts";
 import { VERSION } from "../../src/version.ts";
 import { CHROMIUM, closeBrowser, openPage } from "./browser.ts";
 

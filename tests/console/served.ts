@@ -5,8 +5,8 @@ import { type Console, type ConsoleOptions, startConsole } from "../../src/conso
 import { Facts, type Phase } from "../../src/console/facts.ts";
 import { Events } from "../../src/events/events.ts";
 import { Watch } from "../../src/metrics/watch.ts";
-import type { PeerHealth } from "../../src/peer/channel.ts";
-import { makeTestNetwork } from "../harness/network.ts";
+import type { PeerHealth } from "../../src/inter_kme/channel.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
 
 /** What the store, the peer and the program say; free to be changed. */
 export interface World {

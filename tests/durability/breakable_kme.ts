@@ -1,6 +1,6 @@
 /** `kme CONFIG` whose database's thread dies on SIGUSR2, and on SIGUSR1 does nothing until the next SIGUSR1. */
-import { startCommand } from "../../src/commands/start.ts";
-import { TestWorker } from "../ledger/test_worker.ts";
+import { startCommand } from "../../src/cli/start_command.ts";
+import { TestWorker } from "../store/test_worker.ts";
 
 const worker = new TestWorker();
 const RealWorker = globalThis.Worker;

@@ -1,5 +1,5 @@
 /** SIGKILL at random moments under load, again and again. */
-import { Audit, type AuditOptions, pause } from "./audit.ts";
+import { Audit, type AuditOptions, pause } from "./ledger_audit.ts";
 import { KMES, makePair, type PairOptions, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
 

@@ -5,7 +5,7 @@ import https from "node:https";
 import { eventually } from "../harness/eventually.ts";
 import { freePort } from "../harness/free_port.ts";
 import { keyIdsOf, keysOf } from "../harness/sae_client.ts";
-import { Audit } from "./audit.ts";
+import { Audit } from "./ledger_audit.ts";
 import { type CuttingProxy, type ProxyMode, startCuttingProxy } from "./cutting_proxy.ts";
 import { KMES, makePair, type Pair, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
@@ -122,7 +122,7 @@ Deno.test("a message that comes after its transaction was taken back is refused"
   const before = await pair.stock("2", "1");
   const content = await audit.addKeys("1", "2", 1);
   await eventually(async () => await pair.stock("2", "1") === before + 1, { what: "the new block" });
-  const { blockKeyId, formatKeyId } = await import("../../src/model/block.ts");
+  const { blockKeyId, formatKeyId } = await import("../../src/domain/block.ts");
   const block = formatKeyId(blockKeyId(content));
 
   const post = (path: string, message: unknown) =>

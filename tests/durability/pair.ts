@@ -1,9 +1,9 @@
 /** Two KMEs with two SAEs each, whose processes are killed and started again. */
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
-import { makeTestNetwork, type TestNetwork } from "../harness/network.ts";
-import { type Audit, databaseOf, pause } from "./audit.ts";
-import { readLedger } from "./ledger.ts";
+import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
+import { type Audit, databaseOf, pause } from "./ledger_audit.ts";
+import { readLedger } from "./delivery_record.ts";
 
 export const KMES = ["1", "2"] as const;
 export const SAES = { "1": ["1", "11"], "2": ["2", "22"] } as const;

@@ -1,7 +1,7 @@
 /** Key files come again: under other names, touched, after a restart, after their keys were used. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
-import { Audit } from "./audit.ts";
+import { Audit } from "./ledger_audit.ts";
 import { KMES, makePair, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
 

@@ -6,7 +6,7 @@ import { databaseTest } from "../harness/databases.ts";
 import { eventually } from "../harness/eventually.ts";
 import { freePorts } from "../harness/free_port.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
-import { Audit, pause } from "./audit.ts";
+import { Audit, pause } from "./ledger_audit.ts";
 import { startCuttingProxy } from "./cutting_proxy.ts";
 import { KMES, makePair, SAES } from "./pair.ts";
 import { Random } from "./random.ts";

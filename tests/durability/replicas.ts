@@ -1,7 +1,7 @@
 /** A second process of KME 1 on the database of the first. */
 import { freePorts } from "../harness/free_port.ts";
 import { type KmeProcess, startKme } from "../harness/kme_process.ts";
-import type { TestNetwork } from "../harness/network.ts";
+import type { TestNetwork } from "../harness/test_network.ts";
 
 export interface Replica {
   readonly saesPort: number;

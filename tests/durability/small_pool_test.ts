@@ -1,6 +1,6 @@
 /** Masters at both ends take from one small pool at once until it is empty. */
 import assert from "node:assert/strict";
-import { Audit, pause } from "./audit.ts";
+import { Audit, pause } from "./ledger_audit.ts";
 import { KMES, makePair, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
 

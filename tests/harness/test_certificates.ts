@@ -1,7 +1,7 @@
 /** Certificates for tests, issued with the project's own library. Every one says that it is for tests. */
-import { encodePkcs12 } from "../../src/certs/pkcs12.ts";
-import { randomSerial, serialFromHex, serialToHex } from "../../src/certs/serial.ts";
-import * as x509 from "../../src/certs/x509.ts";
+import { encodePkcs12 } from "../../src/tools/certs/pkcs12.ts";
+import { randomSerial, serialFromHex, serialToHex } from "../../src/tools/certs/random_serial.ts";
+import * as x509 from "../../src/tools/certs/issue.ts";
 
 const ORGANIZATION = "for tests only";
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { compareNames, isKeyFileName } from "../../src/ingest/key_file.ts";
-import { idsOf, roomTest, testKey } from "./harness.ts";
+import { idsOf, roomTest, testKey } from "./ingest_harness.ts";
 
 Deno.test("a key file's name ends in .cor exactly", () => {
   for (const name of ["a.cor", "a.b.cor", ".hidden.cor"]) assert.equal(isKeyFileName(name), true, name);

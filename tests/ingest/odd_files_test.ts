@@ -1,7 +1,7 @@
 /** Files that are not as they should be: one warning each, and ingestion goes on. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { idsOf, type Room, roomTest, testKey } from "./harness.ts";
+import { idsOf, type Room, roomTest, testKey } from "./ingest_harness.ts";
 
 const HOUR = 3_600_000;
 

@@ -1,7 +1,7 @@
 /** A block is taken up once, whatever happens to its file. */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { idsOf, roomTest, testKey } from "./harness.ts";
+import { idsOf, roomTest, testKey } from "./ingest_harness.ts";
 
 roomTest("a restart does not read what was read", async (room) => {
   room.drop("a.cor", testKey(64));

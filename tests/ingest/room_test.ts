@@ -1,6 +1,6 @@
 /** Full links, big files, failing stores. */
 import assert from "node:assert/strict";
-import { idsOf, roomTest, testKey } from "./harness.ts";
+import { idsOf, roomTest, testKey } from "./ingest_harness.ts";
 
 roomTest("a full link keeps its files and resumes where it stopped", async (room) => {
   const [a, b] = [testKey(8 * 32), testKey(3 * 32)];

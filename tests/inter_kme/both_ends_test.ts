@@ -1,9 +1,9 @@
 /** Both ends of a link take from one pool at the same moment. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { assertProblem, type RunningNetwork, startNetwork, stockOf } from "../api/fixture.ts";
-import { ledgerOf } from "../harness/ledger.ts";
-import type { NetworkSpec } from "../harness/network.ts";
+import { assertProblem, type RunningNetwork, startNetwork, stockOf } from "../sae_api/api_fixture.ts";
+import { ledgerOf } from "../harness/ledger_queries.ts";
+import type { NetworkSpec } from "../harness/test_network.ts";
 import { type DeliveredKey, keysOf, type SaeResponse } from "../harness/sae_client.ts";
 
 const spec: NetworkSpec = {

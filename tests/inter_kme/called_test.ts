@@ -1,7 +1,7 @@
 /** `/keys/activate` as `qkd_kme_server` calls it at a KME of this program. */
 import assert from "node:assert/strict";
-import { assertProblem, stockOf, unknownKeyId } from "../api/fixture.ts";
-import type { NetworkSpec, TestNetwork } from "../harness/network.ts";
+import { assertProblem, stockOf, unknownKeyId } from "../sae_api/api_fixture.ts";
+import type { NetworkSpec, TestNetwork } from "../harness/test_network.ts";
 import { keyIdsOf, keysOf, SaeClient } from "../harness/sae_client.ts";
 import { assertActivated, assertRefused, KmeCaller, startFirst } from "./rust_kme.ts";
 

@@ -1,12 +1,12 @@
 /** A KME of this program calls a KME that knows `/keys/activate` only, and whatever that one does. */
 import assert from "node:assert/strict";
-import { assertProblem, stockOf } from "../api/fixture.ts";
+import { assertProblem, stockOf } from "../sae_api/api_fixture.ts";
 import { eventually } from "../harness/eventually.ts";
-import { ledgerOf } from "../harness/ledger.ts";
-import type { NetworkSpec } from "../harness/network.ts";
+import { ledgerOf } from "../harness/ledger_queries.ts";
+import type { NetworkSpec } from "../harness/test_network.ts";
 import { keyIdsOf, type SaeClient } from "../harness/sae_client.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
-import { formatHelloAnswer, PeerPath } from "../../src/peer/wire.ts";
+import { formatHelloAnswer, PeerPath } from "../../src/inter_kme/wire.ts";
 import { CANNOT_ACTIVATE, type PeerReaction, RustKme, startFirst } from "./rust_kme.ts";
 
 /** The KME under test is 1, with SAEs 1 and 2; the peer is KME 2 with SAE 3. */

@@ -1,11 +1,11 @@
 /** A KME dies at any moment, under load, and comes back: no key is given twice, none is lost after it was given. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { assertProblem, startNetwork, stockOf } from "../api/fixture.ts";
+import { assertProblem, startNetwork, stockOf } from "../sae_api/api_fixture.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
-import { ledgerOf } from "../harness/ledger.ts";
-import type { NetworkSpec } from "../harness/network.ts";
+import { ledgerOf } from "../harness/ledger_queries.ts";
+import type { NetworkSpec } from "../harness/test_network.ts";
 import { type DeliveredKey, keysOf } from "../harness/sae_client.ts";
 
 const BLOCKS = 2000;

@@ -6,7 +6,7 @@ import https from "node:https";
 import type { TLSSocket } from "node:tls";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
-import { makeTestNetwork, type NetworkSpec, type TestId, type TestNetwork } from "../harness/network.ts";
+import { makeTestNetwork, type NetworkSpec, type TestId, type TestNetwork } from "../harness/test_network.ts";
 import { type ClientCredentials, SaeClient, type SaeResponse } from "../harness/sae_client.ts";
 import type { TestCa } from "../harness/test_certificates.ts";
 

@@ -1,7 +1,7 @@
 /** `/metrics` of real KMEs. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
-import { makeTestNetwork, type TestNetwork } from "../harness/network.ts";
+import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 import { findProgram, testWith } from "../harness/installed.ts";
 import { type Samples, scrape } from "./scrape.ts";
 

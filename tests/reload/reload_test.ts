@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import tls from "node:tls";
 import { X509Certificate } from "node:crypto";
 import { eventually } from "../harness/eventually.ts";
-import { makeTestNetwork } from "../harness/network.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
 import { SaeClient, type SaeResponse } from "../harness/sae_client.ts";
 import { serialBytes } from "../harness/test_certificates.ts";
 

@@ -18,7 +18,7 @@ import {
   serverCertificate,
   whoAmI,
   withFront,
-} from "./harness.ts";
+} from "./front_harness.ts";
 
 const VERSIONS = ["TLSv1.2", "TLSv1.3"] as const;
 const DAY = 86_400_000;

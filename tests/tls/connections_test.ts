@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { FrontHandler } from "../../src/tls/front.ts";
 import { PipePorts } from "../../src/tls/ports.ts";
-import { alice, bob, get, secure, sleep, tcp, tls, until, whoAmI, Wire, withFront } from "./harness.ts";
+import { alice, bob, get, secure, sleep, tcp, tls, until, whoAmI, Wire, withFront } from "./front_harness.ts";
 
 const GET = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const MEGABYTE = 2 ** 20;

@@ -1,6 +1,6 @@
 /** Clients that are slow, silent or never finish. */
 import assert from "node:assert/strict";
-import { alice, get, secure, sleep, tcp, tls, until, whoAmI, withFront } from "./harness.ts";
+import { alice, get, secure, sleep, tcp, tls, until, whoAmI, withFront } from "./front_harness.ts";
 import type { FrontHandler } from "../../src/tls/front.ts";
 
 const GET = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";

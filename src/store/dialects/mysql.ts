@@ -3,7 +3,7 @@ import { MysqlDialect, sql } from "kysely";
 import { createPool } from "mysql2";
 import type { Failure, StoreDialect } from "./dialect.ts";
 import { PatientMysqlPool } from "./mysql_pool.ts";
-import { PATIENCE_MS } from "./patience.ts";
+import { PATIENCE_MS } from "./time_limits.ts";
 
 /** Transactions side by side; reads use the rest of the pool. */
 const LANES = 4;

@@ -4,7 +4,7 @@
  */
 import type { MysqlPool, MysqlPoolConnection, MysqlQueryResult } from "kysely";
 import type { Pool, PoolConnection } from "mysql2";
-import { NoAnswer } from "./patience.ts";
+import { NoAnswer } from "./time_limits.ts";
 
 export interface PatienceOptions {
   /** Milliseconds for a statement, and for getting a connection; absent: no limit. */

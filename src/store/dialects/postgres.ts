@@ -2,7 +2,7 @@
 import { PostgresDialect, sql } from "kysely";
 import pg from "pg";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
-import { PATIENCE_MS } from "./patience.ts";
+import { PATIENCE_MS } from "./time_limits.ts";
 import { PatientPostgresPool } from "./postgres_pool.ts";
 
 /** Transactions side by side; reads use the rest of the pool. */

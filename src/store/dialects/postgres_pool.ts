@@ -4,7 +4,7 @@
  */
 import type { PostgresPool, PostgresPoolClient, PostgresQueryResult } from "kysely";
 import type { Pool, PoolClient } from "pg";
-import { NoAnswer } from "./patience.ts";
+import { NoAnswer } from "./time_limits.ts";
 
 export class PatientPostgresPool implements PostgresPool {
   readonly options: object = {};

@@ -7,7 +7,7 @@ import {
   SqliteDialect,
   type SqliteStatement,
 } from "kysely";
-import { StoreUnusable } from "../errors.ts";
+import { StoreUnusable } from "../../domain/store_errors.ts";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 
 /**

@@ -1,9 +1,9 @@
 /** What a {@linkcode Store} works with: a database that is open, in this thread or in another one. */
 import type { Kysely } from "kysely";
-import type { KmeId } from "../../model/ids.ts";
+import type { KmeId } from "../../domain/ids.ts";
 import type { Operation } from "../work.ts";
-import type { Link } from "../link.ts";
-import type { Schema } from "../schema.ts";
+import type { Link } from "../../domain/link.ts";
+import type { Schema } from "../table_schema.ts";
 
 /** One kind of question: it changes nothing. */
 export interface Query<Item, Result> {

@@ -1,13 +1,13 @@
 /** The database in this thread. */
 import { Kysely } from "kysely";
-import type { KmeId } from "../../model/ids.ts";
+import type { KmeId } from "../../domain/ids.ts";
 import { CommitQueue } from "../commit_queue.ts";
 import type { Operation } from "../work.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
-import { StoreUnavailable, StoreUnusable } from "../errors.ts";
-import type { Link } from "../link.ts";
+import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
+import type { Link } from "../../domain/link.ts";
 import { STOCK_SLOTS } from "../migrations/0001_ledger.ts";
-import type { Schema } from "../schema.ts";
+import type { Schema } from "../table_schema.ts";
 import { freeBlocks } from "../stock.ts";
 import type { Engine, Query } from "./engine.ts";
 import { type Parties, prepareDatabase } from "./opening.ts";

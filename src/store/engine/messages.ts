@@ -1,7 +1,7 @@
 /** What passes between the thread of the program and that of the database. */
-import type { ConfiguredId, KmeId } from "../../model/ids.ts";
-import { StoreUnavailable } from "../errors.ts";
-import type { Link } from "../link.ts";
+import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
+import { StoreUnavailable } from "../../domain/store_errors.ts";
+import type { Link } from "../../domain/link.ts";
 import type { Packed } from "./packing.ts";
 
 /** To the database's thread. */

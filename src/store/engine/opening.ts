@@ -1,13 +1,13 @@
 /** Makes a database ready for use: tables, whose it is, and a row for each link. */
 import type { Kysely } from "kysely";
-import type { ConfiguredId, KmeId } from "../../model/ids.ts";
-import { buffer } from "../bytes.ts";
+import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
+import { buffer } from "../../domain/bytes.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
-import { StoreUnusable } from "../errors.ts";
-import { type Link, ownHalf } from "../link.ts";
+import { StoreUnusable } from "../../domain/store_errors.ts";
+import { type Link, ownHalf } from "../../domain/link.ts";
 import { STOCK_SLOTS } from "../migrations/0001_ledger.ts";
 import { migrate } from "../migrations/migrate.ts";
-import type { Schema } from "../schema.ts";
+import type { Schema } from "../table_schema.ts";
 
 /** Whose database it is, and with whom it shares keys. */
 export interface Parties {

@@ -1,10 +1,10 @@
 /** The questions that the store asks, by name. */
-import type { FileProgress } from "../../ingest/block_store.ts";
-import type { KeyIdBytes } from "../../model/block.ts";
-import { shannonEntropy } from "../../model/entropy.ts";
+import type { FileProgress } from "../block_store.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
+import { shannonEntropy } from "../../domain/entropy.ts";
 import { freeAmong } from "../free_among.ts";
-import type { Link } from "../link.ts";
-import { currentGeneration } from "../operations/generation.ts";
+import type { Link } from "../../domain/link.ts";
+import { currentGeneration } from "../operations/advance_generation.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import { keysWaiting } from "../operations/waiting.ts";
 import { freeBlocks } from "../stock.ts";

@@ -1,10 +1,10 @@
 /** The database in a thread of its own: what is asked in one turn, or while it is busy, goes there in one message. */
 import { setImmediate } from "node:timers";
-import type { ConfiguredId, KmeId } from "../../model/ids.ts";
+import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
 import { PATIENCE_MS } from "../commit_queue.ts";
 import type { Operation } from "../work.ts";
-import { StoreUnavailable, StoreUnusable } from "../errors.ts";
-import type { Link } from "../link.ts";
+import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
+import type { Link } from "../../domain/link.ts";
 import type { Engine, Query } from "./engine.ts";
 import { type Answers, type Call, type Calls, receiveError, type Reply, type Request } from "./messages.ts";
 import { isPacked, pack, type Packed, transferOf, unpack } from "./packing.ts";

@@ -2,9 +2,9 @@
 import { Kysely, sql } from "kysely";
 import { DEFAULT_MIGRATION_TABLE, type Migration, Migrator } from "kysely/migration";
 import type { StoreDialect } from "../dialects/dialect.ts";
-import { StoreUnusable } from "../errors.ts";
+import { StoreUnusable } from "../../domain/store_errors.ts";
 import { livingProcesses } from "../operations/leases.ts";
-import type { Schema } from "../schema.ts";
+import type { Schema } from "../table_schema.ts";
 import { ledger } from "./0001_ledger.ts";
 import { generation } from "./0002_generation.ts";
 import { keysInPlace } from "./0003_keys_in_place.ts";

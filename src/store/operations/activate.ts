@@ -2,14 +2,14 @@
  * Keys that a master SAE of another KME got: blocks of the link with the sending peer become keys waiting for slaves of
  * this KME, either as they are or as the pad under which the key came.
  */
-import type { KeyIdBytes } from "../../model/block.ts";
-import type { KmeId, SaeId } from "../../model/ids.ts";
-import { buffer, mapKey } from "../bytes.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
+import type { KmeId, SaeId } from "../../domain/ids.ts";
+import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
-import { applyPad, composeBits, type Key } from "../keys.ts";
-import type { Link } from "../link.ts";
+import { applyPad, composeBits, type Key } from "../../domain/key.ts";
+import type { Link } from "../../domain/link.ts";
 import type { NotNull } from "kysely";
-import { BlockState, ReservationPhase } from "../schema.ts";
+import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks, ROWS, run } from "../statements.ts";
 import { handOver, isWhole, type NewDelivery, type UsedBlock } from "./hand_over.ts";
 import {

@@ -1,8 +1,8 @@
 /** Finds reservations that nobody settles any more, and takes them over. */
-import type { KeyIdBytes } from "../../model/block.ts";
-import { buffer, mapKey } from "../bytes.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
+import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
-import { ReservationPhase } from "../schema.ts";
+import { ReservationPhase } from "../table_schema.ts";
 
 export interface Adoption {
   /** The process that adopts. */

@@ -1,8 +1,8 @@
 /** Takes free blocks out of links' pools for callers in their order. */
-import type { Link } from "../link.ts";
+import type { Link } from "../../domain/link.ts";
 import { type NotNull, sql } from "kysely";
 import type { Work } from "../work.ts";
-import { BlockState } from "../schema.ts";
+import { BlockState } from "../table_schema.ts";
 import { run } from "../statements.ts";
 import { freeBlocks } from "../stock.ts";
 

@@ -1,11 +1,11 @@
 /** A slave SAE reads keys by their key_IDs: each once, and the last reader takes the bits out of the store. */
-import type { KeyIdBytes } from "../../model/block.ts";
-import type { SaeId } from "../../model/ids.ts";
-import { buffer, mapKey } from "../bytes.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
+import type { SaeId } from "../../domain/ids.ts";
+import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
-import type { Key } from "../keys.ts";
+import type { Key } from "../../domain/key.ts";
 import { type Insertable, sql } from "kysely";
-import { BlockState, type KeyReadsTable } from "../schema.ts";
+import { BlockState, type KeyReadsTable } from "../table_schema.ts";
 import { chunks, insertRows, ROWS, run } from "../statements.ts";
 
 export interface Collection {

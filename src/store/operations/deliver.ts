@@ -1,8 +1,8 @@
 /** A key whose slaves are all SAEs of this KME: free blocks become a key waiting for them, in one step. */
-import type { KmeId, SaeId } from "../../model/ids.ts";
+import type { KmeId, SaeId } from "../../domain/ids.ts";
 import type { Operation } from "../work.ts";
-import { blocksPerKey, composeBits, type Key, keyIdFor } from "../keys.ts";
-import type { Link } from "../link.ts";
+import { blocksPerKey, composeBits, type Key, keyIdFor } from "../../domain/key.ts";
+import type { Link } from "../../domain/link.ts";
 import { claim } from "./claim.ts";
 import { chunks } from "../statements.ts";
 import { handOver, isWhole, type NewDelivery } from "./hand_over.ts";

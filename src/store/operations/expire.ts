@@ -1,8 +1,8 @@
 /** Time passes: keys that nobody fetched, and blocks that the peer refused, leave the store. */
 import type { Buffer } from "node:buffer";
-import { buffer } from "../bytes.ts";
+import { buffer } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
-import { BlockState, ReservationPhase } from "../schema.ts";
+import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks, deleteBlocks, deleteDeliveries, deleteReservations, lockBlocks } from "../statements.ts";
 
 export interface Expiry {

@@ -1,11 +1,11 @@
 /** Records keys that are handed over, and who may read them. */
 import { Buffer } from "node:buffer";
-import { BLOCK_BITS, type KeyIdBytes } from "../../model/block.ts";
-import type { KmeId, SaeId } from "../../model/ids.ts";
-import { buffer, mapKey } from "../bytes.ts";
+import { BLOCK_BITS, type KeyIdBytes } from "../../domain/block.ts";
+import type { KmeId, SaeId } from "../../domain/ids.ts";
+import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Work } from "../work.ts";
-import { halfOf } from "../link.ts";
-import { BlockState } from "../schema.ts";
+import { halfOf } from "../../domain/link.ts";
+import { BlockState } from "../table_schema.ts";
 import { blocksToKeys, deleteBlocks, insertRows, type ToKeys } from "../statements.ts";
 import type { LinkTransaction } from "./voided.ts";
 

@@ -1,8 +1,8 @@
 /** Signs of life of processes, and work that one of them at a time does. */
 import type { Kysely } from "kysely";
-import { buffer } from "../bytes.ts";
+import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
-import type { Schema } from "../schema.ts";
+import type { Schema } from "../table_schema.ts";
 
 export interface SignOfLife {
   readonly processId: Uint8Array;

@@ -1,8 +1,8 @@
 /** Sets free blocks aside for a request that still has to be agreed with peers. */
-import type { Block, KeyIdBytes } from "../../model/block.ts";
-import { buffer } from "../bytes.ts";
+import type { Block, KeyIdBytes } from "../../domain/block.ts";
+import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
-import { BlockState, ReservationPhase } from "../schema.ts";
+import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { type Claim, claim } from "./claim.ts";
 import { chunks, ROWS, run } from "../statements.ts";
 

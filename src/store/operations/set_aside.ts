@@ -1,10 +1,10 @@
 /** Free blocks that turned out not to be free at the peer: ours to burn, unless the peer activates them here first. */
 import { randomBytes } from "node:crypto";
-import type { KeyIdBytes } from "../../model/block.ts";
-import { buffer } from "../bytes.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
+import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
-import type { Link } from "../link.ts";
-import { BlockState, ReservationPhase } from "../schema.ts";
+import type { Link } from "../../domain/link.ts";
+import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks } from "../statements.ts";
 
 export interface SetAside {

@@ -1,11 +1,11 @@
 /** Ends a reservation: its blocks are handed over, burnt, released, or kept until more is known. */
 import { randomBytes } from "node:crypto";
-import type { KeyIdBytes } from "../../model/block.ts";
-import { buffer, mapKey } from "../bytes.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
+import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
-import { BlockState, ReservationPhase } from "../schema.ts";
+import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks, deleteBlocks, deleteReservations, ROWS, run } from "../statements.ts";
-import type { KmeId, SaeId } from "../../model/ids.ts";
+import type { KmeId, SaeId } from "../../domain/ids.ts";
 import { handOver, type NewDelivery, type NewKey, type UsedBlock } from "./hand_over.ts";
 
 /** A key made of the blocks of a reservation. */

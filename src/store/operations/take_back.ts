@@ -1,10 +1,10 @@
 /** A peer takes back a transaction whose keys its master SAE did not get. */
-import type { KeyIdBytes } from "../../model/block.ts";
-import { BLOCK_BYTES } from "../../model/block.ts";
-import { buffer, mapKey } from "../bytes.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
+import { BLOCK_BYTES } from "../../domain/block.ts";
+import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
-import { halfOf, type Link } from "../link.ts";
-import { BlockState } from "../schema.ts";
+import { halfOf, type Link } from "../../domain/link.ts";
+import { BlockState } from "../table_schema.ts";
 import { freeAmong } from "../free_among.ts";
 import { chunks, deleteBlocks, deleteDeliveries, lockBlocks } from "../statements.ts";
 import { HELD, holdTransactions, letGoTransactions } from "./voided.ts";

@@ -2,8 +2,8 @@
  * Transactions that were taken back. Whoever makes keys of a transaction, or takes it back, first holds its place in this
  * table until the commit: so the two never miss each other, neither on two connections nor in two processes.
  */
-import type { KeyIdBytes } from "../../model/block.ts";
-import { buffer, mapKey } from "../bytes.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
+import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Work } from "../work.ts";
 
 /** What `had_keys` says while a place is held; no committed row has it. */

@@ -1,6 +1,6 @@
 /** Counts keys that wait for their slaves. */
 import type { Kysely } from "kysely";
-import type { Schema } from "../schema.ts";
+import type { Schema } from "../table_schema.ts";
 
 /** Keys of which some slave of this KME has yet to fetch the bits. */
 export async function keysWaiting(db: Kysely<Schema>, now: number): Promise<number> {

@@ -1,0 +1,115 @@
+/** Whether the process may do with directories and files what a running KME does with them. */
+import { dirname, join } from "node:path";
+import type { Config } from "../config/config.ts";
+import { isNeighbour } from "../domain/network.ts";
+import { markerPath } from "../rollback_guard/marker.ts";
+import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+
+/** Key files of one directory that are opened to see whether they may be read. */
+const MAX_OPENED = 1000;
+
+export async function checkDirectories(config: Config): Promise<CheckLine[]> {
+  const { thisKme, otherKmes } = config;
+  const directories = [
+    { member: "this_kme.key_directory_to_watch", path: thisKme.keyDirectory },
+    ...otherKmes.flatMap((kme, index) =>
+      isNeighbour(kme)
+        ? [{ member: `other_kmes[${index}].key_directory_to_watch`, path: kme.keyDirectory }]
+        : []
+    ),
+  ];
+  const lines: CheckLine[] = [];
+  for (const { member, path } of directories) {
+    lines.push(await checkKeyDirectory(member, path, thisKme.deleteKeyFileAfterRead));
+  }
+  const marker = markerPath(config);
+  if (marker !== undefined && !thisKme.deleteKeyFileAfterRead && dirname(marker) === thisKme.keyDirectory) {
+    lines.push(await checkMarkerDirectory(marker));
+  }
+  const { database } = thisKme;
+  if (database.kind === "sqlite") lines.push(await checkDatabaseDirectory(dirname(database.path)));
+  return lines;
+}
+
+/** Root may do everything, so that nothing is said about the user as whom the KME will run. */
+export function checkUser(): CheckLine[] {
+  if (Deno.build.os === "windows" || Deno.uid() !== 0) return [];
+  return [warn(
+    "user",
+    "the check runs as root, who may read and write everything",
+    "run it as the user of the KME, as in: sudo -u kme kme check CONFIG",
+  )];
+}
+
+async function checkKeyDirectory(member: string, path: string, deletes: boolean): Promise<CheckLine> {
+  if (deletes) {
+    const reason = await whyNotWritable(path);
+    if (reason !== undefined) {
+      return broken(
+        member,
+        `${path}: ${reason}, but delete_key_file_after_read is true`,
+        "let the user of the KME write to the directory, or set delete_key_file_after_read to false",
+      );
+    }
+  }
+  let waiting = 0;
+  try {
+    for await (const entry of Deno.readDir(path)) {
+      if (!entry.name.endsWith(".cor")) continue;
+      if (waiting++ >= MAX_OPENED) continue;
+      try {
+        (await Deno.open(join(path, entry.name))).close();
+      } catch (error) {
+        if (error instanceof Deno.errors.NotFound) continue; // a running KME has just deleted it
+        return broken(
+          member,
+          `the key file ${join(path, entry.name)} may not be read`,
+          "let whoever writes key files make them readable for the group of the KME",
+        );
+      }
+    }
+  } catch (error) {
+    return broken(member, `${path}: ${reasonOf(error)}`, "let the user of the KME read the directory");
+  }
+  const files = waiting === 0
+    ? "no key file waits"
+    : `${waiting} key file${waiting === 1 ? " waits" : "s wait"}`;
+  return ok(member, `${path} may be read${deletes ? " and written" : ""}; ${files}`);
+}
+
+async function checkDatabaseDirectory(path: string): Promise<CheckLine> {
+  const member = "this_kme.db_uri";
+  const reason = await whyNotWritable(path);
+  if (reason === undefined) return ok(member, `${path} may be written`);
+  return broken(member, `${path}: ${reason}`, "let the user of the KME write to the database's directory");
+}
+
+/** A KME runs without its marker, and tells in its log what it then does not notice. */
+async function checkMarkerDirectory(marker: string): Promise<CheckLine> {
+  const member = "this_kme.key_directory_to_watch";
+  const reason = await whyNotWritable(dirname(marker));
+  if (reason === undefined) return ok(member, `${marker} may be written`);
+  return warn(
+    member,
+    `${dirname(marker)}: ${reason}, so that ${marker} would not be kept and an old backup not be noticed`,
+    "let the user of the KME write to the directory",
+  );
+}
+
+/** Tries it: no mode, list or mount option is overlooked. The name is none that a KME reads. */
+async function whyNotWritable(directory: string): Promise<string | undefined> {
+  const path = join(directory, `.kme-check-${crypto.randomUUID()}`);
+  try {
+    (await Deno.open(path, { write: true, createNew: true, mode: 0o600 })).close();
+    await Deno.remove(path);
+    return undefined;
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof Deno.errors.PermissionDenied) return "may not be written by this user";
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/: (?:open|readdir|remove|writefile).*$/s, "");
+}

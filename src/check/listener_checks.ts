@@ -1,0 +1,121 @@
+/** Whether the addresses of a configuration can be listened on, or are already, by this KME. */
+import { X509Certificate } from "node:crypto";
+import tls from "node:tls";
+import { formatHostPort } from "../config/address.ts";
+import type { Config, HostPort, HttpsInterface } from "../config/config.ts";
+import { askStatus, reachable } from "../cli/status_request.ts";
+import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+
+/** Milliseconds for whoever has the port to show who it is. */
+const PATIENCE_MS = 3000;
+
+export async function checkListeners({ thisKme }: Config): Promise<CheckLine[]> {
+  const lines = [
+    await checkHttps("this_kme.saes_https_interface.listen_address", thisKme.saesInterface),
+    await checkHttps("this_kme.kmes_https_interface.listen_address", thisKme.kmesInterface),
+  ];
+  if (thisKme.consoleInterface !== undefined) {
+    lines.push(await checkConsole(thisKme.id.text, thisKme.consoleInterface));
+  }
+  return lines;
+}
+
+/** Whether a KME with this id, or with the certificate and key of this configuration, answers at one of its addresses. */
+export async function isRunning({ thisKme }: Pick<Config, "thisKme">): Promise<boolean> {
+  const { saesInterface, kmesInterface, consoleInterface } = thisKme;
+  const answers = await Promise.all([
+    ...[saesInterface, kmesInterface].map(async ({ listen, serverCert }) =>
+      (await certificateAt(listen))?.raw.equals(new X509Certificate(serverCert).raw) ?? false
+    ),
+    consoleInterface !== undefined && isKmeAt(thisKme.id.text, consoleInterface),
+  ]);
+  return answers.includes(true);
+}
+
+async function checkHttps(member: string, { listen, serverCert }: HttpsInterface): Promise<CheckLine> {
+  const state = tryListen(listen);
+  if (state !== "in use") return lineOf(member, listen, state);
+  const shown = await certificateAt(listen);
+  if (shown === undefined) return taken(member, listen);
+  if (shown.raw.equals(new X509Certificate(serverCert).raw)) {
+    return ok(member, `${formatHostPort(listen)} is in use by a running KME with this certificate`);
+  }
+  return warn(
+    member,
+    `${formatHostPort(listen)} is in use by a server with another certificate`,
+    "if it is this KME, send it a SIGHUP so that it takes the new certificate; if not, choose another port",
+  );
+}
+
+async function checkConsole(kme: string, listen: HostPort): Promise<CheckLine> {
+  const member = "this_kme.debugging_http_interface";
+  const state = tryListen(listen);
+  if (state !== "in use") return lineOf(member, listen, state);
+  if (!await isKmeAt(kme, listen)) return taken(member, listen);
+  return ok(member, `${formatHostPort(listen)} is in use by the running KME ${kme}`);
+}
+
+async function isKmeAt(kme: string, console: HostPort): Promise<boolean> {
+  try {
+    return (await askStatus(console)).kme === kme;
+  } catch {
+    return false; // whatever it is, it is not this KME
+  }
+}
+
+type ListenState = "free" | "in use" | { readonly reason: string; readonly mend: string };
+
+function tryListen({ hostname, port }: HostPort): ListenState {
+  try {
+    Deno.listen({ hostname, port }).close();
+    return "free";
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) return "in use";
+    if (error instanceof Deno.errors.AddrNotAvailable) {
+      return {
+        reason: "is no address of this machine",
+        mend: "write one of this machine, or 0.0.0.0 or [::] for all",
+      };
+    }
+    if (error instanceof Deno.errors.PermissionDenied) {
+      return {
+        reason: "may not be listened on by this user",
+        mend: "choose a port from 1024, or give the program the capability CAP_NET_BIND_SERVICE",
+      };
+    }
+    const message = error instanceof Error ? error.message : String(error);
+    return { reason: `cannot be listened on (${message})`, mend: "write an address of this machine" };
+  }
+}
+
+function lineOf(member: string, listen: HostPort, state: Exclude<ListenState, "in use">): CheckLine {
+  const shown = formatHostPort(listen);
+  return state === "free"
+    ? ok(member, `${shown} is free`)
+    : broken(member, `${shown} ${state.reason}`, state.mend);
+}
+
+function taken(member: string, listen: HostPort): CheckLine {
+  return broken(
+    member,
+    `${formatHostPort(listen)} is in use by another program`,
+    "stop that program, or choose another port",
+  );
+}
+
+/** The certificate that a TLS server shows, trusted or not; `undefined` where there is none. */
+function certificateAt(listen: HostPort): Promise<X509Certificate | undefined> {
+  const { hostname, port } = reachable(listen);
+  return new Promise((resolve) => {
+    const socket = tls.connect({ host: hostname, port, rejectUnauthorized: false });
+    const end = (certificate?: X509Certificate) => {
+      clearTimeout(timer);
+      socket.on("error", () => {}).destroy();
+      resolve(certificate);
+    };
+    const timer = setTimeout(() => end(), PATIENCE_MS);
+    socket.once("error", () => end());
+    socket.once("close", () => end());
+    socket.once("secureConnect", () => end(socket.getPeerX509Certificate()));
+  });
+}

@@ -1,0 +1,170 @@
+/** Whether the neighbours can be reached, take this KME for who it is, and agree about who the SAEs are. */
+import type { X509Certificate } from "node:crypto";
+import { formatHostPort } from "../config/address.ts";
+import type { Config, NeighbourKme } from "../config/config.ts";
+import { isNeighbour } from "../domain/network.ts";
+import { helloAnswerSchema, parseMessage, problemSchema, PROTOCOL } from "../inter_kme/wire.ts";
+import { certificateSerial } from "../x509/serial.ts";
+import { clientCertificates } from "./certificate_checks.ts";
+import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+import { type Probe, probePeer } from "./peer_probe.ts";
+
+const DAY_MS = 86_400_000;
+
+/** Milliseconds by which two clocks may differ without a word. */
+const SKEW_MS = 5000;
+
+export async function checkPeers(config: Config): Promise<CheckLine[]> {
+  const lines = await Promise.all(config.otherKmes.map(async (kme) => {
+    if (isNeighbour(kme)) return checkAnswer(config, kme, await probePeer(kme, config.thisKme));
+    return [ok(`KME ${kme.id.text}`, `reached through KME ${kme.reachedThrough}; only that one is asked`)];
+  }));
+  return lines.flat();
+}
+
+/** What an answer says; pure but for the clock. */
+export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now = Date.now()): CheckLine[] {
+  const what = `KME ${kme.id.text}`;
+  const address = formatHostPort(kme.address);
+  if (probe.kind === "unreached") {
+    return [broken(what, `${address} cannot be reached: ${probe.reason}`, remedy(probe.reason))];
+  }
+  const lines = [expiryOf(what, probe.server, now)];
+  if (probe.kind === "refused") {
+    lines.push(broken(
+      what,
+      `${address} does not take this KME's certificate: ${probe.reason}`,
+      `put the CA of the certificate into ca_client_cert_path of KME ${kme.id.text}, or use one that its CA issued`,
+    ));
+    return lines;
+  }
+  if (probe.clockAhead !== undefined) lines.push(skewOf(what, probe.clockAhead));
+  const hello = probe.status === 200 ? parseMessage(helloAnswerSchema, probe.body) : undefined;
+  if (hello !== undefined) {
+    if (hello.KME_ID !== kme.id.text) {
+      lines.push(broken(
+        what,
+        `${address} answers as KME ${hello.KME_ID}`,
+        "correct id or inter_kme_bind_address in other_kmes",
+      ));
+      return lines;
+    }
+    lines.push(ok(what, `${address} answers and takes this KME for KME ${config.thisKme.id.text}`));
+    if (hello.protocol !== PROTOCOL) {
+      lines.push(warn(
+        what,
+        `it speaks version ${hello.protocol} of the messages between KMEs, this program version ${PROTOCOL}`,
+        "update the older of the two programs",
+      ));
+    }
+    lines.push(...compareSaes(config, kme.id.text, hello.SAE_IDs, hello.sender_SAE_IDs));
+  } else if (probe.status === 404 && parseMessage(problemSchema, probe.body) === undefined) {
+    lines.push(ok(
+      what,
+      `${address} answers, and knows keys of 256 bits for one slave only (as qkd_kme_server does); its SAEs cannot be asked for`,
+    ));
+  } else if (probe.status === 400) {
+    const serial = certificateSerial(clientCertificates(kme.clientCertificate)[0]!).toString(16);
+    lines.push(broken(
+      what,
+      `${address} does not take this KME for KME ${config.thisKme.id.text}`,
+      `in other_kmes of KME ${kme.id.text}: check the id ${config.thisKme.id.text} and its ` +
+        `https_client_certificate_serial, which is 0x${serial}`,
+    ));
+  } else {
+    lines.push(broken(what, `${address} answers with status ${probe.status}`, "see the log of that KME"));
+  }
+  return lines;
+}
+
+/** An SAE that one side does not know, or takes to be another KME's, gets no keys. */
+function compareSaes(
+  { thisKme, saes }: Config,
+  kme: string,
+  theirs: readonly string[],
+  ours: readonly string[] | undefined,
+): CheckLine[] {
+  const what = `KME ${kme}: SAEs`;
+  const idsOf = (owner: string) => saes.filter((sae) => sae.kmeId === owner).map((sae) => sae.id.text);
+  const lines: CheckLine[] = [];
+  const report = (ids: string[], fails: boolean, detail: (list: string) => string, mend: string) => {
+    if (ids.length > 0) lines.push((fails ? broken : warn)(what, detail(listed(ids)), mend));
+  };
+  report(
+    without(idsOf(kme), theirs),
+    true,
+    (list) => `${list} here, but KME ${kme} does not have it as its own`,
+    "correct id or kme_id in saes, here or there",
+  );
+  report(
+    without(theirs, idsOf(kme)),
+    false,
+    (list) => `${list} of KME ${kme} not known here as its own`,
+    `add { id: ..., kme_id: ${kme} } to saes if SAEs here need keys with it`,
+  );
+  if (ours !== undefined) {
+    report(
+      without(idsOf(thisKme.id.text), ours),
+      false,
+      (list) => `${list} of this KME not known at KME ${kme}`,
+      `add { id: ..., kme_id: ${thisKme.id.text} } to saes there if it needs keys with SAEs there`,
+    );
+    report(
+      without(ours, idsOf(thisKme.id.text)),
+      false,
+      (list) => `${list} known at KME ${kme} as of this KME, which does not have it`,
+      "correct id or kme_id in saes, here or there",
+    );
+  }
+  return lines.length > 0 ? lines : [ok(
+    what,
+    ours === undefined
+      ? `it has the ${theirs.length} that are known here`
+      : `both know the same ${theirs.length + ours.length}`,
+  )];
+}
+
+function without(ids: readonly string[], others: readonly string[]): string[] {
+  const set = new Set(others);
+  return ids.filter((id) => !set.has(id));
+}
+
+function listed(ids: readonly string[]): string {
+  const shown = ids.slice(0, 10).join(", ");
+  return `SAE ${shown}${ids.length > 10 ? ` and ${ids.length - 10} more` : ""}`;
+}
+
+function expiryOf(kme: string, server: X509Certificate, now: number): CheckLine {
+  const what = `${kme}: certificate`;
+  const end = new Date(server.validTo);
+  const days = Math.floor((end.getTime() - now) / DAY_MS);
+  const text = `its server certificate is trusted and valid until ${end.toISOString().slice(0, 10)}`;
+  return days >= 30
+    ? ok(what, text)
+    : warn(what, `${text}, ${days} days`, `tell whoever runs ${kme} to renew it`);
+}
+
+function skewOf(kme: string, ahead: number): CheckLine {
+  const what = `${kme}: clock`;
+  const seconds = Math.round(Math.abs(ahead) / 1000);
+  if (Math.abs(ahead) <= SKEW_MS) return ok(what, "agrees with this one to a few seconds");
+  return warn(
+    what,
+    `it is ${seconds} s ${ahead > 0 ? "ahead of" : "behind"} this one`,
+    "keep both clocks right with NTP or PTP",
+  );
+}
+
+/** By the words of OpenSSL, rustls and the system. */
+function remedy(reason: string): string {
+  if (/altname|not valid for name|NotValidForName/i.test(reason)) {
+    return "call it by a name in its certificate (inter_kme_bind_address), or issue it one with this name";
+  }
+  if (/issuer|self.?signed|unknown ?ca|unable to verify|UnknownIssuer/i.test(reason)) {
+    return "put the CA that issued its server certificate into inter_kme_ca_cert_path";
+  }
+  if (/expired/i.test(reason)) return "its server certificate has to be renewed";
+  if (/refused/.test(reason)) return "start that KME, or correct inter_kme_bind_address";
+  if (/host name/.test(reason)) return "correct the host in inter_kme_bind_address, or the name service";
+  return "look at the network and firewalls between the two, and whether that KME runs";
+}

@@ -1,0 +1,91 @@
+/** All that can be known about a configuration and its surroundings without starting the KME. */
+import type { Config, Mistake } from "../config/config.ts";
+import { isLoopback } from "../config/address.ts";
+import { loadConfig, type LoadOptions } from "../config/load.ts";
+import { isNeighbour } from "../domain/network.ts";
+import { checkCertificates } from "./certificate_checks.ts";
+import { checkClock } from "./clock_checks.ts";
+import { checkDatabase } from "./database_checks.ts";
+import { checkDirectories, checkUser } from "./directory_checks.ts";
+import { type CheckLine, ok, warn, wrong } from "./check_line.ts";
+import { checkListeners } from "./listener_checks.ts";
+import { checkPeers } from "./peer_checks.ts";
+
+export interface CheckOptions extends LoadOptions {
+  /** Call every neighbour too. */
+  readonly peers?: boolean;
+}
+
+/**
+ * Checks a configuration. Changes nothing; a KME may run on it meanwhile.
+ *
+ * @param file path, relative to the working directory.
+ * @returns what was found; never rejects because of what is in files or on the network.
+ */
+export async function check(file: string, options: CheckOptions = {}): Promise<CheckLine[]> {
+  const loaded = await loadConfig(file, options);
+  if ("mistakes" in loaded) return loaded.mistakes.map(lineOfMistake);
+  const { config } = loaded;
+  return [
+    ok("configuration", summary(config)),
+    ...loaded.warnings.map(lineOfWarning),
+    ...checkPrivacy(loaded.warnings),
+    ...checkCertificates(config),
+    ...checkUser(),
+    ...await checkDirectories(config),
+    ...await checkDatabase(config),
+    ...await checkListeners(config),
+    ...checkConsole(config),
+    await checkClock(config, (options.now ?? new Date()).getTime()),
+    ...options.peers ? await checkPeers(config) : [],
+  ];
+}
+
+function summary({ thisKme, otherKmes, saes }: Config): string {
+  const own = saes.filter((sae) => sae.kmeId === thisKme.id.text).length;
+  const links = otherKmes.filter(isNeighbour).length;
+  return `KME ${thisKme.id.text} with ${own} of ${saes.length} SAEs, ${links} of ${otherKmes.length} other KMEs by a ` +
+    "link of its own";
+}
+
+function lineOfMistake(mistake: Mistake): CheckLine {
+  const { detail, mend } = split(mistake);
+  return wrong(what(mistake), detail, mend ?? "see docs/config.md");
+}
+
+function lineOfWarning(warning: Mistake): CheckLine {
+  const { detail, mend } = split(warning);
+  return warn(what(warning), detail, mend ?? remedy(detail));
+}
+
+function what({ member }: Mistake): string {
+  return member === "" ? "configuration" : member;
+}
+
+/** A message says what is wrong; then, after a semicolon, what would be right. */
+function split({ message }: Mistake): { detail: string; mend?: string } {
+  const at = message.indexOf("; ");
+  return at < 0 ? { detail: message } : { detail: message.slice(0, at), mend: message.slice(at + 2) };
+}
+
+function remedy(detail: string): string {
+  if (/expire/.test(detail)) return "renew it, and send the KME a SIGHUP; see docs/operations.md";
+  if (/console/.test(detail)) return "let it listen on 127.0.0.1";
+  return "see docs/config.md";
+}
+
+function checkPrivacy(warnings: readonly Mistake[]): CheckLine[] {
+  if (Deno.build.os === "windows") {
+    return [ok("private keys", "whether others may read them is not checked on Windows")];
+  }
+  return warnings.some(({ message }) => /may be read by other users/.test(message))
+    ? []
+    : [ok("private keys", "only their owner may read the files")];
+}
+
+/** Of a console for all the loader has warned. */
+function checkConsole({ thisKme: { consoleInterface } }: Config): CheckLine[] {
+  const what = "this_kme.debugging_http_interface";
+  if (consoleInterface === undefined) return [ok(what, "no console")];
+  return isLoopback(consoleInterface.hostname) ? [ok(what, "the console is for this machine only")] : [];
+}

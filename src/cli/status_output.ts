@@ -1,0 +1,60 @@
+/** How the status of a running KME is shown. Pure. */
+import type { KmeStatus, PeerStatus } from "../metrics/kme_status.ts";
+
+/** Days before the end of a certificate from which on it is spoken of. */
+const SOON_DAYS = 30;
+
+export function formatStatus(status: KmeStatus): string {
+  const { kme, nickname, version, ready, reason, uptime, links, keysWaiting, peers, certificates } = status;
+  const soon = certificates.filter(({ daysLeft }) => daysLeft < SOON_DAYS);
+  return [
+    `KME ${kme} (${nickname}), version ${version}, up ${duration(uptime)}`,
+    ready ? "ready" : `NOT READY: ${reason ?? "no reason given"}`,
+    "",
+    ...columns([
+      ["link", "free", "of", "last key file"],
+      ...links.map((link) => [
+        link.kme === kme ? "own SAEs" : `KME ${link.kme}`,
+        link.free === null ? "?" : String(link.free),
+        String(link.max),
+        link.lastIngestion === null
+          ? "none since the start"
+          : `${link.lastIngestion.at} ${link.lastIngestion.file}`,
+      ]),
+    ]),
+    "",
+    `keys waiting for their slaves: ${keysWaiting ?? "?"}`,
+    ...peers.length === 0
+      ? []
+      : ["", ...columns([["peer", "state", "since", "last error"], ...peers.map(peerRow)])],
+    "",
+    ...soon.length === 0
+      ? [certificates.length === 0 ? "no certificates" : `certificates: none ends within ${SOON_DAYS} days`]
+      : soon.map(({ member, daysLeft }) =>
+        `certificate ${member} ${daysLeft < 0 ? "has EXPIRED" : `ends in ${daysLeft} days`}`
+      ),
+  ].map(printable).join("\n");
+}
+
+function peerRow({ kme, up, since, lastError }: PeerStatus): string[] {
+  return [`KME ${kme}`, up === null ? "not called yet" : up ? "up" : "DOWN", since ?? "-", lastError ?? "-"];
+}
+
+function columns(rows: string[][]): string[] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd());
+}
+
+/** `3 d 4 h`, `4 h 10 min`, `10 min`, `12 s`. */
+function duration(seconds: number): string {
+  const [days, hours, minutes] = [seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60].map(Math.floor);
+  if (days! > 0) return `${days} d ${hours} h`;
+  if (hours! > 0) return `${hours} h ${minutes} min`;
+  return minutes! > 0 ? `${minutes} min` : `${Math.floor(seconds)} s`;
+}
+
+/** Names from outside do not steer the terminal. */
+function printable(line: string): string {
+  // deno-lint-ignore no-control-regex
+  return line.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ");
+}

@@ -1,0 +1,144 @@
+/**
+ * The members of a configuration file: names, types, defaults, bounds. What several members or the file system have
+ * to say about each other is checked elsewhere.
+ */
+import { z } from "zod";
+import { parseHostPort } from "./address.ts";
+import { parseDatabaseUri } from "./database_uri.ts";
+import { parseId } from "./id_text.ts";
+import type { Parsed } from "./parsed.ts";
+import { parseSerial } from "./serial_text.ts";
+
+/** Says what is there and what should be, never the value: it may be a password. */
+function expected(what: string) {
+  return {
+    error: ({ input }: { input?: unknown }) =>
+      input === undefined ? `is missing; write ${what}` : `${kindOf(input)} is wrong here; write ${what}`,
+  };
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "an array";
+  if (typeof value === "number") return Number.isFinite(value) ? "a number" : String(value);
+  return typeof value === "object" ? "an object" : `a ${typeof value}`;
+}
+
+/** Goes on with a reader of its own where zod has none. */
+function readWith<In, Out>(read: (value: In) => Parsed<Out>) {
+  return (value: In, context: z.RefinementCtx): Out => {
+    const parsed = read(value);
+    if ("value" in parsed) return parsed.value;
+    context.addIssue({ code: "custom", message: parsed.complaint });
+    return z.NEVER;
+  };
+}
+
+/** A member that may be left out; the Rust KME takes `null` for that too. */
+function optional<T extends z.ZodType>(schema: T) {
+  return schema.nullish().transform((value) => value ?? undefined);
+}
+
+function withDefault<T extends number | boolean>(schema: z.ZodType<T, T>, value: NoInfer<T>) {
+  return z.nullable(schema).default(value as never).transform((given) => given ?? value);
+}
+
+function integer(min: number, max: number): z.ZodType<number, number> {
+  const right = `an integer from ${min} to ${max}`;
+  const outside = {
+    error: ({ input }: { input?: unknown }) => `${input} is out of bounds; write ${right}`,
+  };
+  return z.int(expected(right)).min(min, outside).max(max, outside);
+}
+
+function text(what: string) {
+  return z.string(expected(what)).min(1, `is empty; write ${what}`);
+}
+
+function path(what: string) {
+  return text(`the path of ${what}`).refine(
+    (path) => !path.includes("\0"),
+    "a path cannot hold a zero character; write it without",
+  );
+}
+
+const id = z.union([z.string(), z.number()], expected("an id, which is an integer or a string"))
+  .transform(readWith(parseId));
+const address = z.string(expected("an address, as in 127.0.0.1:3000")).transform(readWith(parseHostPort));
+const serial = z.union(
+  [z.array(z.unknown()), z.string()],
+  expected('the serial number of a certificate, as in [0x0a, 0xf1] or "0A:F1"'),
+).transform(readWith(parseSerial));
+const boolean = z.boolean(expected("true or false"));
+/** It goes into every line of the log. */
+const nickname = text("a name").refine(
+  // deno-lint-ignore no-control-regex
+  (name) => !/[\0-\x1f\x7f\u2028\u2029]/.test(name),
+  "the name holds line breaks or other control characters; write it without",
+);
+
+const httpsInterface = (who: string) =>
+  z.strictObject({
+    listen_address: address,
+    ca_client_cert_path: path(`the CA certificate (PEM) that issues the certificates of ${who}`),
+    server_cert_path: path("the server's certificate (PEM)"),
+    server_key_path: path("the private key (PEM) of the server's certificate"),
+  }, expected("an object with listen_address, ca_client_cert_path, server_cert_path and server_key_path"));
+
+const thisKme = z.strictObject({
+  id,
+  nickname: optional(nickname),
+  db_uri: z.string(expected("a database URI, as in sqlite://kme.db")).transform(readWith(parseDatabaseUri)),
+  delete_key_file_after_read: boolean,
+  key_directory_to_watch: path("a directory"),
+  saes_https_interface: httpsInterface("SAEs"),
+  kmes_https_interface: httpsInterface("other KMEs"),
+  debugging_http_interface: optional(address),
+  max_key_per_request: withDefault(integer(1, 10_000), 128),
+  max_key_count: withDefault(integer(1, 1_000_000_000), 1_000_000),
+  key_lifetime_seconds: withDefault(integer(1, 315_360_000), 86_400),
+  max_SAE_ID_count: withDefault(integer(0, 1000), 8),
+  inter_kme_timeout_seconds: withDefault(
+    z.number(expected("seconds, more than 0 and at most 3600"))
+      .gt(0, "has to be more than 0; write seconds, as in 10 or 0.5").max(
+        3600,
+        "is longer than an hour (3600); write less",
+      ),
+    10,
+  ),
+  key_file_quiet_seconds: withDefault(integer(0, 86_400), 60),
+  lease_seconds: withDefault(integer(2, 3600), 15),
+}, expected("an object that describes this KME"));
+
+/** Members that only a KME with a link of its own has; see the rule of `reached_through`. */
+const otherKme = z.strictObject({
+  id,
+  key_directory_to_watch: optional(path("a directory")),
+  inter_kme_bind_address: optional(address),
+  ignore_system_proxy_settings: withDefault(boolean, false),
+  https_client_authentication_certificate: optional(path("a .pfx, .p12 or .pem file")),
+  https_client_authentication_certificate_password: optional(
+    z.string(expected("a password in quotes; it may be empty")),
+  ),
+  inter_kme_ca_cert_path: optional(path("a CA certificate (PEM)")),
+  https_client_certificate_serial: optional(serial),
+  reached_through: optional(id),
+}, expected("an object that describes another KME"));
+
+const sae = z.strictObject({
+  id,
+  kme_id: id,
+  https_client_certificate_serial: optional(serial),
+}, expected("an object that describes an SAE"));
+
+/** A whole configuration file. */
+export const configSchema = z.strictObject({
+  this_kme: thisKme,
+  other_kmes: z.array(otherKme, expected("an array of other KMEs; it may be empty, []")),
+  saes: z.array(sae, expected("an array of SAEs; it may be empty, []")),
+}, expected("an object with this_kme, other_kmes and saes"));
+
+/** What a correct file holds once it is read. */
+export type ConfigFile = z.output<typeof configSchema>;
+/** What may be written. */
+export type ConfigInput = z.input<typeof configSchema>;

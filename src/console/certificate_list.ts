@@ -1,0 +1,70 @@
+/** The certificates of a configuration and how long they last. */
+import type { X509Certificate } from "node:crypto";
+import { parseCertificates, parsePkcs12 } from "../x509/pem.ts";
+import type { ClientCertificate, Config } from "../config/config.ts";
+import { isNeighbour } from "../domain/network.ts";
+import type { CertificateStatus } from "../metrics/kme_status.ts";
+
+export type KnownCertificate = Omit<CertificateStatus, "daysLeft">;
+
+const DAY = 86_400_000;
+
+/** All certificates that a configuration names, intermediates too, in its order. */
+export function certificatesOf(
+  { thisKme, otherKmes }: Pick<Config, "thisKme" | "otherKmes">,
+): KnownCertificate[] {
+  const interfaces = [
+    ["this_kme.saes_https_interface", thisKme.saesInterface],
+    ["this_kme.kmes_https_interface", thisKme.kmesInterface],
+  ] as const;
+  return [
+    ...interfaces.flatMap(([member, { serverCert, clientCa }]) => [
+      ...describe(`${member}.server_cert_path`, "server", inPem(serverCert)),
+      ...describe(`${member}.ca_client_cert_path`, "client CA", inPem(clientCa)),
+    ]),
+    ...otherKmes.flatMap((kme, index) => {
+      if (!isNeighbour(kme)) return [];
+      const member = `other_kmes[${index}]`;
+      return [
+        ...describe(
+          `${member}.https_client_authentication_certificate`,
+          "client",
+          inClientCertificate(kme.clientCertificate),
+        ),
+        ...describe(`${member}.inter_kme_ca_cert_path`, "server CA", inPem(kme.serverCa ?? "")),
+      ];
+    }),
+  ];
+}
+
+/** Whole days until it is over; negative afterwards. */
+export function daysLeft({ notAfter }: KnownCertificate, now: Date): number {
+  return Math.floor((Date.parse(notAfter) - now.getTime()) / DAY);
+}
+
+function describe(
+  member: string,
+  use: CertificateStatus["use"],
+  certificates: readonly X509Certificate[],
+): KnownCertificate[] {
+  return certificates.map((certificate) => ({
+    member,
+    use,
+    // One attribute a line there.
+    subject: certificate.subject.split("\n").join(", "),
+    serial: certificate.serialNumber.toLowerCase(),
+    notBefore: new Date(certificate.validFrom).toISOString(),
+    notAfter: new Date(certificate.validTo).toISOString(),
+  }));
+}
+
+function inPem(pem: string): readonly X509Certificate[] {
+  const parsed = parseCertificates(new TextEncoder().encode(pem));
+  return "value" in parsed ? parsed.value.certificates : [];
+}
+
+function inClientCertificate(certificate: ClientCertificate): readonly X509Certificate[] {
+  if (certificate.kind === "pem") return inPem(certificate.cert);
+  const parsed = parsePkcs12(certificate.pfx, certificate.passphrase);
+  return "value" in parsed ? parsed.value.certificates : [];
+}

@@ -1,0 +1,46 @@
+/** Keys made of blocks. */
+import { randomBytes } from "node:crypto";
+import { BLOCK_BITS, type KeyIdBytes } from "./block.ts";
+
+/** A key with its bits. */
+export interface Key {
+  readonly id: KeyIdBytes;
+  /** `size / 8` bytes. Never logged. */
+  readonly bits: Uint8Array;
+}
+
+/** Blocks that a key of `size` bits takes. */
+export function blocksPerKey(size: number): number {
+  return Math.ceil(size / BLOCK_BITS);
+}
+
+/**
+ * The bits of a key: its blocks in order, cut to `size` bits. What is cut off is never used.
+ *
+ * @param size in bits, a multiple of 8.
+ */
+export function composeBits(blocks: readonly { bits: Uint8Array }[], size: number): Uint8Array {
+  if (blocks.length === 1 && size === BLOCK_BITS) return blocks[0]!.bits;
+  const bits = new Uint8Array(size / 8);
+  let offset = 0;
+  for (const block of blocks) {
+    const rest = bits.length - offset;
+    bits.set(block.bits.length > rest ? block.bits.subarray(0, rest) : block.bits, offset);
+    offset += block.bits.length;
+  }
+  return bits;
+}
+
+/** The key_ID of a key: a whole single block keeps its own, any other gets a random UUID (version 4). */
+export function keyIdFor(blocks: readonly { block_id: Uint8Array }[], size: number): KeyIdBytes {
+  if (blocks.length === 1 && size === BLOCK_BITS) return blocks[0]!.block_id;
+  const id = Uint8Array.from(randomBytes(16));
+  id[6] = (id[6]! & 0x0f) | 0x40;
+  id[8] = (id[8]! & 0x3f) | 0x80;
+  return id;
+}
+
+/** The one-time pad: each byte of `bits` with that of `pad`, which is at least as long and used for nothing else. */
+export function applyPad(bits: Uint8Array, pad: Uint8Array): Uint8Array {
+  return bits.map((byte, i) => byte ^ pad[i]!);
+}

@@ -1,0 +1,23 @@
+/** KMEs and SAEs of a network, as configured. */
+import type { ConfiguredId, KmeId } from "./ids.ts";
+
+/** A KME without a direct link. */
+export interface RemoteKme {
+  readonly id: ConfiguredId;
+  /** The KME through which it is reached. */
+  readonly reachedThrough: KmeId;
+}
+
+/** Whether a link is shared with that KME. */
+export function isNeighbour<Neighbour extends { readonly id: ConfiguredId }>(
+  kme: Neighbour | RemoteKme,
+): kme is Neighbour {
+  return !("reachedThrough" in kme);
+}
+
+export interface Sae {
+  readonly id: ConfiguredId;
+  readonly kmeId: KmeId;
+  /** Serial of the SAE's client certificate, compared as a number; only for SAEs of this KME. */
+  readonly certificateSerial?: bigint;
+}

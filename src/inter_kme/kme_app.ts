@@ -1,0 +1,85 @@
+/** The inter-KME interface, compatible with `qkd_kme_server`: plain text answers, status 200 or a refusal. */
+import { Hono } from "hono";
+import { z } from "zod";
+import type { ActivationResult } from "../delivery/delivery.ts";
+import { parseKeyId } from "../domain/block.ts";
+import { parseExactJson } from "../domain/exact_json.ts";
+import { PEER_PATHS } from "./wire.ts";
+import { readBody } from "../http/body.ts";
+import type { FrontEnv } from "../http/context.ts";
+import type { RefusalReason, RequestObserver } from "../http/request_observer.ts";
+import { tolerantPath } from "../http/path.ts";
+import { HttpProblem, toProblem } from "../http/problem.ts";
+import { transactionRoutes, type TransactionRoutesOptions } from "./transaction_routes.ts";
+
+/** key_IDs in one activation. */
+const MAX_KEYS = 10;
+
+const id = z.union([z.int(), z.bigint(), z.string()]).transform(String);
+
+const activationSchema = z.object({
+  key_IDs_list: z.array(z.string()).min(1),
+  origin_SAE_ID: id,
+  remote_SAE_ID: id,
+});
+
+const ANSWERS: Record<ActivationResult, readonly [200 | 400 | 404, string, RefusalReason?]> = {
+  activated: [200, "OK"],
+  refused: [400, "Cannot activate key", "out_of_keys"],
+  unauthorized: [400, "Bad request", "unauthorized"],
+  unknown: [404, "Not found", "invalid"],
+};
+
+export interface KmeAppOptions extends TransactionRoutesOptions {
+  readonly observer?: RequestObserver;
+}
+
+export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<FrontEnv> {
+  const app = new Hono<FrontEnv>({ getPath: tolerantPath });
+
+  app.onError((error, c) => {
+    const { status, reason, message, headers } = toProblem(error);
+    observer?.refused(status, reason);
+    if (c.req.path.startsWith(PEER_PATHS)) return c.json({ message }, status, headers);
+    return c.text(status === 400 ? "Bad request" : message, status, headers);
+  });
+  app.notFound((c) => {
+    observer?.refused(404, "http");
+    return c.text("Not found", 404);
+  });
+
+  app.all("/keys/activate", async (c) => {
+    if (c.req.raw.method !== "POST") {
+      throw new HttpProblem(405, "only POST is allowed here", { allow: "POST" });
+    }
+    const body = await readBody(c.req.raw);
+    c.env.connection.requestComplete();
+    const message = parse(body);
+    const invalid = (text: string) => {
+      observer?.refused(400, "invalid");
+      return c.text(text, 400);
+    };
+    if (message === undefined) return invalid("Bad request");
+    if (message.key_IDs_list.length > MAX_KEYS) {
+      return invalid(`Too many keys requested, max is ${MAX_KEYS}`);
+    }
+    const ids = message.key_IDs_list.map(parseKeyId);
+    if (!ids.every((keyId) => keyId !== undefined)) return invalid("Bad request");
+    const { serial } = c.env.connection.identity;
+    const result = await delivery.activate(serial, message.origin_SAE_ID, message.remote_SAE_ID, ids);
+    const [status, text, reason] = ANSWERS[result];
+    if (reason !== undefined) observer?.refused(status, reason);
+    return c.text(text, status);
+  });
+
+  transactionRoutes(app, { delivery, directory });
+  return app;
+}
+
+function parse(body: string) {
+  try {
+    return activationSchema.safeParse(parseExactJson(body)).data;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,181 @@
+/** A neighbour, as delivery uses it: learns what it understands, and speaks that. */
+import { Buffer } from "node:buffer";
+import type { Peer, PeerAbility, PeerAnswer, PeerRequest } from "../delivery/peer.ts";
+import type {
+  TakeBackAnswer,
+  TakeBackRequest,
+  Transaction,
+  TransactionAnswer,
+} from "../domain/transaction.ts";
+import { log } from "../log.ts";
+import type { KmeId } from "../domain/ids.ts";
+import { activateKeys } from "./activate_keys.ts";
+import type { PeerChannel, PostOutcome } from "./channel.ts";
+import {
+  formatHello,
+  formatTakeBack,
+  formatTransaction,
+  formatTransactions,
+  FULL_MESSAGE_BYTES,
+  helloAnswerSchema,
+  MAX_MESSAGE_BYTES,
+  MAX_TRANSACTIONS,
+  parseMessage,
+  PeerPath,
+  problemSchema,
+  receptionAnswersSchema,
+  takeBackAnswerSchema,
+} from "./wire.ts";
+
+/** Messages with transactions that are under way at the same time; what comes meanwhile shares the next one. */
+const MESSAGES_SIDE_BY_SIDE = 2;
+
+/** Milliseconds after which a peer that understands blocks only is asked again: another program may answer there now. */
+const BLOCKS_ONLY_FOR_MS = 10 * 60 * 1000;
+
+interface Waiting {
+  /** The transaction on the wire. */
+  readonly text: string;
+  readonly bytes: number;
+  readonly resolve: (answer: TransactionAnswer) => void;
+}
+
+export class PeerKme implements Peer {
+  readonly kme: KmeId;
+  readonly #thisKme: KmeId;
+  readonly #channel: PeerChannel;
+  readonly #now: () => number;
+  #ability?: PeerAbility;
+  #askedAt = 0;
+  #asking?: Promise<PeerAbility>;
+  #waiting: Waiting[] = [];
+  #underWay = 0;
+
+  /** @param now milliseconds of a clock that only goes forward. */
+  constructor(thisKme: KmeId, channel: PeerChannel, now = () => performance.now()) {
+    this.#thisKme = thisKme;
+    this.#channel = channel;
+    this.#now = now;
+    this.kme = channel.kmeId;
+  }
+
+  ability(): Promise<PeerAbility> {
+    const known = this.#ability;
+    if (known === undefined) return this.#askOnce();
+    if (known.kind === "blocks" && this.#now() - this.#askedAt >= BLOCKS_ONLY_FOR_MS) void this.#askOnce();
+    return Promise.resolve(known);
+  }
+
+  activate(request: PeerRequest): Promise<PeerAnswer> {
+    return activateKeys(this.#channel, request);
+  }
+
+  send(transaction: Transaction): Promise<TransactionAnswer> {
+    const text = formatTransaction(transaction);
+    const bytes = Buffer.byteLength(text);
+    if (bytes + this.#envelopeBytes() > MAX_MESSAGE_BYTES) {
+      return Promise.resolve({ kind: "unreached", reason: `the message to KME ${this.kme} is too large` });
+    }
+    return new Promise((resolve) => {
+      this.#waiting.push({ text, bytes, resolve });
+      this.#sendWaiting();
+    });
+  }
+
+  async takeBack(request: TakeBackRequest): Promise<TakeBackAnswer> {
+    const outcome = await this.#channel.post(PeerPath.takeBack, formatTakeBack(this.#thisKme, request));
+    if (outcome.kind !== "answer") return { kind: "unresolved", reason: outcome.reason };
+    const answer = outcome.status === 200 ? parseMessage(takeBackAnswerSchema, outcome.body) : undefined;
+    return answer ?? { kind: "unresolved", reason: `KME ${this.kme} answered with status ${outcome.status}` };
+  }
+
+  /** All who ask share one message. */
+  #askOnce(): Promise<PeerAbility> {
+    return this.#asking ??= this.#ask().finally(() => this.#asking = undefined);
+  }
+
+  async #ask(): Promise<PeerAbility> {
+    this.#askedAt = this.#now();
+    const outcome = await this.#channel.post(PeerPath.hello, formatHello(this.#thisKme));
+    if (outcome.kind !== "answer") return { kind: "unreached", reason: this.#silence(outcome) };
+    const hello = outcome.status === 200 ? parseMessage(helloAnswerSchema, outcome.body) : undefined;
+    if (hello === undefined && !isOfAnotherProgram(outcome)) {
+      return { kind: "unreached", reason: `KME ${this.kme} answered with status ${outcome.status}` };
+    }
+    const before = this.#ability;
+    const ability: PeerAbility = { kind: hello === undefined ? "blocks" : "transactions" };
+    this.#ability = ability;
+    if (ability.kind !== before?.kind) {
+      log("peer").info("KME {kme} understands {ability}", {
+        kme: this.kme,
+        ability: hello === undefined ? "whole blocks for one slave only" : "transactions",
+      });
+    }
+    return ability;
+  }
+
+  #sendWaiting(): void {
+    while (this.#underWay < MESSAGES_SIDE_BY_SIDE && this.#waiting.length > 0) {
+      this.#underWay++;
+      // In a microtask: what is asked for in the same turn goes together.
+      queueMicrotask(() => {
+        this.#sendBatch(this.#waiting.splice(0, this.#nextBatch())).finally(() => {
+          this.#underWay--;
+          this.#sendWaiting();
+        });
+      });
+    }
+  }
+
+  /** How many of the waiting transactions go into one message: at least one if any. */
+  #nextBatch(): number {
+    let bytes = this.#envelopeBytes();
+    const full = this.#waiting.findIndex((waiting, i) => {
+      bytes += waiting.bytes + 1;
+      return i === MAX_TRANSACTIONS || i > 0 && bytes > FULL_MESSAGE_BYTES;
+    });
+    return full < 0 ? this.#waiting.length : full;
+  }
+
+  #envelopeBytes(): number {
+    return Buffer.byteLength(formatTransactions(this.#thisKme, []));
+  }
+
+  async #sendBatch(batch: readonly Waiting[]): Promise<void> {
+    if (batch.length === 0) return;
+    const message = formatTransactions(this.#thisKme, batch.map(({ text }) => text));
+    const outcome = await this.#channel.post(PeerPath.transactions, message);
+    const answers = this.#answers(outcome, batch.length);
+    batch.forEach(({ resolve }, i) => resolve(Array.isArray(answers) ? answers[i]! : answers));
+  }
+
+  /** One answer for each transaction, or one for all. */
+  #answers(outcome: PostOutcome, count: number): TransactionAnswer[] | TransactionAnswer {
+    if (outcome.kind !== "answer") return { kind: outcome.kind, reason: this.#silence(outcome) };
+    if (outcome.status === 200) {
+      const answers = parseMessage(receptionAnswersSchema, outcome.body)?.answers;
+      if (answers?.length === count) return answers;
+    }
+    const reason = `KME ${this.kme} answered with status ${outcome.status}`;
+    if (outcome.status === 404) {
+      this.#ability = undefined; // another program answers there now
+      return { kind: "rejected", reason };
+    }
+    return { kind: outcome.status >= 400 && outcome.status < 500 ? "rejected" : "unknown", reason };
+  }
+
+  /** Fit for an SAE's eyes: the channel's own reasons hold addresses, and are in the log. */
+  #silence({ kind }: Exclude<PostOutcome, { kind: "answer" }>): string {
+    return `KME ${this.kme} ${kind === "unreached" ? "is unreachable" : "did not answer"}`;
+  }
+}
+
+/**
+ * Whether an answer to hello is that of a KME that does not know the path: 404, or something that looks like an answer of
+ * a KME but is not JSON of this program, which says in JSON why it does not want to hear from us. Anything else (a proxy's
+ * page, a failure) says nothing about the peer.
+ */
+function isOfAnotherProgram({ status, body }: { readonly status: number; readonly body: string }): boolean {
+  if (status === 404) return true;
+  return (status === 200 || status === 400) && parseMessage(problemSchema, body) === undefined;
+}

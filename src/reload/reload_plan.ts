@@ -1,0 +1,92 @@
+/** What of a changed configuration a running KME can take, and what has to wait for a restart. Pure. */
+import type { Config, OtherKme, ThisKme } from "../config/config.ts";
+import { isNeighbour } from "../domain/network.ts";
+
+export interface ReloadPlan {
+  /** The running configuration with what can change in it: certificates and SAEs. */
+  readonly config: Config;
+  /** What is left out, a line each. */
+  readonly ignored: readonly string[];
+}
+
+/** Members that need a restart, by the names they have in the file. */
+const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
+  ["nickname", "nickname"],
+  ["database", "db_uri"],
+  ["deleteKeyFileAfterRead", "delete_key_file_after_read"],
+  ["keyFileQuietSeconds", "key_file_quiet_seconds"],
+  ["keyDirectory", "key_directory_to_watch"],
+  ["consoleInterface", "debugging_http_interface"],
+  ["maxKeyPerRequest", "max_key_per_request"],
+  ["maxKeyCount", "max_key_count"],
+  ["keyLifetimeSeconds", "key_lifetime_seconds"],
+  ["maxSaeIdCount", "max_SAE_ID_count"],
+  ["interKmeTimeoutSeconds", "inter_kme_timeout_seconds"],
+  ["leaseSeconds", "lease_seconds"],
+];
+
+/**
+ * @param running what the KME runs with.
+ * @param wanted what the file says now.
+ */
+export function planReload(running: Config, wanted: Config): ReloadPlan {
+  const ignored: string[] = [];
+  if (!same(running.thisKme.id, wanted.thisKme.id)) {
+    // Whose are the SAEs then?
+    return { config: running, ignored: ["this_kme.id, and so the whole file"] };
+  }
+  const thisKme = planThisKme(running.thisKme, wanted.thisKme, ignored);
+  const otherKmes = running.otherKmes.map((kme) => planOtherKme(kme, wanted.otherKmes, ignored));
+  for (const kme of wanted.otherKmes) {
+    if (!running.otherKmes.some((known) => known.id.text === kme.id.text)) {
+      ignored.push(`KME ${kme.id.text} was added to other_kmes`);
+    }
+  }
+  const known = new Set([thisKme.id.text, ...otherKmes.map((kme) => kme.id.text)]);
+  const saes = wanted.saes.filter((sae) => known.has(sae.kmeId));
+  for (const sae of wanted.saes) {
+    if (!known.has(sae.kmeId)) ignored.push(`SAE ${sae.id.text} is of KME ${sae.kmeId}, which was added`);
+  }
+  return { config: { ...running, thisKme, otherKmes, saes }, ignored };
+}
+
+function planThisKme(running: ThisKme, wanted: ThisKme, ignored: string[]): ThisKme {
+  for (const [name, member] of FIXED) {
+    if (!same(running[name], wanted[name])) ignored.push(`this_kme.${member}`);
+  }
+  const interfaces = {
+    saesInterface: "saes_https_interface",
+    kmesInterface: "kmes_https_interface",
+  } as const;
+  for (const [name, member] of Object.entries(interfaces) as [keyof typeof interfaces, string][]) {
+    if (!same(running[name].listen, wanted[name].listen)) ignored.push(`this_kme.${member}.listen_address`);
+  }
+  return {
+    ...running,
+    saesInterface: { ...wanted.saesInterface, listen: running.saesInterface.listen },
+    kmesInterface: { ...wanted.kmesInterface, listen: running.kmesInterface.listen },
+  };
+}
+
+function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: string[]): OtherKme {
+  const kme = `KME ${running.id.text}`;
+  const wanted = all.find(({ id }) => id.text === running.id.text);
+  if (wanted === undefined) {
+    ignored.push(`${kme} was taken out of other_kmes`);
+    return running;
+  }
+  if (!isNeighbour(running) || !isNeighbour(wanted)) {
+    if (!same(running, wanted)) ignored.push(`the way to ${kme}`);
+    return running;
+  }
+  const { clientCertificate, serverCa, callerSerial, ...link } = wanted;
+  const { clientCertificate: _certificate, serverCa: _ca, callerSerial: _serial, ...runningLink } = running;
+  if (!same(link, runningLink)) ignored.push(`the link with ${kme} (its id, directory, address or proxy)`);
+  return { ...runningLink, clientCertificate, serverCa, callerSerial };
+}
+
+/** Whether two parts of configurations say the same. */
+export function same(a: unknown, b: unknown): boolean {
+  const plain = (_: string, value: unknown) => typeof value === "bigint" ? `${value}n` : value;
+  return JSON.stringify(a, plain) === JSON.stringify(b, plain);
+}

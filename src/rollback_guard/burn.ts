@@ -1,0 +1,177 @@
+/** Gives up all keys that may have been given out already, and lets an older database be used again after that. */
+import { join, resolve } from "node:path";
+import type { Config } from "../config/config.ts";
+import { isNeighbour } from "../domain/network.ts";
+import { startIngestion, type WatchedDirectory } from "../ingest/ingestion.ts";
+import { fileState, isKeyFileName, wholeBytes } from "../ingest/key_file.ts";
+import type { KmeId } from "../domain/ids.ts";
+import { StoreUnusable } from "../domain/store_errors.ts";
+import { inspectDatabase } from "../store/inspection.ts";
+import { Store } from "../store/store.ts";
+import { markerPath, readMarker, writeMarker } from "./marker.ts";
+
+export interface BurnReport {
+  readonly blocks: number;
+  /** Keys that waited for a slave. */
+  readonly keys: number;
+}
+
+/**
+ * Burns the database and the key files that lie there now.
+ *
+ * @param link only the blocks of this link.
+ * @throws StoreUnusable, StoreUnavailable, Error with one line.
+ */
+export async function burn(config: Config, link?: KmeId): Promise<BurnReport> {
+  await requireDatabase(config);
+  await using store = await openAlone(config);
+  await takeUpAll(config, store.store, link);
+  const burnt = await store.store.burn(link);
+  const path = markerPath(config);
+  if (link === undefined && path !== undefined) {
+    // A damaged marker is replaced: whatever it said, nothing of then is left.
+    const marker = await readMarker(path).catch(() => undefined);
+    const { database } = config.thisKme;
+    await writeMarker(
+      path,
+      await store.store.advance(marker?.generation),
+      database.kind === "sqlite" ? database.path : undefined,
+    );
+  }
+  return burnt;
+}
+
+/**
+ * What is in the database now; key files are not counted. Nothing is created or changed.
+ *
+ * @throws StoreUnusable, Error of the driver, Error with one line.
+ */
+export async function countBurnable(config: Config, link?: KmeId): Promise<BurnReport> {
+  await requireDatabase(config);
+  const inspection = await inspectDatabase(config.thisKme.database, { count: true });
+  switch (inspection.kind) {
+    case "absent":
+      return { blocks: 0, keys: 0 };
+    case "inUse":
+      throw new StoreUnusable("the database is in use by another process; stop the KME and try again");
+    case "seen": {
+      const { kme, processes, schema, stock } = inspection;
+      const { id } = config.thisKme;
+      if (kme !== undefined && kme !== id.text) {
+        throw new StoreUnusable(`the database belongs to KME ${kme}, not to KME ${id.text}`);
+      }
+      if (schema.unknown.length > 0) {
+        throw new StoreUnusable("the database was made by a newer version of this program");
+      }
+      refuseProcesses(processes);
+      const links = link === undefined ? linksOf(config).map(({ link }) => link) : [link];
+      return {
+        blocks: links.reduce((sum, kme) => sum + (stock?.blocks.get(kme) ?? 0), 0),
+        keys: link === undefined ? stock?.keys ?? 0 : 0,
+      };
+    }
+  }
+}
+
+/** A database that never was has nothing to burn: most likely its relative path means another directory. */
+async function requireDatabase({ thisKme: { database, ...thisKme } }: Config): Promise<void> {
+  if (database.kind !== "sqlite") return;
+  const marker = markerPath({ thisKme: { ...thisKme, database } })!;
+  for (const path of [database.path, marker]) {
+    try {
+      await Deno.stat(path);
+      return;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  throw new StoreUnusable(
+    `there is no database ${resolve(database.path)}; run it in the working directory of the KME`,
+  );
+}
+
+function refuseProcesses(processes: number): void {
+  if (processes === 0) return;
+  const s = processes === 1 ? "" : "es";
+  throw new StoreUnusable(
+    `${processes} process${s} of this KME still use${processes === 1 ? "s" : ""} ` +
+      "the database, or did a moment ago; stop the KME and try again",
+  );
+}
+
+async function openAlone({ thisKme, otherKmes }: Config) {
+  const store = await Store.open({
+    database: thisKme.database,
+    thisKme: thisKme.id,
+    neighbours: otherKmes.filter(isNeighbour).map((kme) => kme.id),
+  });
+  const close = () => store.close();
+  try {
+    refuseProcesses(await store.livingProcesses());
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { store, [Symbol.asyncDispose]: close };
+}
+
+/**
+ * Blocks in files may be among those given out since the backup: they are taken up first, so as to be burnt too.
+ *
+ * @throws Error that names the files of which not all blocks could be taken up.
+ */
+async function takeUpAll(config: Config, store: Store, link: KmeId | undefined): Promise<void> {
+  const directories = linksOf(config).filter((watched) => link === undefined || watched.link === link);
+  const ingestion = startIngestion({
+    directories,
+    store,
+    maxKeyCount: Number.MAX_SAFE_INTEGER,
+    deleteAfterRead: config.thisKme.deleteKeyFileAfterRead,
+  });
+  await ingestion.started;
+  await ingestion.close();
+  const left = (await Promise.all(directories.map((watched) => filesLeft(store, watched)))).flat();
+  if (left.length > 0) {
+    throw new Error(
+      `nothing was burnt: not all blocks of these key files could be read (is one still being written?): ${
+        left.join(", ")
+      }`,
+    );
+  }
+}
+
+/** Paths of the key files of which the store does not have all whole blocks. */
+async function filesLeft(store: Store, { link, directory }: WatchedDirectory): Promise<string[]> {
+  const left: string[] = [];
+  for await (const { name } of Deno.readDir(directory)) {
+    if (!isKeyFileName(name)) continue;
+    const path = join(directory, name);
+    let info: Deno.FileInfo;
+    try {
+      info = await Deno.stat(path);
+    } catch (error) {
+      const gone = error instanceof Deno.errors.NotFound && !await isListed(path);
+      if (!gone) left.push(path);
+      continue;
+    }
+    const { size, mtime } = fileState(info);
+    const whole = wholeBytes(size);
+    if (!info.isFile || whole === 0) continue;
+    const progress = await store.fileProgress(link, name);
+    const known = progress?.size === size && progress.mtime === mtime && progress.offset >= whole;
+    if (!known) left.push(path);
+  }
+  return left.sort();
+}
+
+/** A symbolic link whose target is away is listed, and its blocks may come back. */
+function isListed(path: string): Promise<boolean> {
+  return Deno.lstat(path).then(() => true, () => false);
+}
+
+function linksOf({ thisKme, otherKmes }: Config) {
+  return [
+    { link: thisKme.id.text, directory: thisKme.keyDirectory },
+    ...otherKmes.filter(isNeighbour).map((kme) => ({ link: kme.id.text, directory: kme.keyDirectory })),
+  ];
+}

@@ -1,0 +1,157 @@
+/** Wire formats that SAEs send (clauses 6.2 and 6.4), checked member by member. */
+import { z } from "zod";
+import { type KeyRequest, SIZE_RANGE } from "../delivery/delivery.ts";
+import { InvalidRequest } from "../domain/refusals.ts";
+import { parseExtensions } from "./extensions.ts";
+import { type KeyIdBytes, parseKeyId } from "../domain/block.ts";
+import { isBlank } from "../http/body.ts";
+
+/** `null` means absent. */
+const optional = <T extends z.ZodType>(schema: T) =>
+  schema.nullish().transform((value) => value ?? undefined);
+
+/** An object as the JSON has it: zod's record leaves out a member named `__proto__`, and no name may be overlooked. */
+const jsonObject = z.unknown()
+  .refine(
+    (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+    "Invalid input: expected object",
+  )
+  .meta({ type: "object" })
+  .transform((value) => value as Readonly<Record<string, unknown>>);
+
+const extensionParameters = z.array(jsonObject);
+
+const number = z.int().min(1);
+/** What is no size at all, however large or small, is told the range; delivery checks the rest. */
+const size = z.int({ error: ({ code }) => code === "invalid_type" ? undefined : SIZE_RANGE }).min(
+  1,
+  SIZE_RANGE,
+);
+
+/** Key request data format, clause 6.2. */
+export const keyRequestSchema = z.object({
+  number: optional(number),
+  size: optional(size),
+  additional_slave_SAE_IDs: optional(z.array(z.string())),
+  extension_mandatory: optional(extensionParameters),
+  extension_optional: optional(extensionParameters),
+});
+
+/** Key IDs data format, clause 6.4. */
+export const keyIdsSchema = z.object({
+  key_IDs: z.array(z.object({ key_ID: z.string() })).min(1),
+});
+
+export interface RequestDefaults {
+  /** Bits. */
+  readonly size: number;
+}
+
+/**
+ * A Key request from a body; an empty body is an empty request.
+ *
+ * @throws InvalidRequest
+ */
+export function parseKeyRequest(body: string, defaults: RequestDefaults): KeyRequest {
+  const wire = check(keyRequestSchema, isBlank(body) ? {} : parseJson(body));
+  return {
+    ...parseExtensions(wire.extension_mandatory ?? []),
+    number: wire.number ?? 1,
+    size: wire.size ?? defaults.size,
+    additionalSlaves: wire.additional_slave_SAE_IDs ?? [],
+  };
+}
+
+/**
+ * A Key request from the parameters of a GET: `number` and `size` only, each once.
+ *
+ * @throws InvalidRequest
+ */
+export function parseKeyRequestParameters(
+  parameters: URLSearchParams,
+  defaults: RequestDefaults,
+): KeyRequest {
+  checkParameters(parameters, ["number", "size"]);
+  return {
+    number: integerParameter(parameters, "number", number) ?? 1,
+    size: integerParameter(parameters, "size", size) ?? defaults.size,
+    additionalSlaves: [],
+  };
+}
+
+/**
+ * key_IDs from a body, in its order.
+ *
+ * @throws InvalidRequest
+ */
+export function parseKeyIds(body: string): KeyIdBytes[] {
+  if (isBlank(body)) throw new InvalidRequest("key_IDs: is missing");
+  return check(keyIdsSchema, parseJson(body)).key_IDs.map(({ key_ID }, i) =>
+    requireKeyId(key_ID, `key_IDs[${i}].key_ID`)
+  );
+}
+
+/**
+ * The one key_ID of a GET.
+ *
+ * @throws InvalidRequest
+ */
+export function parseKeyIdParameter(parameters: URLSearchParams): KeyIdBytes[] {
+  checkParameters(parameters, ["key_ID"]);
+  const text = parameters.get("key_ID");
+  if (text === null) throw new InvalidRequest("key_ID: is missing");
+  return [requireKeyId(text, "key_ID")];
+}
+
+/** @throws InvalidRequest for any parameter that is not named, or that is repeated. */
+export function checkParameters(parameters: URLSearchParams, names: readonly string[]): void {
+  const seen = new Set<string>();
+  for (const name of parameters.keys()) {
+    if (!names.includes(name)) throw new InvalidRequest(`${name}: is not a parameter of this request`);
+    if (seen.has(name)) throw new InvalidRequest(`${name}: is given more than once`);
+    seen.add(name);
+  }
+}
+
+function integerParameter(
+  parameters: URLSearchParams,
+  name: string,
+  schema: z.ZodType<number>,
+): number | undefined {
+  const text = parameters.get(name);
+  if (text === null) return undefined;
+  if (!/^-?\d{1,100}$/.test(text)) throw new InvalidRequest(`${name}: is not an integer`);
+  return check(z.object({ [name]: schema }), { [name]: Number(text) })[name];
+}
+
+function requireKeyId(text: string, member: string): KeyIdBytes {
+  const id = parseKeyId(text);
+  if (id === undefined) throw new InvalidRequest(`${member}: is not a UUID`);
+  return id;
+}
+
+function parseJson(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    throw new InvalidRequest("the body is not JSON");
+  }
+}
+
+function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const { path, message } = result.error.issues[0]!;
+  throw new InvalidRequest(`${memberPath(path)}${lowerFirst(message)}`);
+}
+
+function memberPath(path: readonly PropertyKey[]): string {
+  const text = path.map((part) => typeof part === "number" ? `[${part}]` : `.${String(part)}`).join("").slice(
+    typeof path[0] === "number" ? 0 : 1,
+  );
+  return text === "" ? "" : `${text}: `;
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}

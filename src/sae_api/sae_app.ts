@@ -1,0 +1,195 @@
+/** The SAE interface: ETSI GS QKD 014 V1.1.1, clauses 5 and 6, as Hono routes. */
+import { Buffer } from "node:buffer";
+import { type Context, Hono } from "hono";
+import type { Sae } from "../domain/network.ts";
+import { type Delivery, KeySize } from "../delivery/delivery.ts";
+import type { Directory } from "../delivery/directory.ts";
+import { InvalidRequest } from "../domain/refusals.ts";
+import { formatKeyId } from "../domain/block.ts";
+import { idToJson } from "../domain/ids.ts";
+import type { Key } from "../domain/key.ts";
+import { isBlank, readBody } from "../http/body.ts";
+import type { FrontEnv } from "../http/context.ts";
+import type { RequestObserver } from "../http/request_observer.ts";
+import { tolerantPath } from "../http/path.ts";
+import { JSON_HEADERS } from "../http/headers.ts";
+import { HttpProblem, toProblem } from "../http/problem.ts";
+import {
+  checkParameters,
+  parseKeyIdParameter,
+  parseKeyIds,
+  parseKeyRequest,
+  parseKeyRequestParameters,
+} from "./requests.ts";
+
+export interface SaeAppOptions {
+  readonly delivery: Delivery;
+  readonly directory: Directory;
+  readonly observer?: RequestObserver;
+}
+
+type SaeContext = Context<FrontEnv>;
+
+export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<FrontEnv> {
+  const app = new Hono<FrontEnv>({ getPath: tolerantPath });
+
+  app.onError((error, c) => {
+    const { status, reason, message, details, headers } = toProblem(error);
+    observer?.refused(status, reason);
+    return c.body(JSON.stringify({ message, details }), status, { ...JSON_HEADERS, ...headers });
+  });
+  app.notFound((c) => {
+    if (/^\/api\/v1\/keys(\/|$)/.test(c.req.path)) identify(c);
+    observer?.refused(404, "http");
+    return c.body(JSON.stringify({ message: "no such resource" }), 404, JSON_HEADERS);
+  });
+
+  // One route for all: Hono's fast router knows no routes that overlap. No middleware: it costs as much as the route.
+  app.all("/api/v1/keys/:sae/:resource", (c) => {
+    const sae = identify(c);
+    const resource = c.req.param("resource");
+    if (resource === "total" && c.req.param("sae") === "entropy") return entropy(c);
+    switch (resource) {
+      case "status":
+        return status(c, sae);
+      case "enc_keys":
+        return encKeys(c, sae);
+      case "dec_keys":
+        return decKeys(c, sae);
+      default:
+        return c.notFound();
+    }
+  });
+
+  app.all("/api/v1/sae/info/me", (c) => {
+    allow(c, ["GET"]);
+    withoutBody(c);
+    const sae = directory.saeBySerial(c.env.connection.identity.serial);
+    if (sae === undefined) throw new HttpProblem(404, "the client certificate belongs to no SAE of this KME");
+    return answer(c, { SAE_ID: idToJson(sae.id), KME_ID: idToJson(directory.thisKme) });
+  });
+
+  return app;
+
+  /** Who calls is settled before anything else about a request for keys. */
+  function identify(c: SaeContext): Sae {
+    const sae = directory.saeBySerial(c.env.connection.identity.serial);
+    if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
+    return sae;
+  }
+
+  async function entropy(c: SaeContext): Promise<Response> {
+    allow(c, ["GET"]);
+    withoutBody(c);
+    return answer(c, { total_entropy: await delivery.totalEntropy() });
+  }
+
+  async function status(c: SaeContext, sae: Sae): Promise<Response> {
+    allow(c, ["GET", "HEAD"]);
+    checkParameters(parameters(c), []);
+    withoutBody(c);
+    const status = await delivery.status(sae, saeId(c, "slave"));
+    return answer(c, {
+      source_KME_ID: status.sourceKme,
+      target_KME_ID: status.targetKme,
+      master_SAE_ID: status.master,
+      slave_SAE_ID: status.slave,
+      key_size: status.keySize,
+      stored_key_count: status.storedKeyCount,
+      max_key_count: status.maxKeyCount,
+      max_key_per_request: status.maxKeyPerRequest,
+      max_key_size: status.maxKeySize,
+      min_key_size: status.minKeySize,
+      max_SAE_ID_count: status.maxSaeIdCount,
+    });
+  }
+
+  async function encKeys(c: SaeContext, sae: Sae): Promise<Response> {
+    allow(c, ["GET", "POST"]);
+    const defaults = { size: KeySize.default };
+    let request;
+    if (c.req.method === "GET") {
+      withoutBody(c);
+      request = parseKeyRequestParameters(parameters(c), defaults);
+    } else {
+      checkParameters(parameters(c), []);
+      request = parseKeyRequest(await jsonBody(c), defaults);
+    }
+    return answer(c, container(await delivery.getKeys(sae, saeId(c, "slave"), request)));
+  }
+
+  async function decKeys(c: SaeContext, sae: Sae): Promise<Response> {
+    allow(c, ["GET", "POST"]);
+    let ids;
+    if (c.req.method === "GET") {
+      withoutBody(c);
+      ids = parseKeyIdParameter(parameters(c));
+    } else {
+      checkParameters(parameters(c), []);
+      ids = parseKeyIds(await jsonBody(c));
+    }
+    return answer(c, container(await delivery.getKeysWithIds(sae, saeId(c, "master"), ids)));
+  }
+}
+
+const NO_PARAMETERS = new URLSearchParams();
+
+function parameters(c: SaeContext): URLSearchParams {
+  const mark = c.req.url.indexOf("?");
+  return mark < 0 ? NO_PARAMETERS : new URLSearchParams(c.req.url.slice(mark + 1));
+}
+
+/** Hono treats HEAD as GET; here HEAD must not spend keys. */
+function allow(c: SaeContext, methods: readonly string[]): void {
+  if (!methods.includes(c.req.raw.method)) {
+    throw new HttpProblem(405, `${c.req.raw.method} is not allowed here`, { allow: methods.join(", ") });
+  }
+}
+
+/** A GET whose caller meant to say more than its URL does is not answered as if it had not. */
+function withoutBody(c: SaeContext): void {
+  // Deno shows no body of a GET; its headers do.
+  const { headers } = c.req.raw;
+  if (headers.has("transfer-encoding") || Number(headers.get("content-length") ?? 0) !== 0) {
+    throw new InvalidRequest(`${c.req.raw.method} takes no body`);
+  }
+  c.env.connection.requestComplete();
+}
+
+async function jsonBody(c: SaeContext): Promise<string> {
+  const body = await readBody(c.req.raw);
+  c.env.connection.requestComplete();
+  const type = c.req.raw.headers.get("content-type");
+  // Clients that send no type at all mean JSON; clients that name another one mean that.
+  if (!isBlank(body) && type !== null && !/^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(type)) {
+    throw new HttpProblem(415, "the body must be application/json");
+  }
+  return body;
+}
+
+function saeId(c: SaeContext, parameter: "slave" | "master"): string {
+  const raw = c.req.path.split("/", 5)[4] ?? "";
+  if (!raw.includes("%")) return raw;
+  try {
+    return decodeURIComponent(raw);
+  } catch {
+    throw new InvalidRequest(`${parameter}_SAE_ID in the URL is not percent-encoded correctly`);
+  }
+}
+
+/** Key container data format, clause 6.3. */
+function container(keys: readonly Key[]) {
+  return {
+    keys: keys.map((key) => ({
+      key_ID: formatKeyId(key.id),
+      key: Buffer.from(key.bits.buffer, key.bits.byteOffset, key.bits.byteLength).toString("base64"),
+    })),
+  };
+}
+
+function answer(c: SaeContext, value: unknown): Response {
+  const body = JSON.stringify(value);
+  // The answer to a HEAD would otherwise announce a body of no bytes.
+  if (c.req.raw.method === "HEAD") c.header("content-length", String(Buffer.byteLength(body)));
+  return c.body(body, 200, JSON_HEADERS);
+}

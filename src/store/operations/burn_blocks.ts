@@ -1,0 +1,85 @@
+/** Everything that may have been given out already leaves the store for good. */
+import type { Operation, Work } from "../work.ts";
+import type { Link } from "../../domain/link.ts";
+import { BlockState } from "../table_schema.ts";
+
+/** Rows that one transaction removes: a server has a few seconds for each statement. */
+const ROWS = 5000;
+
+export interface Burn {
+  /** Only the blocks of this link; absent: the blocks of all links, and all keys. */
+  readonly link?: Link;
+  /** What {@linkcode Burnt.after} of the transaction before said; absent at first. */
+  readonly after?: number;
+}
+
+export interface Burnt {
+  readonly blocks: number;
+  /** Keys that waited for a slave. */
+  readonly keys: number;
+  /** There may be more: burn again after this one. Absent: nothing is left. */
+  readonly after?: number;
+}
+
+/**
+ * Removes a part of the blocks, and with those of all links the keys that wait; the reservations last. That blocks were seen
+ * is kept, so that none comes back from a file. No other process may use the database meanwhile.
+ */
+export const burn: Operation<Burn, Burnt> = {
+  name: "burn",
+  async run(work, items) {
+    const results: Burnt[] = [];
+    for (const item of items) results.push(await burnPart(work, item));
+    return results;
+  },
+};
+
+async function burnPart(work: Work, { link, after = 0 }: Burn): Promise<Burnt> {
+  const part = await burnBlocks(work, link, after);
+  if (part.after > after) return part;
+  if (link === undefined) {
+    if (await burnDeliveries(work) > 0) return { blocks: 0, keys: 0, after };
+  }
+  await work.trx.deleteFrom("reservations").where(
+    "reservation_id",
+    "not in",
+    (e) =>
+      e.selectFrom("blocks").select((b) => b.ref("reservation_id").$notNull().as("id"))
+        .where("reservation_id", "is not", null),
+  ).execute();
+  return { blocks: 0, keys: 0 };
+}
+
+async function burnBlocks({ trx, stock }: Work, link: Link | undefined, after: number) {
+  // Keys that were handed over go with the blocks of all links only.
+  const rows = await trx.selectFrom("blocks").select(["seq", "link_id", "state"])
+    .select((e) => e("bits", "is not", null).as("has_bits"))
+    .where("seq", ">", after)
+    .$if(
+      link !== undefined,
+      (query) => query.where("link_id", "=", link!.id).where("state", "!=", BlockState.key),
+    )
+    .orderBy("seq").limit(ROWS).execute();
+  const last = rows.at(-1)?.seq;
+  if (last === undefined) return { blocks: 0, keys: 0, after };
+  for (const { link_id, state } of rows) if (state === BlockState.free) stock.add(link_id, -1);
+  const { numDeletedRows } = await trx.deleteFrom("blocks").where("seq", ">", after).where("seq", "<=", last)
+    .$if(
+      link !== undefined,
+      (query) => query.where("link_id", "=", link!.id).where("state", "!=", BlockState.key),
+    )
+    .executeTakeFirstOrThrow();
+  if (Number(numDeletedRows) !== rows.length) throw new Error("another process uses the database");
+  const blocks = rows.filter((row) => row.state !== BlockState.key).length;
+  const keys = rows.filter((row) => row.state === BlockState.key && row.has_bits).length;
+  return { blocks, keys, after: last };
+}
+
+async function burnDeliveries({ trx }: Work): Promise<number> {
+  const rows = await trx.selectFrom("deliveries").select("delivery_id").orderBy("delivery_id").limit(ROWS)
+    .execute();
+  const last = rows.at(-1)?.delivery_id;
+  if (last === undefined) return 0;
+  await trx.deleteFrom("deliveries").where("delivery_id", "<=", last).execute();
+  return rows.length;
+}

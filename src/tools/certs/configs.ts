@@ -1,0 +1,146 @@
+/** Configuration files of the KMEs of a network, and what the certificate tool prints of them. */
+import { join } from "node:path";
+import type { ConfiguredId } from "../../domain/ids.ts";
+import { readTextIfThere, writeFiles } from "./files.ts";
+import { configName, databaseName, keyDirectoryName } from "./layout.ts";
+import type { MadeKme } from "./made.ts";
+import { firstHop, neighboursOf } from "./network_file.ts";
+import type { Network, NetworkKme } from "./network_file.ts";
+
+export interface MadeConfigs {
+  /** Configuration file by KME id. */
+  readonly paths: ReadonlyMap<string, string>;
+  readonly written: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Writes `config_kme1.json5` and so on into the directory, with paths that begin as `out` does, and creates the
+ * key directories. A file that is there is never changed.
+ */
+export async function makeConfigs(
+  network: Network,
+  made: ReadonlyMap<string, MadeKme>,
+  out: string,
+): Promise<MadeConfigs> {
+  const paths = new Map<string, string>();
+  const written: string[] = [];
+  const warnings: string[] = [];
+  for (const kme of network.kmes) {
+    const id = kme.id.text;
+    if (!made.has(id)) continue;
+    for (const other of [id, ...neighboursOf(network, id)]) {
+      await Deno.mkdir(join(out, ...keyDirectoryName(id, other).split("/")), { recursive: true });
+    }
+    const path = join(out, configName(id));
+    const content = configText(network, kme, made, out);
+    const there = await readTextIfThere(path);
+    if (there === undefined) {
+      // It holds the password of the PKCS#12 file.
+      await writeFiles([{ path, content, private: true }]);
+      written.push(path);
+    } else if (there !== content) {
+      warnings.push(
+        `${path} was left as it is, but the network file and the certificates would give another one now`,
+      );
+    }
+    paths.set(id, path);
+  }
+  return { paths, written, warnings };
+}
+
+/** JSON5 of a KME's configuration. */
+export function configText(
+  network: Network,
+  kme: NetworkKme,
+  made: ReadonlyMap<string, MadeKme>,
+  out: string,
+): string {
+  const id = kme.id.text;
+  const own = made.get(id)!;
+  const directory = (other: string) => text(join(out, ...keyDirectoryName(id, other).split("/")));
+  const optional = (member: string, value: string | undefined) =>
+    value === undefined ? [] : [`    ${member}: ${text(value)},`];
+  const others = network.kmes.filter((other) => other.id.text !== id);
+  return [
+    "{",
+    "  this_kme: {",
+    `    id: ${idText(kme.id)},`,
+    ...optional("nickname", kme.nickname),
+    `    db_uri: ${text(kme.databaseUri ?? `sqlite://${join(out, databaseName(id))}`)},`,
+    `    delete_key_file_after_read: ${kme.deleteKeyFileAfterRead},`,
+    `    key_directory_to_watch: ${directory(id)},`,
+    "    saes_https_interface: {",
+    `      listen_address: ${text(hostPort(kme.saesInterface.listen, kme.saesInterface.port))},`,
+    `      ca_client_cert_path: ${text(own.saesCa.crt)},`,
+    `      server_cert_path: ${text(own.saesServer.crt)},`,
+    `      server_key_path: ${text(own.saesServer.key)},`,
+    "    },",
+    "    kmes_https_interface: {",
+    `      listen_address: ${text(hostPort(kme.kmesInterface.listen, kme.kmesInterface.port))},`,
+    `      ca_client_cert_path: ${text(own.kmesCa.crt)},`,
+    `      server_cert_path: ${text(own.kmesServer.crt)},`,
+    `      server_key_path: ${text(own.kmesServer.key)},`,
+    "    },",
+    ...optional("debugging_http_interface", kme.debuggingHttpInterface),
+    "  },",
+    "  other_kmes: [",
+    ...others.flatMap((other) => {
+      const hop = firstHop(network, id, other.id.text);
+      if (hop !== other.id.text) {
+        const through = network.kmes.find((kme) => kme.id.text === hop)!;
+        return [`    { id: ${idText(other.id)}, reached_through: ${idText(through.id)} },`];
+      }
+      const peer = made.get(other.id.text)!;
+      return [
+        "    {",
+        `      id: ${idText(other.id)},`,
+        `      key_directory_to_watch: ${directory(other.id.text)},`,
+        `      inter_kme_bind_address: ${
+          text(hostPort(other.kmesInterface.hosts[0]!, other.kmesInterface.port))
+        },`,
+        `      https_client_authentication_certificate: ${text(peer.callers.get(id)!.pfx)},`,
+        `      https_client_authentication_certificate_password: ${text(network.pfxPassword)},`,
+        `      inter_kme_ca_cert_path: ${text(peer.kmesCa.crt)},`,
+        `      https_client_certificate_serial: ${bytes(own.callers.get(other.id.text)!.serial)},`,
+        "    },",
+      ];
+    }),
+    "  ],",
+    ...saesText(network, id, made).map((line) => `  ${line}`),
+    "}",
+    "",
+  ].join("\n");
+}
+
+/** Lines of the member `saes` of a KME's configuration. */
+export function saesText(network: Network, id: string, made: ReadonlyMap<string, MadeKme>): string[] {
+  return [
+    "saes: [",
+    ...network.kmes.flatMap((kme) =>
+      kme.saes.map((sae) => {
+        const serial = kme.id.text === id ? made.get(id)?.saes.get(sae.id.text)?.serial : undefined;
+        const ending = serial === undefined ? "" : `, https_client_certificate_serial: ${bytes(serial)}`;
+        return `  { id: ${idText(sae.id)}, kme_id: ${idText(kme.id)}${ending} },`;
+      })
+    ),
+    "],",
+  ];
+}
+
+/** JSON5 of a serial. */
+export function bytes(serial: Uint8Array): string {
+  return `[${serial.join(", ")}]`;
+}
+
+function idText(id: ConfiguredId): string {
+  return id.integer ? id.text : text(id.text);
+}
+
+function text(value: string): string {
+  return JSON.stringify(value);
+}
+
+function hostPort(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}

@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { planReload } from "../../src/reload/reload_plan.ts";
+import { Reloading } from "../../src/reload/reloading.ts";
+import type { Config, NeighbourKme } from "../../src/config/config.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
+
+async function loaded(network: TestNetwork): Promise<Config> {
+  const result = await loadConfig(network.kme(1).configPath);
+  assert.ok("config" in result);
+  return result.config;
+}
+
+const SPEC = { kmes: [{ id: 1, saes: [1, 2] }, { id: 2, saes: [3] }] };
+
+Deno.test("an unchanged configuration changes nothing", async () => {
+  await using network = await makeTestNetwork(SPEC);
+  const config = await loaded(network);
+  assert.deepEqual(planReload(config, await loaded(network)), { config, ignored: [] });
+});
+
+Deno.test("another id of the KME is left out with all that comes with it", async () => {
+  await using network = await makeTestNetwork(SPEC);
+  const config = await loaded(network);
+  const wanted = { ...config, thisKme: { ...config.thisKme, id: { text: "7", integer: true } }, saes: [] };
+  const plan = planReload(config, wanted);
+  assert.equal(plan.config, config);
+  assert.match(plan.ignored.join(), /this_kme\.id/);
+});
+
+Deno.test("a link stays as it is, its certificates and serial change", async () => {
+  await using network = await makeTestNetwork(SPEC);
+  const config = await loaded(network);
+  const [neighbour] = config.otherKmes as [NeighbourKme];
+  const wanted: Config = {
+    ...config,
+    otherKmes: [{
+      ...neighbour,
+      address: { hostname: "elsewhere", port: 1 },
+      callerSerial: 77n,
+      serverCa: undefined,
+    }],
+  };
+  const { config: planned, ignored } = planReload(config, wanted);
+  assert.deepEqual(planned.otherKmes, [{ ...neighbour, callerSerial: 77n, serverCa: undefined }]);
+  assert.match(ignored.join(), /^the link with KME 2/);
+  assert.match(planReload(config, { ...config, otherKmes: [] }).ignored.join(), /KME 2 was taken out/);
+  const routed: Config = { ...config, otherKmes: [{ id: neighbour.id, reachedThrough: "3" }] };
+  assert.deepEqual(planReload(config, routed), { config, ignored: ["the way to KME 2"] });
+});
+
+Deno.test("a part that fails puts the others back", async () => {
+  await using network = await makeTestNetwork(SPEC);
+  const config = await loaded(network);
+  const applied: string[] = [];
+  const front = (name: string, fails = false) => ({
+    reload: ({ serverCert }: { serverCert: string }) => {
+      applied.push(`${name} ${serverCert.slice(0, 3)}`);
+      if (fails && serverCert === "new") throw new Error("does not serve");
+    },
+  });
+  const reloading = new Reloading(config, {
+    saesFront: front("saes"),
+    kmesFront: front("kmes", true),
+    channels: new Map(),
+    directory: { replace: ({ saes }) => applied.push(`directory ${saes.length}`) },
+  });
+  const { thisKme } = config;
+  const changed = {
+    ...config,
+    saes: [],
+    thisKme: {
+      ...thisKme,
+      saesInterface: { ...thisKme.saesInterface, serverCert: "new" },
+      kmesInterface: { ...thisKme.kmesInterface, serverCert: "new" },
+    },
+  };
+  assert.throws(() => reloading.reload(changed), /does not serve/);
+  assert.deepEqual(applied, ["saes new", "kmes new", "saes ---", "kmes ---", "directory 3"]);
+  assert.equal(reloading.running, config);
+});

@@ -1,0 +1,617 @@
+/** Every operation of the store, and what it refuses, on every database. */
+import assert from "node:assert/strict";
+import type { Block } from "../../src/domain/block.ts";
+import { composeBits } from "../../src/domain/key.ts";
+import {
+  audit,
+  closeOnce,
+  delivery,
+  fill,
+  freshBlocks,
+  freshId,
+  hex,
+  type Ledger,
+  ledgerTest,
+  OWN,
+  PEER,
+} from "./store_fixture.ts";
+
+const HOUR = 3_600_000;
+
+ledgerTest(
+  "blocks are stored once for ever, up to the link's cap, with the file's progress",
+  async (ledger) => {
+    const store = await ledger.open();
+    const blocks = freshBlocks(10);
+    const file = (offset: number) => ({ name: "a.cor", size: 320, mtime: 1.75, offset });
+    const add = (part: typeof blocks, offset: number, maxFree = 100, link = PEER.text) =>
+      store.addBlocks({ link, blocks: part, maxFree, file: file(offset) });
+    assert.deepEqual(await add(blocks, 0, 4), { stored: 4, known: 0, taken: 4 });
+    assert.deepEqual(await store.fileProgress(PEER.text, "a.cor"), {
+      name: "a.cor",
+      size: 320,
+      mtime: 1,
+      offset: 128,
+    });
+    assert.equal(await store.fileProgress(OWN.text, "a.cor"), undefined);
+    assert.deepEqual(await add(blocks.slice(4), 128, 4), { stored: 0, known: 0, taken: 0 });
+    assert.deepEqual(await add(blocks, 0), { stored: 6, known: 4, taken: 10 });
+    assert.deepEqual(await add([blocks[0]!, blocks[0]!], 0), { stored: 0, known: 2, taken: 2 });
+    const twice = freshBlocks(1);
+    assert.deepEqual(await add([...twice, ...twice], 0), { stored: 1, known: 1, taken: 2 });
+    // Not on another link either.
+    assert.deepEqual(await add(blocks, 0, 100, OWN.text), { stored: 0, known: 10, taken: 10 });
+    assert.equal(await store.freeBlocks(PEER.text), 11);
+    assert.equal(await store.freeBlocks(OWN.text), 0);
+    assert.equal((await audit(ledger)).seen, 11);
+    await assert.rejects(store.addBlocks({ link: "3", blocks, maxFree: 1, file: file(0) }), /no link/);
+  },
+);
+
+ledgerTest("the cap of a link holds for files that are taken up at once", async (ledger) => {
+  const store = await ledger.open();
+  const add = (name: string) =>
+    store.addBlocks({
+      link: OWN.text,
+      blocks: freshBlocks(10),
+      maxFree: 25,
+      file: { name, size: 320, mtime: 0, offset: 0 },
+    });
+  // One process takes up one file of a link after the other; this is what the store does if it does not.
+  const added = ledger.shared
+    ? [await add("a"), await add("b"), await add("c"), await add("d")]
+    : await Promise.all(["a", "b", "c", "d"].map(add));
+  assert.deepEqual(added.map(({ stored }) => stored), [10, 10, 5, 0]);
+  assert.equal((await audit(ledger)).free, 25);
+});
+
+ledgerTest("names of key files keep case, spaces and every character", async (ledger) => {
+  const store = await ledger.open();
+  const names = [
+    "a.cor",
+    "A.cor",
+    "a.cor ",
+    "ä.cor",
+    "a\u0308.cor",
+    "鍵🔑.cor",
+    'it\'s \\ "quoted" %_.cor',
+    "ß.cor",
+    "SS.cor",
+  ];
+  for (const [i, name] of names.entries()) {
+    await store.addBlocks({
+      link: OWN.text,
+      blocks: freshBlocks(1),
+      maxFree: 100,
+      file: { name, size: i, mtime: i, offset: 32 * i },
+    });
+  }
+  for (const [i, name] of names.entries()) {
+    assert.deepEqual(await store.fileProgress(OWN.text, name), {
+      name,
+      size: i,
+      mtime: i,
+      offset: 32 * i + 32,
+    });
+  }
+  const large = 2 ** 52;
+  await store.addBlocks({
+    link: OWN.text,
+    blocks: freshBlocks(1),
+    maxFree: 100,
+    file: { name: "large", size: large, mtime: large, offset: large },
+  });
+  assert.deepEqual(await store.fileProgress(OWN.text, "large"), {
+    name: "large",
+    size: large,
+    mtime: large,
+    offset: large + 32,
+  });
+});
+
+ledgerTest("entropy counts every byte ever stored", async (ledger) => {
+  const store = await ledger.open();
+  assert.equal(await store.totalEntropy(), 0);
+  const same = { id: freshId(), bits: new Uint8Array(32) };
+  const file = { name: "a", size: 32, mtime: 0, offset: 0 };
+  await store.addBlocks({ link: OWN.text, blocks: [same], maxFree: 10, file });
+  assert.equal(await store.totalEntropy(), 0);
+  const other = { id: freshId(), bits: new Uint8Array(32).fill(255) };
+  await store.addBlocks({ link: PEER.text, blocks: [other], maxFree: 10, file });
+  assert.equal(await store.totalEntropy(), 1);
+  await store.deliver(delivery(store));
+  assert.equal(await store.totalEntropy(), 1);
+});
+
+ledgerTest("a delivery takes all its blocks or none, and its keys are read once", async (ledger) => {
+  const store = await ledger.open();
+  const blocks = await fill(store, 5);
+  assert.equal(await store.deliver(delivery(store, 6)), undefined);
+  assert.equal((await audit(ledger)).free, 5);
+  const keys = (await store.deliver(delivery(store, 2)))!;
+  assert.equal(keys.length, 2);
+  for (const key of keys) {
+    assert.ok(blocks.some((block) => hex(block.id) === hex(key.id) && hex(block.bits) === hex(key.bits)));
+  }
+  const [odd] = (await store.deliver({ ...delivery(store), size: 512 - 24, slaves: ["12", "13"] }))!;
+  assert.equal(odd!.bits.length, 61);
+  assert.deepEqual(await audit(ledger), {
+    seen: 5,
+    free: 1,
+    reserved: 0,
+    keys: 3,
+    waiting: 3,
+    reservations: 0,
+  });
+
+  const read = (caller: string, ids = keys.map((key) => key.id), master = "11") =>
+    store.collect({ caller, master, ids });
+  assert.equal((await read("13")).kind, "foreign");
+  assert.equal((await read("11")).kind, "foreign");
+  assert.equal((await read("12", [freshId()])).kind, "missing");
+  assert.equal((await read("12", [keys[0]!.id], "12")).kind, "missing");
+  assert.equal((await read("12", [keys[0]!.id, freshId()])).kind, "missing");
+  assert.equal((await read("13", [odd!.id, keys[0]!.id])).kind, "foreign");
+  const got = await read("12");
+  assert.ok(got.kind === "keys");
+  assert.deepEqual(
+    got.keys.map((key) => [hex(key.id), hex(key.bits)]),
+    keys.map((key) => [hex(key.id), hex(key.bits)]),
+  );
+  assert.equal((await read("12")).kind, "missing");
+  assert.equal((await read("12", [odd!.id])).kind, "keys");
+  assert.equal((await audit(ledger)).waiting, 1);
+  assert.equal((await read("12", [odd!.id])).kind, "missing");
+  const last = await read("13", [odd!.id]);
+  assert.ok(last.kind === "keys" && hex(last.keys[0]!.bits) === hex(odd!.bits));
+  assert.equal((await audit(ledger)).waiting, 0);
+});
+
+ledgerTest("a key of more than its time is gone, read or not", async (ledger) => {
+  let now = Date.now();
+  const store = await ledger.open({ now: () => now });
+  await fill(store, 3);
+  const keys = (await store.deliver({ ...delivery(store, 2), expiresAt: now + HOUR }))!;
+  assert.equal((await store.collect({ caller: "12", master: "11", ids: [keys[0]!.id] })).kind, "keys");
+  assert.deepEqual(await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }), {
+    unread: 0,
+    keys: 0,
+    burnt: 0,
+    freed: 0,
+  });
+  now += HOUR;
+  assert.equal((await store.collect({ caller: "12", master: "11", ids: [keys[1]!.id] })).kind, "missing");
+  const rounds = [
+    await store.expire({ limit: 1, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
+    await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
+  ];
+  assert.deepEqual(rounds.map(({ keys }) => keys), [1, 1]);
+  assert.equal(rounds[0]!.unread + rounds[1]!.unread, 1);
+  assert.deepEqual(await audit(ledger), {
+    seen: 3,
+    free: 1,
+    reserved: 0,
+    keys: 0,
+    waiting: 0,
+    reservations: 0,
+  });
+});
+
+ledgerTest(
+  "deliveries of several keys expire part by part, and no other delivery with them",
+  async (ledger) => {
+    let now = Date.now();
+    const store = await ledger.open({ now: () => now });
+    await fill(store, 40);
+    for (const number of [5, 3, 4, 1]) {
+      assert.ok(await store.deliver({ ...delivery(store, number), expiresAt: now + HOUR }));
+    }
+    const composed = (await store.deliver({ ...delivery(store, 2), size: 512, expiresAt: now + HOUR }))!;
+    const later = (await store.deliver({ ...delivery(store, 3), expiresAt: now + 2 * HOUR }))!;
+    const [first] = composed.map((key) => key.id);
+    assert.equal((await store.collect({ caller: "12", master: "11", ids: [first!] })).kind, "keys");
+    now += HOUR;
+    const rounds = [];
+    for (let i = 0; i < 6; i++) {
+      rounds.push(await store.expire({ limit: 4, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }));
+    }
+    assert.deepEqual(rounds.map(({ keys }) => keys), [4, 4, 4, 3, 0, 0]);
+    assert.equal(rounds.reduce((sum, { unread }) => sum + unread, 0), 14);
+    assert.equal((await audit(ledger)).keys, 3);
+    const left = await ledger.tables.selectFrom("deliveries").select("delivery_id").execute();
+    assert.equal(left.length, 1);
+    const read = await store.collect({ caller: "12", master: "11", ids: later.map((key) => key.id) });
+    assert.equal(read.kind, "keys");
+  },
+);
+
+ledgerTest("only young blocks are taken where that is asked for", async (ledger) => {
+  let now = 1_000_000;
+  const store = await ledger.open({ now: () => now });
+  await fill(store, 2);
+  now += 1000;
+  const young = await fill(store, 2);
+  assert.equal(await store.deliver({ ...delivery(store, 3), storedSince: now }), undefined);
+  const keys = (await store.deliver({ ...delivery(store, 2), storedSince: now }))!;
+  assert.deepEqual(new Set(keys.map((key) => hex(key.id))), new Set(young.map((block) => hex(block.id))));
+});
+
+async function reserved(ledger: Ledger, blocks: number) {
+  const store = await ledger.open();
+  await fill(store, blocks, PEER.text);
+  const link = store.link(PEER.text)!;
+  const reservation = freshId();
+  const [taken] = (await store.reserve({ reservation, claims: [{ link, blocks }] }))!;
+  return { store, link, reservation, ids: taken!.map((block) => block.id) };
+}
+
+ledgerTest("a reservation is met by every link or by none", async (ledger) => {
+  const store = await ledger.open();
+  await fill(store, 3, PEER.text);
+  await fill(store, 1);
+  const claims = (own: number, peer: number) => [
+    { link: store.link(OWN.text)!, blocks: own },
+    { link: store.link(PEER.text)!, blocks: peer },
+  ];
+  assert.equal(await store.reserve({ reservation: freshId(), claims: claims(2, 1) }), undefined);
+  assert.equal((await audit(ledger)).reserved, 0);
+  const parts = (await store.reserve({ reservation: freshId(), claims: claims(1, 2) }))!;
+  assert.deepEqual(parts.map((part) => part.length), [1, 2]);
+  assert.equal(await store.freeBlocks(OWN.text), 0);
+  assert.equal(await store.freeBlocks(PEER.text), 1);
+  assert.equal((await audit(ledger)).reserved, 3);
+});
+
+ledgerTest("a settlement spends, burns, releases, keeps refused and unresolved blocks", async (ledger) => {
+  const { store, reservation, ids } = await reserved(ledger, 6);
+  const [spend, burn, release, refused, unresolved, rest] = ids.map((id) => [id]);
+  const key = { id: spend![0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: Date.now() + HOUR };
+  const settled = await store.settle({
+    reservation,
+    spend,
+    burn,
+    release: [...release!, ...rest!],
+    refused,
+    unresolved,
+    keys: [key],
+  });
+  assert.deepEqual(settled, { ok: true, burnt: 1, released: 2 });
+  assert.deepEqual(await audit(ledger), {
+    seen: 6,
+    free: 2,
+    reserved: 2,
+    keys: 1,
+    waiting: 0,
+    reservations: 2,
+  });
+  assert.equal((await store.collect({ caller: "12", master: "11", ids: spend! })).kind, "foreign");
+  // Nothing of it is spent, burnt or released again.
+  assert.deepEqual(await store.settle({ reservation, spend }), { ok: false });
+  assert.deepEqual(await store.settle({ reservation, burn, release, unresolved }), {
+    ok: true,
+    burnt: 0,
+    released: 0,
+  });
+  const adopted = await store.adopt(10);
+  assert.deepEqual(adopted.map((each) => each.blocks.map((block) => hex(block.id))), [unresolved!.map(hex)]);
+  assert.deepEqual(await store.settle({ reservation, spend: unresolved }), { ok: false });
+  assert.deepEqual(await store.settle({ reservation, release: unresolved }), {
+    ok: true,
+    burnt: 0,
+    released: 1,
+  });
+  assert.deepEqual(
+    await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }),
+    {
+      unread: 0,
+      keys: 0,
+      burnt: 1,
+      freed: 0,
+    },
+  );
+  assert.deepEqual(await audit(ledger), {
+    seen: 6,
+    free: 3,
+    reserved: 0,
+    keys: 1,
+    waiting: 0,
+    reservations: 0,
+  });
+});
+
+ledgerTest("a settlement that may not hand over changes nothing", async (ledger) => {
+  const { store, reservation, ids } = await reserved(ledger, 2);
+  const key = { id: ids[0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: Date.now() + HOUR };
+  const [first, second] = ids as [Uint8Array, Uint8Array];
+  assert.deepEqual(
+    await store.settle({ reservation, spend: [first, freshId()], burn: [second], keys: [key] }),
+    { ok: false },
+  );
+  assert.deepEqual(await store.settle({ reservation, spend: [first, first], keys: [key] }), { ok: false });
+  assert.deepEqual(await store.settle({ reservation: freshId(), spend: [first], keys: [key] }), {
+    ok: false,
+  });
+  assert.deepEqual(await audit(ledger), {
+    seen: 2,
+    free: 0,
+    reserved: 2,
+    keys: 0,
+    waiting: 0,
+    reservations: 1,
+  });
+  assert.deepEqual(await store.settle({ reservation, spend: ids, keys: [key] }), {
+    ok: true,
+    burnt: 0,
+    released: 0,
+  });
+});
+
+ledgerTest("a pad that has the key_ID of a key does not become it", async (ledger) => {
+  const store = await ledger.open();
+  await fill(store, 2, PEER.text);
+  const link = store.link(PEER.text)!;
+  const reservation = freshId();
+  const parts = (await store.reserve({
+    reservation,
+    claims: [{ link, blocks: 1 }, { link, blocks: 1, pad: true }],
+  }))!;
+  const [[block], [pad]] = parts as [[Block], [Block]];
+  const key = { id: pad.id, bits: block.bits, origin: "1", master: "11", slaves: ["12"] };
+  const settled = await store.settle({
+    reservation,
+    spend: [block.id, pad.id],
+    keys: [{ ...key, expiresAt: Date.now() + HOUR }],
+  });
+  assert.deepEqual(settled, { ok: true, burnt: 0, released: 0 });
+  const read = await store.collect({ caller: "12", master: "11", ids: [pad.id] });
+  assert.ok(read.kind === "keys" && hex(read.keys[0]!.bits) === hex(block.bits));
+  assert.equal((await audit(ledger)).keys, 1);
+});
+
+ledgerTest("settlements of one reservation at once count each block once", async (ledger) => {
+  const { store, reservation, ids } = await reserved(ledger, 4);
+  const results = await Promise.all(
+    Array.from({ length: 8 }, () => store.settle({ reservation, release: ids })),
+  );
+  assert.equal(results.reduce((sum, result) => sum + (result.ok ? result.released : 0), 0), 4);
+  assert.deepEqual(await audit(ledger), {
+    seen: 4,
+    free: 4,
+    reserved: 0,
+    keys: 0,
+    waiting: 0,
+    reservations: 0,
+  });
+});
+
+ledgerTest("a reservation is ended without knowing whether it was stored", async (ledger) => {
+  const { store, reservation, ids } = await reserved(ledger, 4);
+  const settled = await store.settle({ reservation, burn: [ids[0]!], refused: [ids[1]!], releaseRest: true });
+  assert.deepEqual(settled, { ok: true, burnt: 1, released: 2 });
+  assert.deepEqual(await store.settle({ reservation: freshId(), releaseRest: true }), {
+    ok: true,
+    burnt: 0,
+    released: 0,
+  });
+  assert.deepEqual(await audit(ledger), {
+    seen: 4,
+    free: 2,
+    reserved: 1,
+    keys: 0,
+    waiting: 0,
+    reservations: 1,
+  });
+});
+
+ledgerTest(
+  "a peer activates free blocks, refused ones, and those of its half that were reached for at once",
+  async (ledger) => {
+    const store = await ledger.open();
+    const link = store.link(PEER.text)!;
+    const blocks = await fill(store, 40, PEER.text);
+    const own = blocks.filter((block) => (block.id[15]! & 1) === link.ownHalf).map((block) => block.id);
+    const peers = blocks.filter((block) => (block.id[15]! & 1) !== link.ownHalf).map((block) => block.id);
+    const reservation = freshId();
+    await store.reserve({ reservation, claims: [{ link, blocks: own.length + 1 }] });
+    const activation = (ids: Uint8Array[], slave = "12") => ({
+      link,
+      origin: PEER.text,
+      keys: ids.map((id) => ({ id, size: 256, blocks: [id] })),
+      master: "21",
+      slaves: [slave],
+      expiresAt: Date.now() + HOUR,
+      repeatableSince: Date.now() - 1000,
+    });
+    const taken = await ledger.tables.selectFrom("blocks").select("block_id").where("state", "=", 1).where(
+      "half",
+      "=",
+      1 - link.ownHalf,
+    ).execute();
+    assert.equal(taken.length, 1);
+    const contested = Uint8Array.from(taken[0]!.block_id);
+    const free = peers.filter((id) => hex(id) !== hex(contested));
+
+    const refused = await store.activate(activation([own[0]!, free[0]!, freshId()]));
+    assert.equal(refused.kind, "refused");
+    assert.equal(refused.kind === "refused" && refused.blocks.length, 2);
+    assert.equal((await audit(ledger)).keys, 0);
+    assert.equal((await store.activate(activation([contested, free[0]!]))).kind, "activated");
+    assert.deepEqual(await store.settle({ reservation, spend: [...own, contested] }), { ok: false });
+    assert.equal((await store.activate(activation([contested, free[0]!]))).kind, "repeated");
+    assert.equal((await store.activate(activation([free[0]!], "13"))).kind, "refused");
+    assert.equal(
+      (await store.activate({ ...activation([free[0]!]), repeatableSince: Date.now() + 1000 })).kind,
+      "refused",
+    );
+    assert.equal(
+      (await store.activate({ ...activation([free[1]!]), link: store.link(OWN.text)! })).kind,
+      "refused",
+    );
+    assert.equal((await store.activate(activation([free[1]!, free[1]!]))).kind, "refused");
+    await store.settle({ reservation, refused: own });
+    assert.equal((await store.activate(activation([own[0]!]))).kind, "activated");
+    const read = await store.collect({ caller: "12", master: "21", ids: [own[0]!] });
+    assert.ok(
+      read.kind === "keys" &&
+        hex(read.keys[0]!.bits) === hex(blocks.find((block) => hex(block.id) === hex(own[0]!))!.bits),
+    );
+    const counts = await audit(ledger);
+    assert.equal(counts.free + counts.reserved + counts.keys, 40);
+  },
+);
+
+ledgerTest("blocks that the peer does not have are set aside, and burnt later", async (ledger) => {
+  const store = await ledger.open();
+  const link = store.link(PEER.text)!;
+  const blocks = await fill(store, 3, PEER.text);
+  assert.equal(await store.setAside({ link: store.link(OWN.text)!, blocks: [blocks[0]!.id] }), 0);
+  assert.equal(await store.setAside({ link, blocks: [blocks[0]!.id, blocks[1]!.id, freshId()] }), 2);
+  assert.equal(await store.setAside({ link, blocks: [blocks[0]!.id] }), 0);
+  assert.equal(await store.freeBlocks(PEER.text), 1);
+  assert.equal(
+    (await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 })).burnt,
+    0,
+  );
+  assert.equal(
+    (await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }))
+      .burnt,
+    2,
+  );
+  assert.deepEqual(await audit(ledger), {
+    seen: 3,
+    free: 1,
+    reserved: 0,
+    keys: 0,
+    waiting: 0,
+    reservations: 0,
+  });
+});
+
+ledgerTest("a transaction is taken back once, unless a slave has read", async (ledger) => {
+  const store = await ledger.open();
+  const link = store.link(PEER.text)!;
+  const blocks = await fill(store, 6, PEER.text);
+  const transaction = freshId();
+  const ids = blocks.map((block) => block.id);
+  const key = freshId();
+  const send = (transaction: Uint8Array, id: Uint8Array, parts: Uint8Array[], padded?: Uint8Array) =>
+    store.activate({
+      link,
+      origin: PEER.text,
+      keys: [{ id, size: parts.length * 256, blocks: parts, padded }],
+      master: "21",
+      slaves: ["12"],
+      expiresAt: Date.now() + HOUR,
+      transaction,
+    });
+  assert.equal((await send(transaction, key, ids.slice(0, 2))).kind, "activated");
+  assert.equal((await send(transaction, key, ids.slice(0, 2))).kind, "repeated");
+  const taken = await store.takeBack({ link, transaction, blocks: ids.slice(0, 2), reuse: true });
+  assert.ok(taken.kind === "takenBack");
+  assert.deepEqual(new Set(taken.free.map(hex)), new Set(ids.slice(0, 2).map(hex)));
+  assert.equal((await send(transaction, key, ids.slice(0, 2))).kind, "voided");
+  assert.equal((await store.collect({ caller: "12", master: "21", ids: [key] })).kind, "missing");
+  assert.deepEqual(await audit(ledger), {
+    seen: 6,
+    free: 6,
+    reserved: 0,
+    keys: 0,
+    waiting: 0,
+    reservations: 0,
+  });
+
+  // What was never here never comes.
+  const unknown = freshId();
+  assert.deepEqual(await store.takeBack({ link, transaction: unknown, blocks: [ids[5]!], reuse: false }), {
+    kind: "unknown",
+  });
+  assert.deepEqual(await store.takeBack({ link, transaction: unknown, blocks: [], reuse: false }), {
+    kind: "unknown",
+  });
+  assert.equal((await send(unknown, freshId(), [ids[3]!])).kind, "voided");
+  assert.equal((await audit(ledger)).free, 5);
+
+  // A key under a pad: the pad does not come back.
+  const padded = freshId();
+  const pad = blocks[2]!;
+  assert.equal((await send(padded, freshId(), [pad.id], new Uint8Array(32))).kind, "activated");
+  const gone = await store.takeBack({ link, transaction: padded, blocks: [pad.id], reuse: true });
+  assert.deepEqual(gone, { kind: "takenBack", free: [] });
+
+  const readOne = freshId();
+  const readKey = freshId();
+  await send(readOne, readKey, [ids[3]!, ids[4]!]);
+  const read = await store.collect({ caller: "12", master: "21", ids: [readKey] });
+  assert.ok(read.kind === "keys");
+  assert.equal(hex(read.keys[0]!.bits), hex(composeBits([blocks[3]!, blocks[4]!], 512)));
+  assert.deepEqual(await store.takeBack({ link, transaction: readOne, blocks: [], reuse: true }), {
+    kind: "read",
+  });
+  assert.deepEqual(await store.takeBack({ link, transaction: readOne, blocks: [], reuse: true }), {
+    kind: "read",
+  });
+  const held = await ledger.tables.selectFrom("voided_transactions").selectAll().where("had_keys", "=", 2)
+    .execute();
+  assert.equal(held.length, 0);
+});
+
+ledgerTest("ids of SAEs are exact texts", async (ledger) => {
+  const store = await ledger.open();
+  const ids = [
+    "9007199254740993",
+    "9007199254740992",
+    "-9223372036854775808",
+    "sae",
+    "SAE",
+    "sae ",
+    " sae",
+    "saé",
+    "sae\u0301",
+    "sa\u0065\u0301",
+    "ß",
+    "ss",
+  ];
+  const unique = [...new Set(ids)];
+  await fill(store, unique.length);
+  const keys = new Map<string, Uint8Array>();
+  for (const id of unique) {
+    const [key] = (await store.deliver({ ...delivery(store), master: id, slaves: [id] }))!;
+    keys.set(id, key!.id);
+  }
+  for (const owner of unique) {
+    for (const caller of unique) {
+      if (caller === owner) continue;
+      const read = await store.collect({ caller, master: owner, ids: [keys.get(owner)!] });
+      assert.equal(read.kind, "foreign", `${JSON.stringify(caller)} read a key of ${JSON.stringify(owner)}`);
+    }
+    const master = await store.collect({ caller: owner, master: `${owner} `, ids: [keys.get(owner)!] });
+    assert.equal(master.kind, "missing");
+  }
+  for (const owner of unique) {
+    assert.equal(
+      (await store.collect({ caller: owner, master: owner, ids: [keys.get(owner)!] })).kind,
+      "keys",
+    );
+  }
+  // All of them as slaves of one key.
+  await fill(store, 1);
+  const [key] = (await store.deliver({ ...delivery(store), slaves: unique }))!;
+  for (const caller of unique) {
+    assert.equal((await store.collect({ caller, master: "11", ids: [key!.id] })).kind, "keys");
+  }
+  assert.equal((await audit(ledger)).waiting, 0);
+});
+
+ledgerTest("links of KMEs whose ids differ little are different", async (ledger) => {
+  const others = ["kme", "KME", "kme ", "9007199254740993", "9007199254740992"].map((text) => ({
+    text,
+    integer: false,
+  }));
+  const store = await ledger.open({ neighbours: others });
+  for (const [i, { text }] of others.entries()) await fill(store, i + 1, text);
+  for (const [i, { text }] of others.entries()) assert.equal(await store.freeBlocks(text), i + 1);
+  if (ledger.kind === "memory") return;
+  await closeOnce(store);
+  const again = await ledger.open({ neighbours: [...others].reverse() });
+  for (const [i, { text }] of others.entries()) assert.equal(await again.freeBlocks(text), i + 1);
+});

@@ -1,0 +1,182 @@
+/** Reservations of processes that are gone, leases, and processes that come back from the dead. */
+import assert from "node:assert/strict";
+import SqliteDatabase from "better-sqlite3";
+import { audit, closeOnce, fill, freshId, hex, ledgerTest, PEER } from "./store_fixture.ts";
+
+const SERVERS = ["postgres", "mariadb"] as const;
+const LEASE = 10_000;
+
+ledgerTest(
+  "a dead process's reservations are adopted after its lease, by one; a zombie settles nothing",
+  async (ledger) => {
+    let now = 1_000_000;
+    const clock = { now: () => now };
+    const [dead, first, second] = [
+      await ledger.open(clock),
+      await ledger.open(clock),
+      await ledger.open(clock),
+    ];
+    const blocks = 6;
+    await fill(dead, blocks, PEER.text);
+    for (const store of [dead, first, second]) await store.signOfLife(LEASE, []);
+    const link = dead.link(PEER.text)!;
+    const reservation = freshId();
+    const [taken] = (await dead.reserve({ reservation, claims: [{ link, blocks: 4 }], plan: "a plan" }))!;
+    const ids = taken!.map((block) => block.id);
+    now += LEASE - 1;
+    for (const store of [first, second]) await store.signOfLife(LEASE, []);
+    assert.deepEqual(await first.adopt(10), []);
+    assert.deepEqual(await dead.adopt(10), []);
+    now += 2;
+    const adopted = await Promise.all([first.adopt(10), second.adopt(10)]);
+    const adopter = adopted[0]!.length > 0 ? first : second;
+    const [found, ...others] = adopted.flat();
+    assert.equal(others.length, 0, "two adopted one reservation");
+    assert.equal(found!.plan, "a plan");
+    assert.deepEqual(new Set(found!.blocks.map((block) => hex(block.id))), new Set(ids.map(hex)));
+
+    const key = { id: ids[0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: now + 1000 };
+    const before = await audit(ledger);
+    const zombie = () =>
+      Promise.all([
+        dead.settle({ reservation, spend: [ids[0]!], keys: [key] }),
+        dead.settle({ reservation, release: ids }),
+        dead.settle({ reservation, burn: ids }),
+        dead.settle({ reservation, releaseRest: true }),
+      ]);
+    assert.deepEqual((await zombie()).map((result) => result.ok && result.burnt + result.released), [
+      false,
+      0,
+      0,
+      0,
+    ]);
+    // Nor with a new lease.
+    await dead.signOfLife(LEASE, []);
+    assert.equal((await zombie())[0]!.ok, false);
+    assert.deepEqual(await audit(ledger), before);
+    assert.deepEqual(await dead.adopt(10), []);
+    // The adopter finds it again until it is settled, and nobody else does.
+    assert.equal((await adopter.adopt(10)).length, 1);
+    assert.deepEqual(await (adopter === first ? second : first).adopt(10), []);
+    const settled = await adopter.settle({ reservation, burn: ids.slice(0, 1), release: ids.slice(1) });
+    assert.deepEqual(settled, { ok: true, burnt: 1, released: 3 });
+    assert.deepEqual((await zombie()).map((result) => result.ok && result.burnt + result.released), [
+      false,
+      0,
+      0,
+      0,
+    ]);
+    assert.deepEqual(await audit(ledger), {
+      seen: blocks,
+      free: 5,
+      reserved: 0,
+      keys: 0,
+      waiting: 0,
+      reservations: 0,
+    });
+  },
+  SERVERS,
+);
+
+ledgerTest("a process that ends in order is not waited for", async (ledger) => {
+  const [ended, other] = [await ledger.open(), await ledger.open()];
+  await fill(ended, 2, PEER.text);
+  for (const store of [ended, other]) await store.signOfLife(3_600_000, []);
+  await ended.reserve({ reservation: freshId(), claims: [{ link: ended.link(PEER.text)!, blocks: 2 }] });
+  assert.deepEqual(await other.adopt(10), []);
+  await closeOnce(ended);
+  assert.equal((await other.adopt(10)).length, 1);
+}, SERVERS);
+
+ledgerTest("work is one process's at a time, and another's after its lease", async (ledger) => {
+  let now = 1_000_000;
+  const clock = { now: () => now };
+  const stores = [await ledger.open(clock), await ledger.open(clock), await ledger.open(clock)];
+  const sign = () => Promise.all(stores.map((store) => store.signOfLife(LEASE, ["ingestion"])));
+  const holders = (await sign()).map((work) => work.includes("ingestion"));
+  assert.equal(holders.filter(Boolean).length, 1);
+  now += LEASE / 2;
+  assert.deepEqual((await sign()).map((work) => work.includes("ingestion")), holders);
+  const holder = stores[holders.indexOf(true)]!;
+  const others = stores.filter((store) => store !== holder);
+  now += LEASE + 1;
+  const next = await Promise.all(others.map((store) => store.signOfLife(LEASE, ["ingestion"])));
+  assert.equal(next.filter((work) => work.includes("ingestion")).length, 1);
+  assert.deepEqual(await holder.signOfLife(LEASE, ["ingestion"]), []);
+}, SERVERS);
+
+ledgerTest("a process's own reservation that no request settles any more is found", async (ledger) => {
+  let now = 1_000_000;
+  const store = await ledger.open({ now: () => now });
+  await fill(store, 3, PEER.text);
+  await store.signOfLife(3_600_000, []);
+  const reservation = freshId();
+  const [taken] =
+    (await store.reserve({ reservation, claims: [{ link: store.link(PEER.text)!, blocks: 2 }] }))!;
+  now += 60_000;
+  assert.deepEqual(await store.adopt(10), []);
+  now += 300_000;
+  assert.equal((await store.adopt(10)).length, 1);
+  const ids = taken!.map((block) => block.id);
+  assert.deepEqual(await store.settle({ reservation, spend: ids }), { ok: false });
+  assert.deepEqual(await store.settle({ reservation, release: ids }), { ok: true, burnt: 0, released: 2 });
+  assert.equal((await audit(ledger)).free, 3);
+});
+
+ledgerTest("after a restart what the process before reserved is found at once", async (ledger) => {
+  const before = await ledger.open();
+  await fill(before, 3, PEER.text);
+  await before.signOfLife(3_600_000, []);
+  const reservation = freshId();
+  await before.reserve({ reservation, claims: [{ link: before.link(PEER.text)!, blocks: 2 }] });
+  // As a crash leaves it: the process does not say that it ends.
+  const processes = await ledger.tables.selectFrom("processes").selectAll().execute();
+  await closeOnce(before);
+  const file = new SqliteDatabase((ledger.database as { path: string }).path);
+  for (const row of processes) {
+    file.prepare("insert into processes (process_id, lease_until) values (?, ?)").run(
+      row.process_id,
+      row.lease_until,
+    );
+  }
+  file.close();
+  const after = await ledger.open();
+  await after.signOfLife(3_600_000, []);
+  const [found] = await after.adopt(10);
+  assert.equal(hex(found!.id), hex(reservation));
+  assert.equal(found!.blocks.length, 2);
+}, ["sqlite"]);
+
+ledgerTest("many reservations left behind are found in parts, oldest first", async (ledger) => {
+  let now = 1_000_000;
+  const store = await ledger.open({ now: () => now });
+  await fill(store, 25, PEER.text);
+  const link = store.link(PEER.text)!;
+  const order: string[] = [];
+  for (let i = 0; i < 25; i++) {
+    const reservation = freshId();
+    const [taken] = (await store.reserve({ reservation, claims: [{ link, blocks: 1 }] }))!;
+    await store.settle({ reservation, unresolved: [taken![0]!.id] });
+    order.push(hex(reservation));
+    now++;
+  }
+  const found: string[] = [];
+  while (true) {
+    const part = await store.adopt(10);
+    if (part.length === 0) break;
+    assert.ok(part.length <= 10);
+    for (const each of part) {
+      found.push(hex(each.id));
+      await store.settle({ reservation: each.id, release: each.blocks.map((block) => block.id) });
+    }
+  }
+  assert.deepEqual(found, order);
+  assert.deepEqual(await audit(ledger), {
+    seen: 25,
+    free: 25,
+    reserved: 0,
+    keys: 0,
+    waiting: 0,
+    reservations: 0,
+  });
+});
