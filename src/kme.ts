@@ -1,5 +1,4 @@
 /** One running KME: the only place where its parts are put together. */
-import { formatHostPort } from "./config/address.ts";
 import type { Config } from "./config/config.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
@@ -20,11 +19,12 @@ import type { KmeId } from "./domain/ids.ts";
 import { PeerChannel } from "./inter_kme/channel.ts";
 import { PeerKme } from "./inter_kme/peer_kme.ts";
 import { Reloading } from "./reload/reloading.ts";
-import { startPresence } from "./delivery/heartbeat.ts";
+import { startHeartbeat } from "./delivery/heartbeat.ts";
 import { startStoreWorker } from "./store/engine/remote.ts";
 import { Store } from "./store/store.ts";
 import { storeFailureLog } from "./store/failure_log.ts";
 import { startFront } from "./tls/front.ts";
+import { formatHostPort } from "./domain/address.ts";
 
 /** Milliseconds in which requests under way may still be finished when the KME stops. */
 const GRACE_MS = 5000;
@@ -78,8 +78,8 @@ export async function startKme(config: Config): Promise<Kme> {
     ? undefined
     : await startGuard({ store, path: marker, config: config.file });
   opened.defer(() => guard?.close());
-  const presence = await startPresence(store, thisKme.leaseSeconds);
-  opened.defer(() => presence.close());
+  const heartbeat = await startHeartbeat(store, thisKme.leaseSeconds);
+  opened.defer(() => heartbeat.close());
 
   const peers = new Map<KmeId, Peer>();
   const channels = new Map<KmeId, PeerChannel>();
@@ -127,7 +127,7 @@ export async function startKme(config: Config): Promise<Kme> {
     maxKeyCount: thisKme.maxKeyCount,
     deleteAfterRead: thisKme.deleteKeyFileAfterRead,
     quietMs: thisKme.keyFileQuietSeconds * 1000,
-    mayIngest: () => presence.mayIngest,
+    mayIngest: () => heartbeat.mayIngest,
   });
   opened.defer(() => ingestion.close());
   // An SAE that connects at once finds the keys that were there; a great many do not delay the start.

@@ -4,6 +4,7 @@
  */
 import { configure, getJsonLinesFormatter, getLogger, getTextFormatter } from "@logtape/logtape";
 import type { LogLevel, LogRecord } from "@logtape/logtape";
+import { escapeControlCharacters } from "./domain/text.ts";
 
 const LEVELS: Record<string, LogLevel> = {
   trace: "trace",
@@ -24,7 +25,7 @@ export async function configureLog(env: (name: string) => string | undefined = D
       timestamp: "rfc3339",
       level: "FULL",
       category: ".",
-      value: (value, inspect) => typeof value === "string" ? oneLine(value) : inspect(value),
+      value: (value, inspect) => typeof value === "string" ? escapeControlCharacters(value) : inspect(value),
     });
   const encoder = new TextEncoder();
   // One synchronous write a record: a line is never torn, and none is lost when the process ends.
@@ -68,10 +69,4 @@ export function parseLevels(text: string): { level: LogLevel; rooms: Map<string,
 /** Logger of one room of the program, like `log("ingest")`. Silent until {@linkcode configureLog} has run. */
 export function log(room: string) {
   return getLogger(["kme", room]);
-}
-
-/** Texts from outside cannot begin a line of their own. */
-function oneLine(text: string): string {
-  // deno-lint-ignore no-control-regex
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (c) => JSON.stringify(c).slice(1, -1));
 }

@@ -1,6 +1,5 @@
 /** Whether the certificates of a configuration do what they are there for. Pure but for the list of the system's CAs. */
 import type { X509Certificate } from "node:crypto";
-import { isLoopback } from "../config/address.ts";
 import { parsePkcs12 } from "../x509/pem.ts";
 import type { ClientCertificate, Config, HttpsInterface, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
@@ -18,6 +17,8 @@ import {
   Usage,
 } from "../x509/chain.ts";
 import { type CheckLine, ok, warn, wrong } from "./check_line.ts";
+import { isLoopback } from "../domain/address.ts";
+import { errorMessage } from "../domain/text.ts";
 
 /** Chains, uses and names of all certificates; dates are the loader's affair. */
 export function checkCertificates(config: Config): CheckLine[] {
@@ -61,7 +62,7 @@ function checkClientCa(member: string, pem: string): CheckLine {
   } catch (error) {
     return wrong(
       member,
-      error instanceof Error ? error.message : String(error),
+      errorMessage(error),
       "put the certificate of the CA there that issues the clients' certificates",
     );
   }

@@ -5,6 +5,7 @@ import { explain } from "../inter_kme/connect.ts";
 import { isRunning } from "./listener_checks.ts";
 import { inspectDatabase, type Inspection } from "../store/inspection.ts";
 import { broken, type CheckLine, ok } from "./check_line.ts";
+import { errorMessage } from "../domain/text.ts";
 
 const MEMBER = "this_kme.db_uri";
 
@@ -92,7 +93,7 @@ async function checkAge(config: Config, generation: number): Promise<CheckLine[]
       `put the latest database back, or give up all keys in it and in the key files with: kme burn ${config.file}`,
     )];
   } catch (error) {
-    return [broken(what, error instanceof Error ? error.message : String(error), "see docs/operations.md")];
+    return [broken(what, errorMessage(error), "see docs/operations.md")];
   }
 }
 

@@ -4,6 +4,7 @@ import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { markerPath } from "../rollback_guard/marker.ts";
 import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+import { errorMessage } from "../domain/text.ts";
 
 /** Key files of one directory that are opened to see whether they may be read. */
 const MAX_OPENED = 1000;
@@ -110,6 +111,6 @@ async function whyNotWritable(directory: string): Promise<string | undefined> {
 
 function reasonOf(error: unknown): string {
   if (error instanceof Deno.errors.PermissionDenied) return "may not be written by this user";
-  const message = error instanceof Error ? error.message : String(error);
+  const message = errorMessage(error);
   return message.replace(/: (?:open|readdir|remove|writefile).*$/s, "");
 }

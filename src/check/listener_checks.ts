@@ -1,10 +1,11 @@
 /** Whether the addresses of a configuration can be listened on, or are already, by this KME. */
 import { X509Certificate } from "node:crypto";
 import tls from "node:tls";
-import { formatHostPort } from "../config/address.ts";
-import type { Config, HostPort, HttpsInterface } from "../config/config.ts";
-import { askStatus, reachable } from "../cli/status_request.ts";
+import type { Config, HttpsInterface } from "../config/config.ts";
+import { askStatus, reachable } from "../console/status_client.ts";
 import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+import { formatHostPort, type HostPort } from "../domain/address.ts";
+import { errorMessage } from "../domain/text.ts";
 
 /** Milliseconds for whoever has the port to show who it is. */
 const PATIENCE_MS = 3000;
@@ -83,7 +84,7 @@ function tryListen({ hostname, port }: HostPort): ListenState {
         mend: "choose a port from 1024, or give the program the capability CAP_NET_BIND_SERVICE",
       };
     }
-    const message = error instanceof Error ? error.message : String(error);
+    const message = errorMessage(error);
     return { reason: `cannot be listened on (${message})`, mend: "write an address of this machine" };
   }
 }

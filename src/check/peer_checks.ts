@@ -1,6 +1,5 @@
 /** Whether the neighbours can be reached, take this KME for who it is, and agree about who the SAEs are. */
 import type { X509Certificate } from "node:crypto";
-import { formatHostPort } from "../config/address.ts";
 import type { Config, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { helloAnswerSchema, parseMessage, problemSchema, PROTOCOL } from "../inter_kme/wire.ts";
@@ -8,6 +7,7 @@ import { certificateSerial } from "../x509/serial.ts";
 import { clientCertificates } from "./certificate_checks.ts";
 import { broken, type CheckLine, ok, warn } from "./check_line.ts";
 import { type Probe, probePeer } from "./peer_probe.ts";
+import { formatHostPort } from "../domain/address.ts";
 
 const DAY_MS = 86_400_000;
 

@@ -1,6 +1,5 @@
 /** All that can be known about a configuration and its surroundings without starting the KME. */
 import type { Config, Mistake } from "../config/config.ts";
-import { isLoopback } from "../config/address.ts";
 import { loadConfig, type LoadOptions } from "../config/load.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { checkCertificates } from "./certificate_checks.ts";
@@ -10,6 +9,7 @@ import { checkDirectories, checkUser } from "./directory_checks.ts";
 import { type CheckLine, ok, warn, wrong } from "./check_line.ts";
 import { checkListeners } from "./listener_checks.ts";
 import { checkPeers } from "./peer_checks.ts";
+import { isLoopback } from "../domain/address.ts";
 
 export interface CheckOptions extends LoadOptions {
   /** Call every neighbour too. */

@@ -6,6 +6,7 @@ import { burn, type BurnReport, countBurnable } from "../rollback_guard/burn.ts"
 import { formatMistake, loadConfig } from "../config/load.ts";
 import { configureLog } from "../log.ts";
 import { HELP, parseOneFile } from "./one_file.ts";
+import { errorMessage } from "../domain/text.ts";
 
 export const BURN_USAGE = `kme burn CONFIG.json5 [--link KME] --yes
 
@@ -74,7 +75,7 @@ export async function burnCommand(args: string[]): Promise<number> {
     }
     return 0;
   } catch (error) {
-    console.error(`${options.file}: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(`${options.file}: ${errorMessage(error)}`);
     return 1;
   }
 }

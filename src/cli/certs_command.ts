@@ -5,6 +5,7 @@ import type { MadeNetwork } from "../tools/certs/made.ts";
 import { makeCheckedNetwork, OtherNetworkError, RenewError } from "../tools/certs/make_network.ts";
 import { NetworkError, readNetwork } from "../tools/certs/network_file.ts";
 import type { Network } from "../tools/certs/network_file.ts";
+import { errorMessage } from "../domain/text.ts";
 
 export const CERTS_USAGE = `kme certs NETWORK.json5 --out DIR [--configs | --renew NAME]
 
@@ -46,7 +47,7 @@ export async function certsCommand(args: string[]): Promise<number> {
     );
     return 0;
   } catch (error) {
-    console.error(error instanceof Error ? error.message : String(error));
+    console.error(errorMessage(error));
     const refused = [NetworkError, OtherNetworkError, RenewError].some((kind) => error instanceof kind);
     return refused ? 2 : 1;
   }
@@ -75,7 +76,7 @@ function parse(args: string[]): Options | string {
       },
     });
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return errorMessage(error);
   }
   const { values: { help, out, configs, renew }, positionals: [file, ...rest] } = parsed;
   if (help) return { help, file: "", out: "", configs };

@@ -1,5 +1,6 @@
 /** How the findings of `kme check` are shown. Pure. */
 import { type CheckLine, exitCode, type Level } from "../check/check_line.ts";
+import { toOneLine } from "../domain/text.ts";
 
 const COLOURS: Record<Level, string> = { ok: "32", warn: "33", fail: "31" };
 
@@ -16,8 +17,8 @@ export function formatTable(lines: readonly CheckLine[], colour: boolean): strin
   const rows = lines.map(({ level, what, detail, mend }) => {
     const word = level.padEnd(4);
     const shown = colour ? `\x1b[${COLOURS[level]}m${word}\x1b[0m` : word;
-    return `${shown}  ${oneLine(what).padEnd(width)}  ${oneLine(detail)}${
-      mend === undefined ? "" : ` -> ${oneLine(mend)}`
+    return `${shown}  ${toOneLine(what).padEnd(width)}  ${toOneLine(detail)}${
+      mend === undefined ? "" : ` -> ${toOneLine(mend)}`
     }`;
   });
   return [...rows, summary(lines)].join("\n");
@@ -39,10 +40,4 @@ function count(lines: readonly CheckLine[]): Record<Level, number> {
   const counts = { ok: 0, warn: 0, fail: 0 };
   for (const { level } of lines) counts[level]++;
   return counts;
-}
-
-/** Texts from certificates and peers cannot begin a line of their own, nor steer the terminal. */
-function oneLine(text: string): string {
-  // deno-lint-ignore no-control-regex
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ");
 }

@@ -1,6 +1,7 @@
 /** `kme keys`: sample key files for trying out a network. */
 import { parseArgs } from "node:util";
 import { writeSampleKeys } from "../tools/sample_keys.ts";
+import { errorMessage } from "../domain/text.ts";
 
 export const KEYS_USAGE = `kme keys DIR [DIR2 ...] --blocks N [--rate R] [--file-blocks M]
 
@@ -44,7 +45,7 @@ export async function keysCommand(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     endProgress();
-    console.error(error instanceof Error ? error.message : String(error));
+    console.error(errorMessage(error));
     return 1;
   } finally {
     for (const signal of signals) Deno.removeSignalListener(signal, abort);
@@ -74,7 +75,7 @@ function parse(args: string[]): Options | string {
       },
     });
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return errorMessage(error);
   }
   const { values, positionals: directories } = parsed;
   if (values.help) return { help: true, directories, blocks: 0 };

@@ -1,4 +1,5 @@
 /** Command lines that name one configuration file. */
+import { errorMessage } from "../domain/text.ts";
 
 /** The option that every command has. */
 export const HELP = { type: "boolean", short: "h", default: false } as const;
@@ -15,7 +16,7 @@ export function parseOneFile<Values extends { readonly help: boolean }>(
   try {
     parsed = read();
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return errorMessage(error);
   }
   const { values, positionals: [file, ...rest] } = parsed;
   if (values.help) return { ...values, file: "" };

@@ -3,6 +3,7 @@ import { formatMistake, loadConfig } from "../config/load.ts";
 
 import { type Kme, startKme } from "../kme.ts";
 import { configureLog, log } from "../log.ts";
+import { errorMessage } from "../domain/text.ts";
 
 /** @returns exit code: 0 after SIGTERM or SIGINT, 1 when something cannot be opened, 2 for a bad configuration. */
 export async function startCommand(file: string): Promise<number> {
@@ -26,7 +27,7 @@ export async function startCommand(file: string): Promise<number> {
   try {
     kme = await starting;
   } catch (error) {
-    console.error(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(`${file}: ${errorMessage(error)}`);
     return 1;
   }
   const end = await Promise.race([
@@ -77,7 +78,7 @@ async function reload(file: string, kme: Kme): Promise<void> {
   } catch (error) {
     logger.error("{file} was not reloaded: {reason}", {
       file,
-      reason: error instanceof Error ? error.message : String(error),
+      reason: errorMessage(error),
     });
   }
 }

@@ -1,9 +1,10 @@
 /** `kme status`: how a running KME is. */
 import { parseArgs } from "node:util";
 import { formatMistake, loadConfig } from "../config/load.ts";
-import { askStatus } from "./status_request.ts";
+import { askStatus } from "../console/status_client.ts";
 import { formatStatus } from "./status_output.ts";
 import { HELP, parseOneFile } from "./one_file.ts";
+import { errorMessage } from "../domain/text.ts";
 
 export const STATUS_USAGE = `kme status CONFIG.json5 [--json]
 
@@ -60,7 +61,7 @@ export async function statusCommand(args: string[]): Promise<number> {
     }
     return status.ready ? 0 : 1;
   } catch (error) {
-    console.error(`${options.file}: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(`${options.file}: ${errorMessage(error)}`);
     return 1;
   }
 }

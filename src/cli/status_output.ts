@@ -1,5 +1,6 @@
 /** How the status of a running KME is shown. Pure. */
 import type { KmeStatus, PeerStatus } from "../metrics/kme_status.ts";
+import { toOneLine } from "../domain/text.ts";
 
 /** Days before the end of a certificate from which on it is spoken of. */
 const SOON_DAYS = 30;
@@ -33,7 +34,7 @@ export function formatStatus(status: KmeStatus): string {
       : soon.map(({ member, daysLeft }) =>
         `certificate ${member} ${daysLeft < 0 ? "has EXPIRED" : `ends in ${daysLeft} days`}`
       ),
-  ].map(printable).join("\n");
+  ].map(toOneLine).join("\n");
 }
 
 function peerRow({ kme, up, since, lastError }: PeerStatus): string[] {
@@ -51,10 +52,4 @@ function duration(seconds: number): string {
   if (days! > 0) return `${days} d ${hours} h`;
   if (hours! > 0) return `${hours} h ${minutes} min`;
   return minutes! > 0 ? `${minutes} min` : `${Math.floor(seconds)} s`;
-}
-
-/** Names from outside do not steer the terminal. */
-function printable(line: string): string {
-  // deno-lint-ignore no-control-regex
-  return line.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ");
 }

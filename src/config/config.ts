@@ -1,13 +1,7 @@
 /** The configuration as the program uses it: read, checked, paths resolved, files loaded. */
 import type { ConfiguredId } from "../domain/ids.ts";
 import type { RemoteKme, Sae } from "../domain/network.ts";
-
-/** `host:port` of a listener or of a peer. */
-export interface HostPort {
-  /** Host name or address; IPv6 without brackets. */
-  readonly hostname: string;
-  readonly port: number;
-}
+import type { HostPort } from "../domain/address.ts";
 
 /** An mTLS listener. The PEM texts are loaded so that a start or a reload sees one consistent set. */
 export interface HttpsInterface {

@@ -1,6 +1,6 @@
 /** Where keys are stored, as a configuration writes it. */
 import type { Database } from "./config.ts";
-import type { Parsed } from "./parsed.ts";
+import type { Parsed } from "../domain/parsed.ts";
 
 const RIGHT = "write :memory:, sqlite://path/to/kme.db, postgres://user:password@host/database or " +
   "mysql://user:password@host/database";

@@ -1,8 +1,9 @@
 /** A file of which single members may be wrong: all that can be read of it, so that one mistake hides no other. */
 import { z } from "zod";
-import type { Findings, MemberPath } from "./findings.ts";
+import type { Findings } from "./findings.ts";
 import { type ConfigFile, configSchema } from "./file_schema.ts";
 import { nearest } from "./spelling.ts";
+import type { MemberPath } from "../domain/member_path.ts";
 
 /** The same with every member possibly missing. */
 export type Part<T> = T extends readonly (infer Element)[] ? (Part<Element> | undefined)[]

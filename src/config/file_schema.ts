@@ -3,11 +3,12 @@
  * to say about each other is checked elsewhere.
  */
 import { z } from "zod";
-import { parseHostPort } from "./address.ts";
+import { parseHostPort } from "./address_text.ts";
 import { parseDatabaseUri } from "./database_uri.ts";
 import { parseId } from "./id_text.ts";
-import type { Parsed } from "./parsed.ts";
+import type { Parsed } from "../domain/parsed.ts";
 import { parseSerial } from "./serial_text.ts";
+import { hasControlCharacters } from "../domain/text.ts";
 
 /** Says what is there and what should be, never the value: it may be a password. */
 function expected(what: string) {
@@ -72,8 +73,7 @@ const serial = z.union(
 const boolean = z.boolean(expected("true or false"));
 /** It goes into every line of the log. */
 const nickname = text("a name").refine(
-  // deno-lint-ignore no-control-regex
-  (name) => !/[\0-\x1f\x7f\u2028\u2029]/.test(name),
+  (name) => !hasControlCharacters(name),
   "the name holds line breaks or other control characters; write it without",
 );
 

@@ -1,8 +1,6 @@
 /** Collects what is found wrong in one configuration file. */
 import type { Mistake } from "./config.ts";
-
-/** Steps from the file's outermost object to a member. */
-export type MemberPath = readonly (string | number)[];
+import { formatMember, type MemberPath } from "../domain/member_path.ts";
 
 export class Findings {
   readonly mistakes: Mistake[] = [];
@@ -19,15 +17,6 @@ export class Findings {
   warning(path: MemberPath, message: string): void {
     this.warnings.push({ file: this.file, member: formatMember(path), message });
   }
-}
-
-/** `saes[2].kme_id`; a name that is no identifier is quoted. */
-export function formatMember(path: MemberPath): string {
-  return path.map((step, index) => {
-    if (typeof step === "number") return `[${step}]`;
-    if (!/^[A-Za-z_$][\w$]*$/.test(step)) return `[${JSON.stringify(step)}]`;
-    return index === 0 ? step : `.${step}`;
-  }).join("");
 }
 
 /** One line: `file: member: message`. */

@@ -1,6 +1,7 @@
 /** Ids of KMEs and SAEs as a configuration writes them. */
 import type { ConfiguredId } from "../domain/ids.ts";
-import type { Parsed } from "./parsed.ts";
+import type { Parsed } from "../domain/parsed.ts";
+import { hasControlCharacters } from "../domain/text.ts";
 
 /** Longest id in UTF-16 units; databases store it in 255 characters. */
 const MAX_LENGTH = 255;
@@ -42,8 +43,7 @@ function fromString(text: string): Parsed<ConfiguredId> {
     return { complaint: `the id is longer than ${MAX_LENGTH} characters; choose a shorter one` };
   }
   // None of these survives the way through a URL.
-  // deno-lint-ignore no-control-regex
-  if (text === "." || text === ".." || !text.isWellFormed() || /[\0-\x1f\x7f]/.test(text)) {
+  if (text === "." || text === ".." || !text.isWellFormed() || hasControlCharacters(text)) {
     return { complaint: "an id like this cannot stand in a URL; choose letters, digits and punctuation" };
   }
   return { value: { text, integer: isBigInteger(text) } };

@@ -11,9 +11,10 @@ import {
   parsePrivateKey,
 } from "../x509/pem.ts";
 import type { Draft, Part } from "./draft.ts";
-import { type Findings, formatMember, type MemberPath } from "./findings.ts";
+import type { Findings } from "./findings.ts";
 import { findDatabaseFile, findDirectory, type FoundFile, type PathBase, readSmallFile } from "./paths.ts";
 import type { ConfigFile } from "./file_schema.ts";
+import { formatMember, type MemberPath } from "../domain/member_path.ts";
 
 type OtherKmeFile = ConfigFile["other_kmes"][number];
 type InterfaceFile = ConfigFile["this_kme"]["saes_https_interface"];

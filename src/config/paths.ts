@@ -1,6 +1,7 @@
 /** Finds and reads the files that a configuration names. */
 import { dirname, isAbsolute, resolve } from "node:path";
-import type { Parsed } from "./parsed.ts";
+import type { Parsed } from "../domain/parsed.ts";
+import { errorMessage } from "../domain/text.ts";
 
 /** More than any certificate or key file has. */
 const MAX_BYTES = 1_048_576;
@@ -56,7 +57,7 @@ export function reason(error: unknown): string {
     return "may not be read by this user";
   }
   if (error instanceof Deno.errors.NotADirectory) return "lies under something that is no directory";
-  return `cannot be read (${error instanceof Error ? error.message : String(error)})`;
+  return `cannot be read (${errorMessage(error)})`;
 }
 
 export interface FoundFile {

@@ -1,10 +1,10 @@
 /** What members have to say about each other. Pure: no file is looked at. */
-import type { HostPort } from "./config.ts";
-import { formatHostPort, isLoopback, overlap } from "./address.ts";
 import { shareCertificate } from "../x509/pem.ts";
 import type { Draft } from "./draft.ts";
-import { type Findings, formatMember, type MemberPath } from "./findings.ts";
+import type { Findings } from "./findings.ts";
 import type { Materials } from "./materials.ts";
+import { formatHostPort, type HostPort, isLoopback, overlap } from "../domain/address.ts";
+import { formatMember, type MemberPath } from "../domain/member_path.ts";
 
 /** Reports all that contradicts itself. */
 export function checkRules(draft: Draft, findings: Findings): void {

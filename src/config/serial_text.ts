@@ -1,5 +1,5 @@
 /** Certificate serial numbers as a configuration writes them. */
-import type { Parsed } from "./parsed.ts";
+import type { Parsed } from "../domain/parsed.ts";
 
 const RIGHT = 'write its bytes as in [0x0a, 0xf1], or hexadecimal digits as in "0A:F1"';
 

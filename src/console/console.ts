@@ -2,7 +2,6 @@
  * The operator's listener: a live page, `/messages`, `/status`, `/metrics`, `/health/live` and `/health/ready`, over plain
  * HTTP and for reading only. It tells who talks to whom, never a key's bits.
  */
-import type { HostPort } from "../config/config.ts";
 import type { Events } from "../events/events.ts";
 import { log } from "../log.ts";
 import { totalsOf } from "../metrics/counts.ts";
@@ -11,9 +10,11 @@ import type { Watch } from "../metrics/watch.ts";
 import { EventRing } from "./event_ring.ts";
 import { EventStreams, formatEvent, TooSlow } from "./event_stream.ts";
 import type { Facts } from "./facts.ts";
-import { complaintAbout, isLoopback } from "./request_guard.ts";
+import { complaintAbout } from "./request_guard.ts";
 import { History, RateMeter } from "./history.ts";
 import { PAGE } from "./page.ts";
+import { formatHostPort, type HostPort, isLoopback } from "../domain/address.ts";
+import { errorMessage } from "../domain/text.ts";
 
 export interface ConsoleOptions {
   readonly listen: HostPort;
@@ -110,7 +111,7 @@ class ConsoleServer implements Console {
     if (!isLoopback(hostname)) {
       log("console").warn(
         "the console on {address} can be reached from other hosts: it shows who talks to whom and asks for no password",
-        { address: `${hostname}:${port}` },
+        { address: formatHostPort({ hostname, port }) },
       );
     }
   }
@@ -139,7 +140,7 @@ class ConsoleServer implements Console {
 
   #listen(hostname: string, port: number): Deno.HttpServer<Deno.NetAddr> {
     const onError = (error: unknown) => {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = errorMessage(error);
       if (error instanceof TooSlow) log("console").debug("{reason}", { reason });
       else log("console").error("request failed: {reason}", { reason });
       return answer(500, "internal error\n");
@@ -150,8 +151,10 @@ class ConsoleServer implements Console {
         (request) => this.#answer(request),
       );
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new Error(`console: cannot listen on ${hostname}:${port}: ${reason}`, { cause });
+      const reason = errorMessage(cause);
+      throw new Error(`console: cannot listen on ${formatHostPort({ hostname, port })}: ${reason}`, {
+        cause,
+      });
     }
   }
 
@@ -215,7 +218,7 @@ class ConsoleServer implements Console {
       const point = isPoint ? this.#history.add(now, status, rates) : undefined;
       this.#streams.send(formatEvent("status", { status, rates, point, now }));
     } catch (error) {
-      log("console").error("no report: {reason}", { reason: error instanceof Error ? error.message : error });
+      log("console").error("no report: {reason}", { reason: errorMessage(error) });
     } finally {
       this.#ticking = false;
     }

@@ -1,11 +1,5 @@
 /** Who may ask the console: it has no password, so a web page elsewhere must not be able to use somebody's browser for it. */
-
-/** Whether an address is that of this host only. */
-export function isLoopback(hostname: string): boolean {
-  const name = hostname.toLowerCase().replace(/^\[(.*)\]$/, "$1");
-  return name === "localhost" || name === "::1" || /^(::ffff:)?127\.\d+\.\d+\.\d+$/.test(name) ||
-    /^::ffff:7f[0-9a-f]{2}:[0-9a-f]{1,4}$/.test(name);
-}
+import { isLoopback } from "../domain/address.ts";
 
 /**
  * Why a request is not answered; undefined when it is.

@@ -11,7 +11,7 @@ import type { Directory } from "./directory.ts";
 import { InvalidRequest, NotAuthorized, Unavailable } from "../domain/refusals.ts";
 import type { Peer, PeerAbility } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
-import { type KeyObserver, nobody } from "./key_observer.ts";
+import { type KeyObserver, noopObserver } from "./key_observer.ts";
 import { makePlan, type Plan } from "./delivery_plan.ts";
 import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
@@ -95,7 +95,7 @@ export class Delivery {
     this.#store = options.store;
     this.#peers = options.peers;
     this.#events = options.events;
-    const observer = this.#observer = options.observer ?? nobody;
+    const observer = this.#observer = options.observer ?? noopObserver;
     const { store, peers, directory } = options;
     const { thisKme, otherKmes } = options.config;
     this.#routes = new Routes(otherKmes);

@@ -3,7 +3,7 @@ import type { Store } from "../store/store.ts";
 
 const INGESTION = "ingestion";
 
-export interface Presence {
+export interface Heartbeat {
   /** Whether this process is the one that takes up key files. */
   readonly mayIngest: boolean;
   close(): Promise<void>;
@@ -15,10 +15,10 @@ export interface Presence {
  * @param leaseSeconds for which a sign of life counts; the hosts' clocks must differ by less.
  * @throws StoreUnavailable when the first cannot be given.
  */
-export async function startPresence(
-  store: Pick<Store, "signOfLife">,
+export async function startHeartbeat(
+  store: Pick<Store, "renewLease">,
   leaseSeconds: number,
-): Promise<Presence> {
+): Promise<Heartbeat> {
   const lease = leaseSeconds * 1000;
   const period = lease / 4;
   let ingestsUntil = 0;
@@ -27,7 +27,7 @@ export async function startPresence(
   let closed = false;
   const sign = async () => {
     const begin = Date.now();
-    const work = await store.signOfLife(lease, [INGESTION]);
+    const work = await store.renewLease(lease, [INGESTION]);
     // Counted from before the transaction, so that it never lasts longer here than there.
     ingestsUntil = work.includes(INGESTION) ? begin + lease : 0;
   };

@@ -1,6 +1,6 @@
 /** Removes what time has ended: keys that nobody fetched, blocks that a peer refused. */
 import { log } from "../log.ts";
-import { type KeyObserver, nobody } from "./key_observer.ts";
+import { type KeyObserver, noopObserver } from "./key_observer.ts";
 import type { Store } from "../store/store.ts";
 
 export interface HousekeepingOptions {
@@ -27,7 +27,7 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
   const remembered = Math.max(REMEMBERED_MS, 2000 * options.keyLifetimeSeconds);
   // A tenth of a key's life, but neither busy nor sleepy.
   const period = Math.min(30_000, Math.max(250, Math.min(options.keyLifetimeSeconds * 100, grace)));
-  const observer = options.observer ?? nobody;
+  const observer = options.observer ?? noopObserver;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let ended = false;
   const round = async () => {

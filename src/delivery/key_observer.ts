@@ -21,8 +21,8 @@ export interface KeyObserver {
  */
 export type BurnReason = "unsettled" | "refused";
 
-/** Counts nothing. */
-export const nobody: KeyObserver = {
+/** Ignores everything. */
+export const noopObserver: KeyObserver = {
   delivered() {},
   activated() {},
   collected() {},

@@ -1,7 +1,7 @@
 /** Ends reservations, even when the store is away just then. */
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
-import { type KeyObserver, nobody } from "./key_observer.ts";
+import { type KeyObserver, noopObserver } from "./key_observer.ts";
 import type { Settled, Settlement } from "../store/operations/settle.ts";
 
 const RETRY_MS = 1000;
@@ -13,7 +13,7 @@ export class Settling {
   #timer?: ReturnType<typeof setTimeout>;
   #closed = false;
 
-  constructor(store: Pick<Store, "settle">, observer: KeyObserver = nobody) {
+  constructor(store: Pick<Store, "settle">, observer: KeyObserver = noopObserver) {
     this.#store = store;
     this.#observer = observer;
   }

@@ -7,6 +7,7 @@ import { basename } from "node:path";
 import type { KmeId } from "../domain/ids.ts";
 import { log } from "../log.ts";
 import { isKeyFileName } from "./key_file.ts";
+import { errorMessage } from "../domain/text.ts";
 
 const logger = log("ingest");
 
@@ -145,7 +146,7 @@ export class DirectoryWatch {
     logger.warning("Cannot watch {directory} of link {link}, relying on the periodic scan: {reason}", {
       directory: this.#directory,
       link: this.#link,
-      reason: error instanceof Error ? error.message : String(error),
+      reason: errorMessage(error),
     });
   }
 }

@@ -14,6 +14,7 @@ import {
   sameState,
   wholeBytes,
 } from "./key_file.ts";
+import { errorMessage } from "../domain/text.ts";
 
 const logger = log("ingest");
 
@@ -132,7 +133,7 @@ export class LinkIngestion {
         // Nothing is expected here; a mistake must not end ingestion for good.
         logger.error("Ingestion of link {link} failed, trying again: {reason}", {
           link: this.link,
-          reason: reasonOf(error),
+          reason: errorMessage(error),
         });
         this.#started.resolve();
         await this.#sleepUntil(performance.now() + this.#rescanMs);
@@ -173,7 +174,7 @@ export class LinkIngestion {
     const next = this.#nextReady();
     const now = performance.now();
     if (next !== undefined && (!this.#pause || now >= this.#pause.until)) {
-      await this.#takeUp(next);
+      await this.#ingestBlocks(next);
       return;
     }
     this.#checkStarted();
@@ -220,7 +221,7 @@ export class LinkIngestion {
         logger.error("Cannot read the directory {directory} of link {link}: {reason}", {
           directory: this.#directory,
           link: this.link,
-          reason: reasonOf(error),
+          reason: errorMessage(error),
         });
       }
       this.#directoryLost = true;
@@ -253,7 +254,7 @@ export class LinkIngestion {
     } catch (error) {
       this.#unready(name);
       const listed = await Deno.lstat(this.#path(name)).then(() => true, () => false);
-      if (listed) this.#warn(name, `stat ${reasonOf(error)}`, "cannot be read: {reason}", error);
+      if (listed) this.#warn(name, `stat ${errorMessage(error)}`, "cannot be read: {reason}", error);
       else if (name.includes("\uFFFD")) this.#warn(name, "name", "has a name that is not UTF-8, ignored");
       else this.#forget(name);
       this.#atStart?.delete(name);
@@ -295,7 +296,7 @@ export class LinkIngestion {
     }
   }
 
-  async #takeUp(name: string): Promise<void> {
+  async #ingestBlocks(name: string): Promise<void> {
     const known = this.#remember(name);
     this.#triedAt = performance.now();
     this.#poked = false;
@@ -468,7 +469,7 @@ export class LinkIngestion {
     try {
       this.#options.onIngested?.({ link: this.link, file: name, stored, known: left });
     } catch (error) {
-      logger.error("A listener of ingestion failed: {reason}", { reason: reasonOf(error) });
+      logger.error("A listener of ingestion failed: {reason}", { reason: errorMessage(error) });
     }
   }
 
@@ -531,7 +532,7 @@ export class LinkIngestion {
     if (first) {
       logger.error("Key files of link {link} wait, the key store failed: {reason}", {
         link: this.link,
-        reason: reasonOf(error),
+        reason: errorMessage(error),
       });
     }
     const delay = Math.min(this.#retryMs * 2 ** Math.min(this.#storeFailures - 1, 16), MAX_RETRY_MS);
@@ -566,7 +567,12 @@ export class LinkIngestion {
 
   #warn(name: string, about: string, text: string, error?: unknown): void {
     const known = this.#remember(name);
-    const properties = { file: name, directory: this.#directory, link: this.link, reason: reasonOf(error) };
+    const properties = {
+      file: name,
+      directory: this.#directory,
+      link: this.link,
+      reason: errorMessage(error),
+    };
     if (known.warned === about) {
       logger.debug(`{file} in {directory} of link {link} still ${text}`, properties);
       return;
@@ -636,8 +642,4 @@ function turnOfOthers(): Promise<void> {
 
 function stateText(state: FileState | undefined): string {
   return state ? `${state.size} ${state.mtime} ${state.ino}` : "";
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

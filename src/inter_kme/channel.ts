@@ -2,7 +2,6 @@
 import { Buffer } from "node:buffer";
 import type { ClientRequest } from "node:http";
 import https from "node:https";
-import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import type tls from "node:tls";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
@@ -12,6 +11,7 @@ import { clientContext } from "./credentials.ts";
 import { type Env, proxyFor } from "./proxy.ts";
 import { Slots } from "./slots.ts";
 import { MAX_MESSAGE_BYTES } from "./wire.ts";
+import { formatHostPort } from "../domain/address.ts";
 
 /** Connections to one peer at the same time; more messages wait for their turn. */
 export const MAX_SOCKETS = 32;
@@ -279,7 +279,7 @@ export class PeerChannel {
       method: "POST",
       path,
       headers: {
-        "host": isIP(hostname) === 6 ? `[${hostname}]:${port}` : `${hostname}:${port}`,
+        "host": formatHostPort({ hostname, port }),
         "content-type": "application/json",
         "content-length": length,
       },

@@ -4,8 +4,8 @@ import http from "node:http";
 import https from "node:https";
 import { isIP, type Socket } from "node:net";
 import tls from "node:tls";
-import type { HostPort } from "../config/config.ts";
 import { systemCa } from "./credentials.ts";
+import { formatHostPort, type HostPort } from "../domain/address.ts";
 
 /** Where to connect and what to accept there. */
 export interface TlsTarget {
@@ -98,7 +98,7 @@ function startTls(
 
 /** `CONNECT` through a proxy (RFC 9110, clause 9.3.6). */
 function openTunnel(proxy: URL, { hostname, port }: HostPort, signal: AbortSignal): Promise<Socket> {
-  const authority = isIP(hostname) === 6 ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+  const authority = formatHostPort({ hostname, port });
   const headers: Record<string, string> = { host: authority };
   if (proxy.username !== "" || proxy.password !== "") {
     const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;

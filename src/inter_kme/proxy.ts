@@ -1,6 +1,6 @@
 /** The system's proxy, as the environment names it. */
 import { BlockList, isIP } from "node:net";
-import type { HostPort } from "../config/config.ts";
+import type { HostPort } from "../domain/address.ts";
 
 /** Looks up an environment variable. */
 export type Env = (name: string) => string | undefined;

@@ -5,6 +5,7 @@
 import { open, rename } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
+import { errorMessage } from "../domain/text.ts";
 
 export interface Marker {
   readonly generation: number;
@@ -35,7 +36,7 @@ export async function readMarker(path: string): Promise<Marker | undefined> {
     text = await Deno.readTextFile(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw new Error(`${path} cannot be read: ${error instanceof Error ? error.message : error}`);
+    throw new Error(`${path} cannot be read: ${errorMessage(error)}`);
   }
   const found = /^(\d{1,15}) (\S+)\s*$/.exec(text);
   if (found === null) {

@@ -7,6 +7,7 @@ import { log } from "../log.ts";
 import { StoreUnusable } from "../domain/store_errors.ts";
 import type { Store } from "../store/store.ts";
 import { readMarker, writeMarker } from "./marker.ts";
+import { errorMessage } from "../domain/text.ts";
 
 /** Milliseconds between two generations: what was given out in the last ones before a backup is not noticed. */
 const PERIOD_MS = 4000;
@@ -59,7 +60,7 @@ export async function startGuard(options: GuardOptions): Promise<GenerationGuard
       if (!warned) {
         log("store").warn("{path} cannot be written, so an old backup would not be noticed: {reason}", {
           path,
-          reason: error instanceof Error ? error.message : String(error),
+          reason: errorMessage(error),
         });
       }
       warned = true;

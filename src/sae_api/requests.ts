@@ -5,6 +5,7 @@ import { InvalidRequest } from "../domain/refusals.ts";
 import { parseExtensions } from "./extensions.ts";
 import { type KeyIdBytes, parseKeyId } from "../domain/block.ts";
 import { isBlank } from "../http/body.ts";
+import { formatMember } from "../domain/member_path.ts";
 
 /** `null` means absent. */
 const optional = <T extends z.ZodType>(schema: T) =>
@@ -142,14 +143,8 @@ function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0]!;
-  throw new InvalidRequest(`${memberPath(path)}${lowerFirst(message)}`);
-}
-
-function memberPath(path: readonly PropertyKey[]): string {
-  const text = path.map((part) => typeof part === "number" ? `[${part}]` : `.${String(part)}`).join("").slice(
-    typeof path[0] === "number" ? 0 : 1,
-  );
-  return text === "" ? "" : `${text}: `;
+  const member = formatMember(path);
+  throw new InvalidRequest(`${member === "" ? "" : `${member}: `}${lowerFirst(message)}`);
 }
 
 function lowerFirst(text: string): string {

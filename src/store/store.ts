@@ -29,12 +29,12 @@ import { collect, type Collected, type Collection } from "./operations/collect.t
 import { deliver, type Delivery } from "./operations/deliver.ts";
 import { expire, type Expired, type Expiry } from "./operations/expire.ts";
 import { advance } from "./operations/advance_generation.ts";
-import { endOfLife, signOfLife } from "./operations/leases.ts";
+import { releaseLease, renewLease } from "./operations/leases.ts";
 import { type Reserve, reserve } from "./operations/reserve.ts";
 import { type SetAside, setAside } from "./operations/set_aside.ts";
 import { settle, type Settled, type Settlement } from "./operations/settle.ts";
 import { type TakeBack, takeBack, type TakenBack } from "./operations/take_back.ts";
-import { takeUp } from "./operations/ingest_blocks.ts";
+import { ingestBlocks } from "./operations/ingest_blocks.ts";
 
 export interface StoreOptions {
   readonly database: Database;
@@ -145,8 +145,8 @@ export class Store implements BlockStore {
   }
 
   /** Tells the other processes on this database that this one lives; returns the work that is its own. */
-  signOfLife(lease: number, work: readonly string[]): Promise<string[]> {
-    return this.#engine.submit(signOfLife, { processId: this.processId, lease, work });
+  renewLease(lease: number, work: readonly string[]): Promise<string[]> {
+    return this.#engine.submit(renewLease, { processId: this.processId, lease, work });
   }
 
   /** A number that only grows, by which this database is told from an older copy of itself. */
@@ -188,7 +188,7 @@ export class Store implements BlockStore {
   }
 
   async addBlocks(batch: BlockBatch): Promise<AddedBlocks> {
-    return await this.#engine.submit(takeUp, { ...batch, link: this.#requireLink(batch.link) });
+    return await this.#engine.submit(ingestBlocks, { ...batch, link: this.#requireLink(batch.link) });
   }
 
   fileProgress(link: KmeId, name: string): Promise<FileProgress | undefined> {
@@ -227,7 +227,7 @@ export class Store implements BlockStore {
   /** Lets what is under way finish, then closes the database. */
   async close(): Promise<void> {
     // Without it the other processes would wait for the lease to end.
-    await this.#engine.submit(endOfLife, { processId: this.processId }).catch(() => {});
+    await this.#engine.submit(releaseLease, { processId: this.processId }).catch(() => {});
     await this.#engine.close();
   }
 

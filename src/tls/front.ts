@@ -5,13 +5,14 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { createServer, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
-import type { HostPort } from "../config/config.ts";
 import { log } from "../log.ts";
 import { CoarseClock } from "./coarse_clock.ts";
-import type { ClientIdentity } from "./identity.ts";
+import type { ClientIdentity } from "../x509/client_identity.ts";
 import { Pipe, type PipeContext } from "./pipe.ts";
 import { PipePorts } from "./ports.ts";
 import { ClientRefused, ClientVerifier } from "../x509/verifier.ts";
+import { formatHostPort, type HostPort } from "../domain/address.ts";
+import { errorMessage } from "../domain/text.ts";
 
 /** The connection a request came over. */
 export interface FrontConnection {
@@ -203,8 +204,8 @@ class MtlsFront implements Front {
       });
     } catch (cause) {
       await this.#stopInner();
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new Error(`${name}: cannot listen on ${listen.hostname}:${listen.port}: ${reason}`, { cause });
+      const reason = errorMessage(cause);
+      throw new Error(`${name}: cannot listen on ${formatHostPort(listen)}: ${reason}`, { cause });
     }
     // Running out of file descriptors is reported here; the listener goes on.
     this.#server.on("error", (error) => this.#log.debug("listener: {reason}", { reason: error.message }));
@@ -257,7 +258,7 @@ class MtlsFront implements Front {
       }
       return verifier;
     } catch (cause) {
-      throw new Error(`${name}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+      throw new Error(`${name}: ${errorMessage(cause)}`, { cause });
     }
   }
 

@@ -5,7 +5,7 @@
 import { connect, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { CoarseClock } from "./coarse_clock.ts";
-import type { ClientIdentity } from "./identity.ts";
+import type { ClientIdentity } from "../x509/client_identity.ts";
 import type { PipePorts } from "./ports.ts";
 import type { VerifiedClient } from "../x509/verifier.ts";
 

@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import tls from "node:tls";
-import type { Parsed } from "../config/parsed.ts";
+import type { Parsed } from "../domain/parsed.ts";
 
 const DAY = 86_400_000;
 /** From when on a certificate that will expire is spoken of. */

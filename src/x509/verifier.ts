@@ -5,7 +5,7 @@
  */
 import { createHash, verify as verifySignature, X509Certificate } from "node:crypto";
 import { type CertificateFields, readCertificate, sameBytes } from "./certificate_fields.ts";
-import type { ClientIdentity } from "../tls/identity.ts";
+import type { ClientIdentity } from "./client_identity.ts";
 
 /** Extended key usage of a TLS client, RFC 5280 section 4.2.1.12. */
 const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";

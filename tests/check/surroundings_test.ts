@@ -225,7 +225,7 @@ for (const kind of ["postgres", "mariadb"] as const) {
       neighbours: [],
     });
     found(await checkedDatabase(config(uri)), "ok", DATABASE, /has schema 000\d_\w+$/);
-    await store.signOfLife(60_000, []);
+    await store.renewLease(60_000, []);
     found(await checkedDatabase(config(uri)), "ok", DATABASE, /in use by a running KME/);
     await store.close();
 

@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { isLoopback, overlap, parseHostPort } from "../../src/config/address.ts";
+import { parseHostPort } from "../../src/config/address_text.ts";
 import { parseDatabaseUri } from "../../src/config/database_uri.ts";
-import { formatMember, formatMistake } from "../../src/config/findings.ts";
+import { formatMistake } from "../../src/config/findings.ts";
 import { parseId } from "../../src/config/id_text.ts";
-import type { Parsed } from "../../src/config/parsed.ts";
+import type { Parsed } from "../../src/domain/parsed.ts";
 import { parseSerial } from "../../src/config/serial_text.ts";
 import { editDistance, nearest } from "../../src/config/spelling.ts";
+import { isLoopback, overlap } from "../../src/domain/address.ts";
+import { formatMember } from "../../src/domain/member_path.ts";
 
 function refused<T>(parsed: Parsed<T>, pattern: RegExp, what: unknown): void {
   assert.ok("complaint" in parsed, `${what} is taken`);

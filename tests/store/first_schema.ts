@@ -130,7 +130,7 @@ export class FirstSchema {
   }
 
   /** Stores a block of a file. */
-  async takeUp(block: Block): Promise<void> {
+  async ingestBlocks(block: Block): Promise<void> {
     await this.#db.transaction().execute(async (trx) => {
       await this.block(block, { db: trx });
       await sql`update stock set free = free + 1 where link_id = ${OWN_LINK} and slot = 3`.execute(trx);

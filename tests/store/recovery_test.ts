@@ -18,13 +18,13 @@ ledgerTest(
     ];
     const blocks = 6;
     await fill(dead, blocks, PEER.text);
-    for (const store of [dead, first, second]) await store.signOfLife(LEASE, []);
+    for (const store of [dead, first, second]) await store.renewLease(LEASE, []);
     const link = dead.link(PEER.text)!;
     const reservation = freshId();
     const [taken] = (await dead.reserve({ reservation, claims: [{ link, blocks: 4 }], plan: "a plan" }))!;
     const ids = taken!.map((block) => block.id);
     now += LEASE - 1;
-    for (const store of [first, second]) await store.signOfLife(LEASE, []);
+    for (const store of [first, second]) await store.renewLease(LEASE, []);
     assert.deepEqual(await first.adopt(10), []);
     assert.deepEqual(await dead.adopt(10), []);
     now += 2;
@@ -51,7 +51,7 @@ ledgerTest(
       0,
     ]);
     // Nor with a new lease.
-    await dead.signOfLife(LEASE, []);
+    await dead.renewLease(LEASE, []);
     assert.equal((await zombie())[0]!.ok, false);
     assert.deepEqual(await audit(ledger), before);
     assert.deepEqual(await dead.adopt(10), []);
@@ -81,7 +81,7 @@ ledgerTest(
 ledgerTest("a process that ends in order is not waited for", async (ledger) => {
   const [ended, other] = [await ledger.open(), await ledger.open()];
   await fill(ended, 2, PEER.text);
-  for (const store of [ended, other]) await store.signOfLife(3_600_000, []);
+  for (const store of [ended, other]) await store.renewLease(3_600_000, []);
   await ended.reserve({ reservation: freshId(), claims: [{ link: ended.link(PEER.text)!, blocks: 2 }] });
   assert.deepEqual(await other.adopt(10), []);
   await closeOnce(ended);
@@ -92,7 +92,7 @@ ledgerTest("work is one process's at a time, and another's after its lease", asy
   let now = 1_000_000;
   const clock = { now: () => now };
   const stores = [await ledger.open(clock), await ledger.open(clock), await ledger.open(clock)];
-  const sign = () => Promise.all(stores.map((store) => store.signOfLife(LEASE, ["ingestion"])));
+  const sign = () => Promise.all(stores.map((store) => store.renewLease(LEASE, ["ingestion"])));
   const holders = (await sign()).map((work) => work.includes("ingestion"));
   assert.equal(holders.filter(Boolean).length, 1);
   now += LEASE / 2;
@@ -100,16 +100,16 @@ ledgerTest("work is one process's at a time, and another's after its lease", asy
   const holder = stores[holders.indexOf(true)]!;
   const others = stores.filter((store) => store !== holder);
   now += LEASE + 1;
-  const next = await Promise.all(others.map((store) => store.signOfLife(LEASE, ["ingestion"])));
+  const next = await Promise.all(others.map((store) => store.renewLease(LEASE, ["ingestion"])));
   assert.equal(next.filter((work) => work.includes("ingestion")).length, 1);
-  assert.deepEqual(await holder.signOfLife(LEASE, ["ingestion"]), []);
+  assert.deepEqual(await holder.renewLease(LEASE, ["ingestion"]), []);
 }, SERVERS);
 
 ledgerTest("a process's own reservation that no request settles any more is found", async (ledger) => {
   let now = 1_000_000;
   const store = await ledger.open({ now: () => now });
   await fill(store, 3, PEER.text);
-  await store.signOfLife(3_600_000, []);
+  await store.renewLease(3_600_000, []);
   const reservation = freshId();
   const [taken] =
     (await store.reserve({ reservation, claims: [{ link: store.link(PEER.text)!, blocks: 2 }] }))!;
@@ -126,7 +126,7 @@ ledgerTest("a process's own reservation that no request settles any more is foun
 ledgerTest("after a restart what the process before reserved is found at once", async (ledger) => {
   const before = await ledger.open();
   await fill(before, 3, PEER.text);
-  await before.signOfLife(3_600_000, []);
+  await before.renewLease(3_600_000, []);
   const reservation = freshId();
   await before.reserve({ reservation, claims: [{ link: before.link(PEER.text)!, blocks: 2 }] });
   // As a crash leaves it: the process does not say that it ends.
@@ -141,7 +141,7 @@ ledgerTest("after a restart what the process before reserved is found at once", 
   }
   file.close();
   const after = await ledger.open();
-  await after.signOfLife(3_600_000, []);
+  await after.renewLease(3_600_000, []);
   const [found] = await after.adopt(10);
   assert.equal(hex(found!.id), hex(reservation));
   assert.equal(found!.blocks.length, 2);

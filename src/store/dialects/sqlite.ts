@@ -9,6 +9,7 @@ import {
 } from "kysely";
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
+import { errorMessage } from "../../domain/text.ts";
 
 /**
  * Opens a file, created with mode 0600 if missing, or `:memory:`.
@@ -97,7 +98,9 @@ function createPrivately(path: string): void {
     Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) {
-      throw new StoreUnusable(`cannot create the database file ${path}: ${reason(error)}`, { cause: error });
+      throw new StoreUnusable(`cannot create the database file ${path}: ${errorMessage(error)}`, {
+        cause: error,
+      });
     }
   }
 }
@@ -106,11 +109,7 @@ function openFailure(path: string, error: unknown): string {
   const code = (error as { code?: string }).code ?? "";
   if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return `the database file ${path} is in use by another process`;
   if (code === "SQLITE_NOTADB") return `${path} is not an SQLite database`;
-  return `cannot open the database file ${path}: ${reason(error)}`;
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return `cannot open the database file ${path}: ${errorMessage(error)}`;
 }
 
 function classify(error: unknown): Failure {

@@ -11,6 +11,7 @@ import type { Schema } from "../table_schema.ts";
 import { freeBlocks } from "../stock.ts";
 import type { Engine, Query } from "./engine.ts";
 import { type Parties, prepareDatabase } from "./opening.ts";
+import { errorMessage } from "../../domain/text.ts";
 
 export interface LocalOptions extends Parties {
   /** The opened database; the engine closes it. */
@@ -76,7 +77,7 @@ export class LocalEngine implements Engine {
     } catch (error) {
       await db.destroy().catch(() => {});
       if (error instanceof StoreUnusable) throw error;
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = errorMessage(error);
       throw new StoreUnusable(`cannot open the database: ${reason}`, { cause: error });
     }
   }

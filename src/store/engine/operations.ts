@@ -7,12 +7,12 @@ import { collect } from "../operations/collect.ts";
 import { deliver } from "../operations/deliver.ts";
 import { expire } from "../operations/expire.ts";
 import { advance } from "../operations/advance_generation.ts";
-import { endOfLife, signOfLife } from "../operations/leases.ts";
+import { releaseLease, renewLease } from "../operations/leases.ts";
 import { reserve } from "../operations/reserve.ts";
 import { setAside } from "../operations/set_aside.ts";
 import { settle } from "../operations/settle.ts";
 import { takeBack } from "../operations/take_back.ts";
-import { takeUp } from "../operations/ingest_blocks.ts";
+import { ingestBlocks } from "../operations/ingest_blocks.ts";
 
 export const OPERATIONS = [
   activate,
@@ -21,12 +21,12 @@ export const OPERATIONS = [
   burn,
   collect,
   deliver,
-  endOfLife,
+  releaseLease,
   expire,
   reserve,
   setAside,
   settle,
-  signOfLife,
+  renewLease,
   takeBack,
-  takeUp,
+  ingestBlocks,
 ] as const satisfies readonly Operation<never, unknown>[];

@@ -15,6 +15,7 @@ import {
 import { OPERATIONS } from "./operations.ts";
 import { isPacked, pack, type Packed, transferOf, unpack } from "./packing.ts";
 import { QUERIES } from "./queries.ts";
+import { errorMessage } from "../../domain/text.ts";
 
 /** A thread's end of its messages. */
 export interface MessageEnd {
@@ -42,7 +43,7 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
         try {
           served = await openServed(data.options, openDialect, reply);
         } catch (error) {
-          reply({ kind: "unusable", reason: error instanceof Error ? error.message : String(error) });
+          reply({ kind: "unusable", reason: errorMessage(error) });
           return;
         }
         reply({ kind: "opened", links: served.engine.links, stock: served.engine.stock });

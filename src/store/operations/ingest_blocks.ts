@@ -8,20 +8,20 @@ import { BlockState } from "../table_schema.ts";
 import { chunks, insertRows, ROWS, run } from "../statements.ts";
 import { freeBlocks } from "../stock.ts";
 
-export interface TakeUp extends Omit<BlockBatch, "link"> {
+export interface IngestBlocks extends Omit<BlockBatch, "link"> {
   readonly link: Link;
 }
 
-export const takeUp: Operation<TakeUp, AddedBlocks> = {
-  name: "takeUp",
+export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
+  name: "ingestBlocks",
   async run(work, items) {
     const results: AddedBlocks[] = [];
-    for (const item of items) results.push(await takeUpOne(work, item));
+    for (const item of items) results.push(await ingestOne(work, item));
     return results;
   },
 };
 
-async function takeUpOne(work: Work, item: TakeUp): Promise<AddedBlocks> {
+async function ingestOne(work: Work, item: IngestBlocks): Promise<AddedBlocks> {
   const free = await freeBlocks(work.trx, item.link.id) + work.stock.of(item.link.id);
   let room = Math.max(0, item.maxFree - free);
   let taken = 0;
@@ -91,7 +91,11 @@ async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Pro
   await trx.updateTable("byte_counts").set({ counts: buffer(bytes) }).where("one", "=", 1).execute();
 }
 
-async function recordProgress({ trx }: Work, { link, file, blocks }: TakeUp, taken: number): Promise<void> {
+async function recordProgress(
+  { trx }: Work,
+  { link, file, blocks }: IngestBlocks,
+  taken: number,
+): Promise<void> {
   const bytesTaken = file.offset + taken * (blocks[0]?.bits.length ?? 0);
   const progress = { size: file.size, mtime: Math.trunc(file.mtime), taken: bytesTaken };
   const updated = await trx.updateTable("key_files").set(progress)

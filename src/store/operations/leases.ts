@@ -4,7 +4,7 @@ import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
 import type { Schema } from "../table_schema.ts";
 
-export interface SignOfLife {
+export interface LeaseRenewal {
   readonly processId: Uint8Array;
   /** Milliseconds for which it counts. */
   readonly lease: number;
@@ -13,8 +13,8 @@ export interface SignOfLife {
 }
 
 /** Renews the process's lease; returns the work that is this process's until the lease ends. */
-export const signOfLife: Operation<SignOfLife, string[]> = {
-  name: "signOfLife",
+export const renewLease: Operation<LeaseRenewal, string[]> = {
+  name: "renewLease",
   async run({ trx, dialect, now }, items) {
     const results: string[][] = [];
     for (const { processId, lease, work } of items) {
@@ -49,8 +49,8 @@ export const signOfLife: Operation<SignOfLife, string[]> = {
 };
 
 /** The process ends: its leases are free at once. */
-export const endOfLife: Operation<{ readonly processId: Uint8Array }, void> = {
-  name: "endOfLife",
+export const releaseLease: Operation<{ readonly processId: Uint8Array }, void> = {
+  name: "releaseLease",
   async run({ trx }, items) {
     for (const { processId } of items) {
       const own = buffer(processId);

@@ -10,6 +10,9 @@ import type { ConfiguredId } from "../../domain/ids.ts";
 import { allNames } from "./layout.ts";
 import { serialFromHex, serialToHex } from "./random_serial.ts";
 import type { KeyType } from "./issue.ts";
+import { errorMessage } from "../../domain/text.ts";
+import { isLoopback } from "../../domain/address.ts";
+import { formatMember } from "../../domain/member_path.ts";
 
 /** One listener of a KME. */
 export interface NetworkInterface {
@@ -175,7 +178,7 @@ export function checkNetwork(value: unknown, file = ""): Network {
   if (!parsed.success) {
     throw new NetworkError(parsed.error.issues.map((issue) => ({
       file,
-      member: memberPath(issue.path),
+      member: formatMember(issue.path),
       message: issue.message,
     })));
   }
@@ -205,7 +208,7 @@ export async function readNetwork(file: string): Promise<Network> {
   try {
     value = JSON5.parse(await Deno.readTextFile(file));
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = errorMessage(error);
     throw new NetworkError([{ file, member: "", message: message.replace(/^JSON5: /, "not JSON5: ") }]);
   }
   return checkNetwork(value, file);
@@ -293,17 +296,4 @@ function linkMistakes(
     member: "links",
     message: `KME ${kme.id.text} cannot be reached from KME ${kmes[0]!.id.text}`,
   }));
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
-}
-
-/** `kmes[0].saes[1].id` */
-function memberPath(path: readonly PropertyKey[]): string {
-  return path.reduce<string>(
-    (text, part) =>
-      typeof part === "number" ? `${text}[${part}]` : `${text}${text === "" ? "" : "."}${String(part)}`,
-    "",
-  );
 }

@@ -4,6 +4,7 @@
  */
 import { writeSampleKeys } from "../sample_keys.ts";
 import { DemoSae } from "./sae.ts";
+import { errorMessage } from "../../domain/text.ts";
 
 const LINKS = [["raw_keys/kme-1-1"], ["raw_keys/kme-1-2", "raw_keys/kme-2-1"], ["raw_keys/kme-2-2"]];
 const SAMPLE_BLOCKS = 1000;
@@ -155,7 +156,7 @@ if (import.meta.main) {
   try {
     Deno.exit(await main(Deno.args.includes("--keep")));
   } catch (error) {
-    console.error(`The demonstration failed: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(`The demonstration failed: ${errorMessage(error)}`);
     Deno.exit(1);
   }
 }

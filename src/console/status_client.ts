@@ -1,9 +1,8 @@
 /** Asks a running KME how it is. */
 import http from "node:http";
-import { formatHostPort } from "../config/address.ts";
-import type { HostPort } from "../config/config.ts";
 import { type KmeStatus, kmeStatusSchema } from "../metrics/kme_status.ts";
 import { explain } from "../inter_kme/connect.ts";
+import { formatHostPort, type HostPort } from "../domain/address.ts";
 
 const PATIENCE_MS = 5000;
 
