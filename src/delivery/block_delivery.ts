@@ -12,7 +12,7 @@ import type { Link } from "../domain/link.ts";
 import type { Store } from "../store/store.ts";
 import { Unavailable } from "../domain/refusals.ts";
 import type { Peer, PeerAnswer } from "./peer.ts";
-import type { Settling } from "./settling.ts";
+import type { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
 
 export interface BlockRequest {
@@ -43,7 +43,7 @@ interface Agreement {
 
 export class BlockDelivery {
   readonly #store: Store;
-  readonly #settling: Settling;
+  readonly #reservations: ReservationFinisher;
   /**
    * Blocks that a peer refused while it accepted nothing: the peer may be at fault, or the blocks. They stay in the
    * pool, and requests start from its other end, until the peer accepts something: one of them, and it was the peer, or
@@ -51,9 +51,9 @@ export class BlockDelivery {
    */
   readonly #suspects = new Map<Link, KeyIdBytes[]>();
 
-  constructor(store: Store, settling: Settling) {
+  constructor(store: Store, reservations: ReservationFinisher) {
     this.#store = store;
-    this.#settling = settling;
+    this.#reservations = reservations;
   }
 
   /**
@@ -71,7 +71,7 @@ export class BlockDelivery {
     await this.#agree(request, agreement);
     const { reservation, activated, refused } = agreement;
     const keys = activated.map((id): Key => ({ id, bits: agreement.bits.get(mapKey(id))! }));
-    const settled = await this.#settling.now({
+    const result = await this.#reservations.now({
       reservation,
       spend: activated,
       refused,
@@ -83,8 +83,8 @@ export class BlockDelivery {
         expiresAt: request.expiresAt,
       })),
     }, { reservation, burn: activated, refused });
-    if (!settled.ok) {
-      await this.#settling.eventually({ reservation, burn: activated, refused });
+    if (!result.ok) {
+      await this.#reservations.eventually({ reservation, burn: activated, refused });
       throw new Unavailable("keys were lost while they were being agreed with the peer, try again");
     }
     await this.#peerAccepted(request.link, activated);
@@ -129,7 +129,7 @@ export class BlockDelivery {
     } catch (error) {
       // Whether it was stored is not known.
       const { reservation, activated, refused } = agreement;
-      void this.#settling.eventually({ reservation, burn: activated, refused, releaseRest: true });
+      void this.#reservations.eventually({ reservation, burn: activated, refused, releaseRest: true });
       throw error;
     }
     if (reserved === undefined) {
@@ -148,7 +148,7 @@ export class BlockDelivery {
     if (agreement.bits.size === 0) return;
     const nothingAccepted = activated.length === 0;
     const burn = [...activated, ...answer?.unknown ?? []];
-    await this.#settling.eventually({
+    await this.#reservations.eventually({
       reservation,
       burn,
       release: [...answer?.untouched ?? [], ...nothingAccepted ? refused : []],

@@ -16,7 +16,7 @@ import { makePlan, type Plan } from "./delivery_plan.ts";
 import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
 import { Routes } from "./routes.ts";
-import { Settling } from "./settling.ts";
+import { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
 import { TransactionDelivery } from "./transaction_delivery.ts";
@@ -81,7 +81,7 @@ export class Delivery {
   readonly #events: Events;
   readonly #observer: KeyObserver;
   readonly #routes: Routes;
-  readonly #settling: Settling;
+  readonly #reservations: ReservationFinisher;
   readonly #recovery: Recovery;
   readonly #reception: Reception;
   readonly #blocks: BlockDelivery;
@@ -99,10 +99,10 @@ export class Delivery {
     const { store, peers, directory } = options;
     const { thisKme, otherKmes } = options.config;
     this.#routes = new Routes(otherKmes);
-    const settling = this.#settling = new Settling(store, observer);
+    const reservations = this.#reservations = new ReservationFinisher(store, observer);
     const recovery = this.#recovery = new Recovery({ store, peers, observer, ...thisKme });
-    this.#blocks = new BlockDelivery(store, settling);
-    this.#transactions = new TransactionDelivery({ store, peers, settling, recovery });
+    this.#blocks = new BlockDelivery(store, reservations);
+    this.#transactions = new TransactionDelivery({ store, peers, reservations, recovery });
     this.#reception = new Reception({
       thisKme: thisKme.id.text,
       keySize: KeySize,
@@ -110,7 +110,7 @@ export class Delivery {
       routes: this.#routes,
       store,
       peers,
-      settling,
+      reservations,
       recovery,
       observer,
       expiry: () => this.#expiry(),
@@ -248,7 +248,7 @@ export class Delivery {
    * a neighbour: closing the channels ends it.
    */
   async close(): Promise<void> {
-    this.#settling.close();
+    this.#reservations.close();
     await this.#recovery.close();
   }
 

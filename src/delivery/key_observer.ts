@@ -16,10 +16,10 @@ export interface KeyObserver {
 }
 
 /**
- * `unsettled`: nobody can say whether a peer has used them;
+ * `unresolved`: nobody can say whether a peer has used them;
  * `refused`: a peer does not have them.
  */
-export type BurnReason = "unsettled" | "refused";
+export type BurnReason = "unresolved" | "refused";
 
 /** Ignores everything. */
 export const noopObserver: KeyObserver = {

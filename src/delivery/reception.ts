@@ -14,7 +14,7 @@ import type { KeyObserver } from "./key_observer.ts";
 import { formatPlan, type Hop } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
 import type { Routes } from "./routes.ts";
-import type { Settling } from "./settling.ts";
+import type { ReservationFinisher } from "./reservation_finisher.ts";
 import type {
   TakeBackAnswer,
   TakeBackRequest,
@@ -33,7 +33,7 @@ export interface ReceptionOptions {
   readonly routes: Routes;
   readonly store: Store;
   readonly peers: ReadonlyMap<KmeId, Peer>;
-  readonly settling: Settling;
+  readonly reservations: ReservationFinisher;
   readonly recovery: Recovery;
   readonly observer: KeyObserver;
   /** When a key that arrives now expires, milliseconds since 1970. */
@@ -185,7 +185,7 @@ export class Reception {
 
   /** Pads for every neighbour beyond; `undefined` when one cannot be had. */
   async #reserveOnward(transaction: Transaction): Promise<Onward[] | undefined> {
-    const { thisKme, routes, store, peers, settling } = this.#options;
+    const { thisKme, routes, store, peers, reservations } = this.#options;
     const beyond = transaction.recipients.filter(({ kme }) => kme !== thisKme);
     if (beyond.length === 0) return [];
     const hops = [...routes.byNextHop(beyond)].map(([kme, recipients]): Hop => ({
@@ -209,14 +209,14 @@ export class Reception {
       plan: formatPlan({ transaction: transaction.id, hops }),
     }).catch((error) => {
       // Whether it was stored is not known.
-      void settling.eventually({ reservation, releaseRest: true });
+      void reservations.eventually({ reservation, releaseRest: true });
       throw error;
     });
     return pads && ways.map((way, i) => ({ ...way, reservation, pads: pads[i]! }));
   }
 
   async #passOn(transaction: Transaction, keys: readonly Key[], onward: readonly Onward[]): Promise<boolean> {
-    const { settling, recovery } = this.#options;
+    const { reservations, recovery } = this.#options;
     const answers = await Promise.all(onward.map(({ hop, peer, pads }) => {
       let next = 0;
       return peer.send({
@@ -238,8 +238,8 @@ export class Reception {
     const { reservation } = onward[0]!;
     const all = onward.flatMap(({ pads }) => pads.map((pad) => pad.id));
     if (answers.every((answer) => answer.kind === "activated")) {
-      const settled = await settling.now({ reservation, spend: all }, { reservation, unresolved: all });
-      if (settled.ok) return true;
+      const result = await reservations.now({ reservation, spend: all }, { reservation, unresolved: all });
+      if (result.ok) return true;
     }
     log("delivery").warn("keys could not be passed on: {reasons}", {
       reasons: answers.flatMap((answer, i) =>
@@ -248,7 +248,7 @@ export class Reception {
     });
     const unsent = onward.filter((_, i) => answers[i]!.kind === "unreached");
     const sent = onward.filter((_, i) => answers[i]!.kind !== "unreached");
-    await settling.eventually({
+    await reservations.eventually({
       reservation,
       release: unsent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
       unresolved: sent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
@@ -280,7 +280,7 @@ export class Reception {
     if (onward.length === 0) return;
     const { reservation } = onward[0]!;
     const release = onward.flatMap(({ pads }) => pads.map((pad) => pad.id));
-    await this.#options.settling.eventually({ reservation, release });
+    await this.#options.reservations.eventually({ reservation, release });
   }
 
   /** Why a message is not acted upon; the sender is a neighbour that errs, or worse. */

@@ -84,9 +84,9 @@ export class Recovery {
     // The next look goes on behind these: neighbours that are away do not keep others waiting.
     this.#after = found.length === LIMIT ? found.at(-1)!.since : 0;
     const results = await Promise.all(found.map((reservation) => this.resolve(reservation)));
-    const settled = results.filter(Boolean).length;
-    if (settled > 0) {
-      log("delivery").info("{settled} transactions without an end were taken back", { settled });
+    const resolved = results.filter(Boolean).length;
+    if (resolved > 0) {
+      log("delivery").info("{resolved} unfinished transactions were taken back", { resolved });
     }
   }
 
@@ -95,7 +95,7 @@ export class Recovery {
     const all = reservation.blocks.map((block) => block.id);
     if (reservation.plan === null) {
       // Only a KME that knows no transactions was told. It may still ask for the blocks; otherwise they are burnt.
-      await store.settle({ reservation: reservation.id, refused: all });
+      await store.finishReservation({ reservation: reservation.id, refused: all });
       return true;
     }
     if (reservation.since + keyLifetimeSeconds * 1000 < Date.now()) {
@@ -153,8 +153,12 @@ export class Recovery {
     burn: readonly KeyIdBytes[],
     release: readonly KeyIdBytes[] = [],
   ): Promise<void> {
-    const settled = await this.#options.store.settle({ reservation: reservation.id, burn, release });
-    if (settled.ok && settled.burnt > 0) this.#options.observer.burnt("unsettled", settled.burnt);
+    const result = await this.#options.store.finishReservation({
+      reservation: reservation.id,
+      burn,
+      release,
+    });
+    if (result.ok && result.burnt > 0) this.#options.observer.burnt("unresolved", result.burnt);
     if (burn.length > 0) {
       log("delivery").warn("{count} blocks burnt: they may have been used", { count: burn.length });
     }

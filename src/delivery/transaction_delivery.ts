@@ -16,7 +16,7 @@ import { Unavailable } from "../domain/refusals.ts";
 import type { Peer } from "./peer.ts";
 import { formatPlan, type Hop, type Plan } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
-import type { Settling } from "./settling.ts";
+import type { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
 import type { TransactionAnswer, TransactionKey } from "../domain/transaction.ts";
 
@@ -34,7 +34,7 @@ export interface TransactionRequest {
 export interface TransactionDeliveryOptions {
   readonly store: Store;
   readonly peers: ReadonlyMap<KmeId, Peer>;
-  readonly settling: Settling;
+  readonly reservations: ReservationFinisher;
   readonly recovery: Recovery;
 }
 
@@ -95,7 +95,7 @@ export class TransactionDelivery {
   }
 
   async #reserve({ plan, number, size, storedSince }: TransactionRequest): Promise<Attempt> {
-    const { store, peers, settling } = this.#options;
+    const { store, peers, reservations } = this.#options;
     const blocks = number * blocksPerKey(size);
     const links = plan.hops.map((hop) => ({ hop, peer: peers.get(hop.kme), link: store.link(hop.kme) }));
     const source = store.link(plan.source);
@@ -113,7 +113,7 @@ export class TransactionDelivery {
     })
       .catch((error) => {
         // Whether it was stored is not known.
-        void settling.eventually({ reservation: id, releaseRest: true });
+        void reservations.eventually({ reservation: id, releaseRest: true });
         throw error;
       });
     if (reserved === undefined) throw await shortage(store, claims);
@@ -153,7 +153,7 @@ export class TransactionDelivery {
 
   async #handOver(request: TransactionRequest, attempt: Attempt): Promise<Outcome> {
     const all = allBlocks(attempt);
-    const settled = await this.#options.settling.now({
+    const result = await this.#options.reservations.now({
       reservation: attempt.id,
       spend: all,
       keys: attempt.keys.map((key) => ({
@@ -166,9 +166,9 @@ export class TransactionDelivery {
         bits: request.plan.localSlaves.length > 0 ? key.bits : undefined,
       })),
     }, { reservation: attempt.id, unresolved: all });
-    if (settled.ok) return { keys: attempt.keys };
+    if (result.ok) return { keys: attempt.keys };
     // The peer took a block, or somebody else took this process for dead and settles the transaction: then this does nothing.
-    await this.#options.settling.eventually({ reservation: attempt.id, unresolved: all });
+    await this.#options.reservations.eventually({ reservation: attempt.id, unresolved: all });
     return {
       failure: new Unavailable("the keys were lost while they were being agreed, try again"),
       again: false,
@@ -176,7 +176,7 @@ export class TransactionDelivery {
   }
 
   async #composingFailed(attempt: Attempt, part: Part, answer: TransactionAnswer): Promise<Outcome> {
-    const { settling } = this.#options;
+    const { reservations } = this.#options;
     const reservation = attempt.id;
     const pads = attempt.padded.flatMap((other) => idsOf(other.blocks));
     if (answer.kind === "refused") {
@@ -184,24 +184,24 @@ export class TransactionDelivery {
       const notYet = new Set(answer.absent.map(mapKey));
       const [missing, free] = partition(idsOf(attempt.source), (id) => named.has(mapKey(id)));
       const [absent, refused] = partition(missing, (id) => notYet.has(mapKey(id)));
-      await settling.eventually({ reservation, refused, absent, release: [...free, ...pads] });
+      await reservations.eventually({ reservation, refused, absent, release: [...free, ...pads] });
       return { failure: failure(part, "does not have the keys"), again: missing.length > 0 };
     }
     if (answer.kind === "unreached" || answer.kind === "rejected") {
-      await settling.eventually({ reservation, release: allBlocks(attempt) });
+      await reservations.eventually({ reservation, release: allBlocks(attempt) });
       return { failure: failure(part, answer.reason), again: false };
     }
-    await settling.eventually({ reservation, release: pads, unresolved: idsOf(attempt.source) });
+    await reservations.eventually({ reservation, release: pads, unresolved: idsOf(attempt.source) });
     void this.#options.recovery.resolve(unresolved(attempt, [part]));
     return { failure: failure(part, answer.kind === "unknown" ? answer.reason : undefined), again: false };
   }
 
   async #paddedFailed(attempt: Attempt, answers: readonly TransactionAnswer[]): Promise<Outcome> {
-    const { settling, recovery } = this.#options;
+    const { reservations, recovery } = this.#options;
     // A pad that has not left may be used again; any other is burnt on both ends.
     const unsent = attempt.padded.filter((_, i) => answers[i]!.kind === "unreached");
     const sent = attempt.padded.filter((_, i) => answers[i]!.kind !== "unreached");
-    await settling.eventually({
+    await reservations.eventually({
       reservation: attempt.id,
       release: unsent.flatMap((part) => idsOf(part.blocks)),
       unresolved: [...idsOf(attempt.source), ...sent.flatMap((part) => idsOf(part.blocks))],

@@ -53,7 +53,7 @@ export function noCounts(links: readonly KmeId[]): Counts {
   return {
     delivered: new Map(),
     activated: new Map(),
-    burnt: { unsettled: 0, refused: 0 },
+    burnt: { unresolved: 0, refused: 0 },
     ingestion: new Map(links.map((kme) => [kme, { stored: 0, known: 0, files: 0 }])),
     refusals: new Map(),
     collected: 0,

@@ -104,7 +104,7 @@ export class Exposition {
       {
         name: "kme_blocks_burnt_total",
         help:
-          "Blocks that became part of no key: a peer refused them, or nobody can say whether it used them (unsettled)",
+          "Blocks that became part of no key: a peer refused them, or nobody can say whether it used them (unresolved)",
       },
       ({ burnt }) => Object.entries(burnt).map(([reason, blocks]) => [{ reason }, blocks]),
     );

@@ -89,7 +89,7 @@ export class CommitQueue {
   drained(): Promise<void> {
     return new Promise((resolve) => {
       this.#idle.push(resolve);
-      this.#settleIdle();
+      this.#resolveIdle();
     });
   }
 
@@ -110,7 +110,7 @@ export class CommitQueue {
       this.#runBatch(batch, lane).finally(() => {
         this.#freeLanes.push(lane);
         this.#schedule();
-        this.#settleIdle();
+        this.#resolveIdle();
       });
       this.#schedule();
     });
@@ -128,7 +128,7 @@ export class CommitQueue {
     }
   }
 
-  #settleIdle(): void {
+  #resolveIdle(): void {
     if (this.#waiting.length > 0 || this.#freeLanes.length < this.#dialect.lanes) return;
     if (this.#patience !== undefined) clearTimeout(this.#patience);
     this.#patience = undefined;

@@ -32,7 +32,11 @@ import { advance } from "./operations/advance_generation.ts";
 import { releaseLease, renewLease } from "./operations/leases.ts";
 import { type Reserve, reserve } from "./operations/reserve.ts";
 import { type SetAside, setAside } from "./operations/set_aside.ts";
-import { settle, type Settled, type Settlement } from "./operations/settle.ts";
+import {
+  finishReservation,
+  type ReservationOutcome,
+  type ReservationResult,
+} from "./operations/finish_reservation.ts";
 import { type TakeBack, takeBack, type TakenBack } from "./operations/take_back.ts";
 import { ingestBlocks } from "./operations/ingest_blocks.ts";
 
@@ -107,8 +111,8 @@ export class Store implements BlockStore {
   }
 
   /** Ends a reservation of this process, or a part of it. */
-  settle(item: Settlement): Promise<Settled> {
-    return this.#request(settle, { ...item, processId: this.processId });
+  finishReservation(item: ReservationOutcome): Promise<ReservationResult> {
+    return this.#request(finishReservation, { ...item, processId: this.processId });
   }
 
   activate(activation: PeerActivation): Promise<Activated> {

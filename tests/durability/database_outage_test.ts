@@ -36,7 +36,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
       await audit.untilDelivered(20);
       await audit.stopLoad();
       await audit.checkClosed(20);
-      await pair.settle({ audit });
+      await pair.finish({ audit });
       await audit.checkLedgers();
       audit.report(`${kind} away`);
     },

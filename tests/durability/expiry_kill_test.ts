@@ -30,7 +30,7 @@ Deno.test("keys that no slave fetches expire on both ends, and their blocks are 
   await eventually(async () => (await network.client("22").decKeys("1", remote[2]!)).status === 400, {
     what: "the end of the record",
   });
-  await pair.settle();
+  await pair.finish();
   const ledgers = await Promise.all(KMES.map((kme) => readLedger(databaseOf(network, kme))));
   for (const ledger of ledgers) {
     assert.equal(ledger.waiting.size, 0);

@@ -37,7 +37,7 @@ export async function killsUnderLoad(
   await audit.untilDelivered(20);
   await audit.stopLoad();
   await audit.checkClosed(30);
-  await pair.settle({ audit });
+  await pair.finish({ audit });
   await audit.checkLedgers();
   audit.report(what);
 }

@@ -109,7 +109,7 @@ for (const mode of ["lose answers", "hold answers", "lose requests", "hold reque
       shared -= 2;
     }
     await audit.checkClosed(10);
-    await pair.settle({ audit });
+    await pair.finish({ audit });
     await audit.checkLedgers({ burnt: burntInAll });
     assert.equal(audit.figures.burnt, burntInAll);
   });

@@ -20,7 +20,7 @@ export interface PairOptions {
   readonly edit?: Parameters<typeof makeTestNetwork>[0]["edit"];
 }
 
-export interface SettleOptions {
+export interface FinishOptions {
   /** Knows the key files. */
   readonly audit?: Audit;
   /** Further processes on the databases, to be stopped too. */
@@ -36,7 +36,7 @@ export interface Pair extends AsyncDisposable {
   /** Free blocks at `kme` of the link with `other`, as an SAE is told. */
   stock(kme: KmeId, other: KmeId): Promise<number>;
   /** Lets everything be settled, and all key files be taken up, then stops both. */
-  settle(options?: SettleOptions): Promise<void>;
+  finish(options?: FinishOptions): Promise<void>;
   /** Stops both in order. */
   stop(): Promise<void>;
 }
@@ -67,7 +67,7 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
     running.clear();
     await Promise.all(processes.map((process) => process.stop()));
   };
-  const settle = async ({ audit, more = [] }: SettleOptions = {}) => {
+  const finish = async ({ audit, more = [] }: FinishOptions = {}) => {
     const isSettled = async () => {
       const found = await Promise.all(KMES.map(async (kme) => {
         const ledger = await readLedger(databaseOf(network, kme));
@@ -97,7 +97,7 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
     network,
     start,
     stop,
-    settle,
+    finish,
     process: (kme) => running.get(kme)!,
     stock: async (kme, other) => {
       const [first, second] = SAES[kme];

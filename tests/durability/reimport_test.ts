@@ -74,7 +74,7 @@ for (const deleted of [false, true]) {
     await putAgain("again-4.cor");
     await untilRead("fresh-4.cor");
     await audit.checkClosed(20);
-    await pair.settle({ audit });
+    await pair.finish({ audit });
     await audit.checkLedgers({ burnt: 0 });
   });
 }

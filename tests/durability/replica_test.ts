@@ -75,7 +75,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     await audit.untilDelivered(30);
     await audit.stopLoad();
     await audit.checkClosed(30);
-    await pair.settle({ audit, more: [second] });
+    await pair.finish({ audit, more: [second] });
     await audit.checkLedgers();
     audit.report(`${kind}, two replicas`);
   });
@@ -119,7 +119,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     assert.equal((await asked)?.status, 503);
     firstProxy.setMode("pass");
     await audit.read("2", "1", audit.keyIds());
-    await pair.settle({ audit, more: [second] });
+    await pair.finish({ audit, more: [second] });
     await audit.checkLedgers({ burnt: 0 });
   });
 }

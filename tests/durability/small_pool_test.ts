@@ -26,7 +26,7 @@ Deno.test("both ends use up a pool at once: no block twice, and none left", asyn
   const pairs = [["1", "2"], ["2", "1"], ["11", "22"], ["22", "11"]] as const;
   await Promise.all([...pairs, ...pairs, ...pairs, ...pairs].map(([master, slave]) => use(master, slave)));
   await audit.checkClosed(20);
-  await pair.settle({ audit });
+  await pair.finish({ audit });
   await audit.checkLedgers({ burnt: 0 });
   audit.report("small pool");
   assert.equal(audit.delivered, BLOCKS);

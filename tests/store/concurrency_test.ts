@@ -40,14 +40,14 @@ async function emptyPool(
 }
 
 /** Reserves and hands over; every third time it gives the blocks back instead. */
-async function reserveAndSettle(store: Store): Promise<readonly Key[] | undefined> {
+async function reserveAndFinish(store: Store): Promise<readonly Key[] | undefined> {
   const reservation = freshId();
   const link = store.link(PEER.text)!;
   const parts = await store.reserve({ reservation, claims: [{ link, blocks: 1 }] });
   if (parts === undefined) return undefined;
   const [block] = parts[0]!;
   if (Math.random() < 1 / 3) {
-    assert.deepEqual(await store.settle({ reservation, release: [block!.id] }), {
+    assert.deepEqual(await store.finishReservation({ reservation, release: [block!.id] }), {
       ok: true,
       burnt: 0,
       released: 1,
@@ -61,7 +61,7 @@ async function reserveAndSettle(store: Store): Promise<readonly Key[] | undefine
     slaves: ["21"],
     expiresAt: Date.now() + 3_600_000,
   };
-  const settled = await store.settle({ reservation, spend: [block!.id], keys: [key] });
+  const settled = await store.finishReservation({ reservation, spend: [block!.id], keys: [key] });
   assert.deepEqual(settled, { ok: true, burnt: 0, released: 0 });
   return [block!];
 }
@@ -83,7 +83,7 @@ async function deliverAll(ledger: Ledger, stores: readonly Store[]): Promise<voi
 
 async function reserveAll(ledger: Ledger, stores: readonly Store[]): Promise<void> {
   const blocks = await fill(stores[0]!, BLOCKS, PEER.text);
-  const keys = await emptyPool(stores, reserveAndSettle);
+  const keys = await emptyPool(stores, reserveAndFinish);
   assert.equal(keys.length, BLOCKS, "the pool was not used up");
   assertDistinctBlocks(keys, blocks);
   assert.deepEqual(await audit(ledger), {
@@ -142,9 +142,9 @@ async function bothEnds(ledger: Ledger, stores: readonly Store[]): Promise<void>
         if (parts === undefined) continue;
         const { id } = parts[0]![0]!;
         const key = { id, origin: OWN.text, master: "11", slaves: ["21"], expiresAt: Date.now() + 3_600_000 };
-        const settled = await store.settle({ reservation, spend: [id], keys: [key] });
+        const settled = await store.finishReservation({ reservation, spend: [id], keys: [key] });
         if (settled.ok) handedOver.add(hex(id));
-        else await store.settle({ reservation, burn: [id] });
+        else await store.finishReservation({ reservation, burn: [id] });
       }
     }
   }));

@@ -29,12 +29,12 @@ ledgerTest("a block that is reserved as a pad never becomes the peer's key", asy
     const answer = await store.activate(activation(store, [id], freshId()));
     assert.deepEqual({ ...answer, blocks: undefined }, { kind: "refused", blocks: undefined, absent: [] });
   }
-  await store.settle({ reservation, unresolved: ids });
+  await store.finishReservation({ reservation, unresolved: ids });
   for (const id of ids) {
     assert.equal((await store.activate(activation(store, [id], freshId()))).kind, "refused");
   }
   await store.adopt(10);
-  await store.settle({ reservation, burn: ids });
+  await store.finishReservation({ reservation, burn: ids });
   assert.equal(await store.freeBlocks(PEER.text), 0);
 });
 
@@ -55,7 +55,7 @@ ledgerTest("blocks that the peer has not stored yet are kept apart, then free ag
   const reservation = freshId();
   const [blocks] = (await store.reserve({ reservation, claims: [{ link, blocks: 5 }] }))!;
   const ids = blocks!.map((block) => block.id);
-  await store.settle({
+  await store.finishReservation({
     reservation,
     absent: ids.slice(0, 2),
     refused: ids.slice(2, 3),

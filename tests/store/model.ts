@@ -168,7 +168,7 @@ export class Model {
   }
 
   /** `fates` says for each block in turn what becomes of it. */
-  async settle(index: number, fates: readonly number[], foreign: boolean): Promise<void> {
+  async finishReservation(index: number, fates: readonly number[], foreign: boolean): Promise<void> {
     const reservation = pick(this.reservations, index);
     if (reservation === undefined || reservation.phase === "refused") return;
     const lists: string[][] = [[], [], [], [], [], []];
@@ -183,7 +183,7 @@ export class Model {
     ];
     const bytes = (ids: readonly string[]) => ids.map((id) => Uint8Array.fromHex(id));
     const stranger = foreign ? [freshId()] : [];
-    const settled = await this.store.settle({
+    const settled = await this.store.finishReservation({
       reservation: reservation.id,
       spend: [...bytes(spend), ...stranger],
       burn: bytes(burn),
@@ -461,9 +461,9 @@ export const stepsWith = (numbers: fc.Arbitrary<number>): fc.Arbitrary<Step>[] =
     (model, ...args) => model.reserve(...args),
   ),
   step(
-    "settle",
+    "finishReservation",
     [index, fc.array(fc.nat(5), { minLength: 1, maxLength: 6 }), fc.nat(9).map((n) => n === 0)],
-    (model, ...args) => model.settle(...args),
+    (model, ...args) => model.finishReservation(...args),
   ),
   step(
     "activate",

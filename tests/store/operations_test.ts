@@ -266,7 +266,7 @@ ledgerTest("a settlement spends, burns, releases, keeps refused and unresolved b
   const { store, reservation, ids } = await reserved(ledger, 6);
   const [spend, burn, release, refused, unresolved, rest] = ids.map((id) => [id]);
   const key = { id: spend![0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: Date.now() + HOUR };
-  const settled = await store.settle({
+  const settled = await store.finishReservation({
     reservation,
     spend,
     burn,
@@ -286,16 +286,16 @@ ledgerTest("a settlement spends, burns, releases, keeps refused and unresolved b
   });
   assert.equal((await store.collect({ caller: "12", master: "11", ids: spend! })).kind, "foreign");
   // Nothing of it is spent, burnt or released again.
-  assert.deepEqual(await store.settle({ reservation, spend }), { ok: false });
-  assert.deepEqual(await store.settle({ reservation, burn, release, unresolved }), {
+  assert.deepEqual(await store.finishReservation({ reservation, spend }), { ok: false });
+  assert.deepEqual(await store.finishReservation({ reservation, burn, release, unresolved }), {
     ok: true,
     burnt: 0,
     released: 0,
   });
   const adopted = await store.adopt(10);
   assert.deepEqual(adopted.map((each) => each.blocks.map((block) => hex(block.id))), [unresolved!.map(hex)]);
-  assert.deepEqual(await store.settle({ reservation, spend: unresolved }), { ok: false });
-  assert.deepEqual(await store.settle({ reservation, release: unresolved }), {
+  assert.deepEqual(await store.finishReservation({ reservation, spend: unresolved }), { ok: false });
+  assert.deepEqual(await store.finishReservation({ reservation, release: unresolved }), {
     ok: true,
     burnt: 0,
     released: 1,
@@ -324,11 +324,13 @@ ledgerTest("a settlement that may not hand over changes nothing", async (ledger)
   const key = { id: ids[0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: Date.now() + HOUR };
   const [first, second] = ids as [Uint8Array, Uint8Array];
   assert.deepEqual(
-    await store.settle({ reservation, spend: [first, freshId()], burn: [second], keys: [key] }),
+    await store.finishReservation({ reservation, spend: [first, freshId()], burn: [second], keys: [key] }),
     { ok: false },
   );
-  assert.deepEqual(await store.settle({ reservation, spend: [first, first], keys: [key] }), { ok: false });
-  assert.deepEqual(await store.settle({ reservation: freshId(), spend: [first], keys: [key] }), {
+  assert.deepEqual(await store.finishReservation({ reservation, spend: [first, first], keys: [key] }), {
+    ok: false,
+  });
+  assert.deepEqual(await store.finishReservation({ reservation: freshId(), spend: [first], keys: [key] }), {
     ok: false,
   });
   assert.deepEqual(await audit(ledger), {
@@ -339,7 +341,7 @@ ledgerTest("a settlement that may not hand over changes nothing", async (ledger)
     waiting: 0,
     reservations: 1,
   });
-  assert.deepEqual(await store.settle({ reservation, spend: ids, keys: [key] }), {
+  assert.deepEqual(await store.finishReservation({ reservation, spend: ids, keys: [key] }), {
     ok: true,
     burnt: 0,
     released: 0,
@@ -357,7 +359,7 @@ ledgerTest("a pad that has the key_ID of a key does not become it", async (ledge
   }))!;
   const [[block], [pad]] = parts as [[Block], [Block]];
   const key = { id: pad.id, bits: block.bits, origin: "1", master: "11", slaves: ["12"] };
-  const settled = await store.settle({
+  const settled = await store.finishReservation({
     reservation,
     spend: [block.id, pad.id],
     keys: [{ ...key, expiresAt: Date.now() + HOUR }],
@@ -371,7 +373,7 @@ ledgerTest("a pad that has the key_ID of a key does not become it", async (ledge
 ledgerTest("settlements of one reservation at once count each block once", async (ledger) => {
   const { store, reservation, ids } = await reserved(ledger, 4);
   const results = await Promise.all(
-    Array.from({ length: 8 }, () => store.settle({ reservation, release: ids })),
+    Array.from({ length: 8 }, () => store.finishReservation({ reservation, release: ids })),
   );
   assert.equal(results.reduce((sum, result) => sum + (result.ok ? result.released : 0), 0), 4);
   assert.deepEqual(await audit(ledger), {
@@ -386,9 +388,14 @@ ledgerTest("settlements of one reservation at once count each block once", async
 
 ledgerTest("a reservation is ended without knowing whether it was stored", async (ledger) => {
   const { store, reservation, ids } = await reserved(ledger, 4);
-  const settled = await store.settle({ reservation, burn: [ids[0]!], refused: [ids[1]!], releaseRest: true });
+  const settled = await store.finishReservation({
+    reservation,
+    burn: [ids[0]!],
+    refused: [ids[1]!],
+    releaseRest: true,
+  });
   assert.deepEqual(settled, { ok: true, burnt: 1, released: 2 });
-  assert.deepEqual(await store.settle({ reservation: freshId(), releaseRest: true }), {
+  assert.deepEqual(await store.finishReservation({ reservation: freshId(), releaseRest: true }), {
     ok: true,
     burnt: 0,
     released: 0,
@@ -436,7 +443,9 @@ ledgerTest(
     assert.equal(refused.kind === "refused" && refused.blocks.length, 2);
     assert.equal((await audit(ledger)).keys, 0);
     assert.equal((await store.activate(activation([contested, free[0]!]))).kind, "activated");
-    assert.deepEqual(await store.settle({ reservation, spend: [...own, contested] }), { ok: false });
+    assert.deepEqual(await store.finishReservation({ reservation, spend: [...own, contested] }), {
+      ok: false,
+    });
     assert.equal((await store.activate(activation([contested, free[0]!]))).kind, "repeated");
     assert.equal((await store.activate(activation([free[0]!], "13"))).kind, "refused");
     assert.equal(
@@ -448,7 +457,7 @@ ledgerTest(
       "refused",
     );
     assert.equal((await store.activate(activation([free[1]!, free[1]!]))).kind, "refused");
-    await store.settle({ reservation, refused: own });
+    await store.finishReservation({ reservation, refused: own });
     assert.equal((await store.activate(activation([own[0]!]))).kind, "activated");
     const read = await store.collect({ caller: "12", master: "21", ids: [own[0]!] });
     assert.ok(

@@ -39,10 +39,10 @@ ledgerTest(
     const before = await audit(ledger);
     const zombie = () =>
       Promise.all([
-        dead.settle({ reservation, spend: [ids[0]!], keys: [key] }),
-        dead.settle({ reservation, release: ids }),
-        dead.settle({ reservation, burn: ids }),
-        dead.settle({ reservation, releaseRest: true }),
+        dead.finishReservation({ reservation, spend: [ids[0]!], keys: [key] }),
+        dead.finishReservation({ reservation, release: ids }),
+        dead.finishReservation({ reservation, burn: ids }),
+        dead.finishReservation({ reservation, releaseRest: true }),
       ]);
     assert.deepEqual((await zombie()).map((result) => result.ok && result.burnt + result.released), [
       false,
@@ -58,7 +58,11 @@ ledgerTest(
     // The adopter finds it again until it is settled, and nobody else does.
     assert.equal((await adopter.adopt(10)).length, 1);
     assert.deepEqual(await (adopter === first ? second : first).adopt(10), []);
-    const settled = await adopter.settle({ reservation, burn: ids.slice(0, 1), release: ids.slice(1) });
+    const settled = await adopter.finishReservation({
+      reservation,
+      burn: ids.slice(0, 1),
+      release: ids.slice(1),
+    });
     assert.deepEqual(settled, { ok: true, burnt: 1, released: 3 });
     assert.deepEqual((await zombie()).map((result) => result.ok && result.burnt + result.released), [
       false,
@@ -118,8 +122,12 @@ ledgerTest("a process's own reservation that no request settles any more is foun
   now += 300_000;
   assert.equal((await store.adopt(10)).length, 1);
   const ids = taken!.map((block) => block.id);
-  assert.deepEqual(await store.settle({ reservation, spend: ids }), { ok: false });
-  assert.deepEqual(await store.settle({ reservation, release: ids }), { ok: true, burnt: 0, released: 2 });
+  assert.deepEqual(await store.finishReservation({ reservation, spend: ids }), { ok: false });
+  assert.deepEqual(await store.finishReservation({ reservation, release: ids }), {
+    ok: true,
+    burnt: 0,
+    released: 2,
+  });
   assert.equal((await audit(ledger)).free, 3);
 });
 
@@ -156,7 +164,7 @@ ledgerTest("many reservations left behind are found in parts, oldest first", asy
   for (let i = 0; i < 25; i++) {
     const reservation = freshId();
     const [taken] = (await store.reserve({ reservation, claims: [{ link, blocks: 1 }] }))!;
-    await store.settle({ reservation, unresolved: [taken![0]!.id] });
+    await store.finishReservation({ reservation, unresolved: [taken![0]!.id] });
     order.push(hex(reservation));
     now++;
   }
@@ -167,7 +175,7 @@ ledgerTest("many reservations left behind are found in parts, oldest first", asy
     assert.ok(part.length <= 10);
     for (const each of part) {
       found.push(hex(each.id));
-      await store.settle({ reservation: each.id, release: each.blocks.map((block) => block.id) });
+      await store.finishReservation({ reservation: each.id, release: each.blocks.map((block) => block.id) });
     }
   }
   assert.deepEqual(found, order);

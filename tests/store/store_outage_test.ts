@@ -1,7 +1,7 @@
 /** The database server goes away under load and comes back: calls fail within seconds, and every block is accounted for. */
 import assert from "node:assert/strict";
 import { StoreUnavailable } from "../../src/domain/store_errors.ts";
-import type { Settlement } from "../../src/store/operations/settle.ts";
+import type { ReservationOutcome } from "../../src/store/operations/finish_reservation.ts";
 import type { Store } from "../../src/store/store.ts";
 import { eventually } from "../harness/eventually.ts";
 import { audit, delivery, fill, freshId, hex, type Ledger, ledgerTest, OWN, PEER } from "./store_fixture.ts";
@@ -43,7 +43,7 @@ class Load {
     while (this.#going) {
       const begin = performance.now();
       try {
-        await (caller % 2 === 0 ? this.#deliverAndRead() : this.#reserveAndSettle());
+        await (caller % 2 === 0 ? this.#deliverAndRead() : this.#reserveAndFinish());
         this.done++;
         this.servedCallers.add(caller);
       } catch (error) {
@@ -65,7 +65,7 @@ class Load {
     this.read.add(hex(key!.id));
   }
 
-  async #reserveAndSettle(): Promise<void> {
+  async #reserveAndFinish(): Promise<void> {
     const reservation = freshId();
     const link = this.#store.link(PEER.text)!;
     let ids: Uint8Array[];
@@ -84,22 +84,22 @@ class Load {
       expiresAt: Date.now() + 3_600_000,
     }));
     try {
-      assert.ok((await this.#store.settle({ reservation, spend: ids, keys })).ok);
+      assert.ok((await this.#store.finishReservation({ reservation, spend: ids, keys })).ok);
     } catch (error) {
       this.#later({ reservation, burn: ids });
       throw error;
     }
   }
 
-  readonly late = new Set<Settlement>();
+  readonly late = new Set<ReservationOutcome>();
 
-  #later(settlement: Settlement): void {
+  #later(settlement: ReservationOutcome): void {
     this.late.add(settlement);
   }
 
-  async settleLate(): Promise<void> {
+  async retryLate(): Promise<void> {
     for (const settlement of this.late) {
-      const settled = await this.#store.settle(settlement);
+      const settled = await this.#store.finishReservation(settlement);
       assert.ok(settled.ok);
       this.burnt += settled.burnt;
     }
@@ -139,12 +139,12 @@ async function survive(ledger: Ledger, outages: readonly Outage[]): Promise<void
       });
       assert.ok(load.slowest < PATIENCE_MS, `the server ${outage.name}: a call took ${load.slowest} ms`);
       // While others work, as it would be.
-      await load.settleLate();
+      await load.retryLate();
     }
   } finally {
     await load.stop();
   }
-  await load.settleLate();
+  await load.retryLate();
   assert.deepEqual(load.unexpected, []);
 
   const counts = await audit(ledger);

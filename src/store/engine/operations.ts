@@ -10,7 +10,7 @@ import { advance } from "../operations/advance_generation.ts";
 import { releaseLease, renewLease } from "../operations/leases.ts";
 import { reserve } from "../operations/reserve.ts";
 import { setAside } from "../operations/set_aside.ts";
-import { settle } from "../operations/settle.ts";
+import { finishReservation } from "../operations/finish_reservation.ts";
 import { takeBack } from "../operations/take_back.ts";
 import { ingestBlocks } from "../operations/ingest_blocks.ts";
 
@@ -25,7 +25,7 @@ export const OPERATIONS = [
   expire,
   reserve,
   setAside,
-  settle,
+  finishReservation,
   renewLease,
   takeBack,
   ingestBlocks,

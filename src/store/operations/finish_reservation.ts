@@ -9,7 +9,7 @@ import type { KmeId, SaeId } from "../../domain/ids.ts";
 import { handOver, type NewDelivery, type NewKey, type UsedBlock } from "./hand_over.ts";
 
 /** A key made of the blocks of a reservation. */
-export interface SettledKey {
+export interface DeliveredKey {
   readonly id: KeyIdBytes;
   /** The KME whose SAE asked for the key. */
   readonly origin: KmeId;
@@ -22,12 +22,12 @@ export interface SettledKey {
 }
 
 /** What becomes of a reservation. Every list holds key_IDs of blocks. */
-export interface Settlement {
+export interface ReservationOutcome {
   readonly reservation: KeyIdBytes;
   /** Blocks of the keys that are handed over: each must still be reserved and no one else settle it, or nothing is changed. */
   readonly spend?: readonly KeyIdBytes[];
   /** Keys handed over, recorded in the same transaction. One that has the key_ID of a block to be spent, and no pad, is that block. */
-  readonly keys?: readonly SettledKey[];
+  readonly keys?: readonly DeliveredKey[];
   /** Never to be used by anyone. */
   readonly burn?: readonly KeyIdBytes[];
   /** Certainly unused: back into the pool. */
@@ -45,12 +45,12 @@ export interface Settlement {
   readonly unresolved?: readonly KeyIdBytes[];
 }
 
-export interface Settle extends Settlement {
+export interface FinishReservation extends ReservationOutcome {
   /** The process that settles: where another one has adopted the reservation, nothing is changed. */
   readonly processId: Uint8Array;
 }
 
-export type Settled =
+export type ReservationResult =
   | { readonly ok: true; readonly burnt: number; readonly released: number }
   /**
    * A block to be spent is no longer reserved, or another process took this one for dead and takes the keys back: they
@@ -64,12 +64,12 @@ interface ReservedBlock extends UsedBlock {
   readonly process_id: Uint8Array;
 }
 
-export const settle: Operation<Settle, Settled> = {
-  name: "settle",
+export const finishReservation: Operation<FinishReservation, ReservationResult> = {
+  name: "finishReservation",
   async run(work, items) {
     await awaitCommits(work, items);
     const reserved = await reservedBlocks(work, items);
-    const results: Settled[] = [];
+    const results: ReservationResult[] = [];
     const deliveries: NewDelivery[] = [];
     const gone: number[] = [];
     const free: number[] = [];
@@ -134,7 +134,7 @@ export const settle: Operation<Settle, Settled> = {
 };
 
 /** The keys with the blocks that went into them, and the blocks that went into none: pads. */
-function deliveriesOf(keys: readonly SettledKey[], spent: readonly ReservedBlock[]) {
+function deliveriesOf(keys: readonly DeliveredKey[], spent: readonly ReservedBlock[]) {
   const left = new Map(spent.map((block) => [mapKey(block.block_id), block]));
   const whole = new Map(keys.flatMap(({ id }) => {
     const block = left.get(mapKey(id));
@@ -158,13 +158,13 @@ function deliveriesOf(keys: readonly SettledKey[], spent: readonly ReservedBlock
   return { deliveries: [...deliveries.values()], others };
 }
 
-function isOwn(block: ReservedBlock, item: Settle): boolean {
+function isOwn(block: ReservedBlock, item: FinishReservation): boolean {
   return mapKey(block.process_id) === mapKey(item.processId);
 }
 
 /** Whether every block to be spent is there, of the process's own, and not being settled otherwise. */
 function mayHandOver(
-  { spend = [], ...item }: Settle,
+  { spend = [], ...item }: FinishReservation,
   blocks: ReadonlyMap<string, ReservedBlock>,
 ): boolean {
   return new Set(spend.map(mapKey)).size === spend.length && spend.every((id) => {
@@ -174,7 +174,7 @@ function mayHandOver(
 }
 
 /** Waits for transactions under way that store one of the reservations: the connection of their request may be lost. */
-async function awaitCommits({ trx, dialect, now }: Work, items: readonly Settle[]): Promise<void> {
+async function awaitCommits({ trx, dialect, now }: Work, items: readonly FinishReservation[]): Promise<void> {
   for (const { reservation, processId, releaseRest } of items) {
     if (!releaseRest) continue;
     await dialect.insertIgnoring(
@@ -189,7 +189,7 @@ async function awaitCommits({ trx, dialect, now }: Work, items: readonly Settle[
   }
 }
 
-async function reservedBlocks(work: Work, items: readonly Settle[]) {
+async function reservedBlocks(work: Work, items: readonly FinishReservation[]) {
   const reservations = new Map<string, Map<string, ReservedBlock>>();
   for (const part of chunks(items, ROWS)) {
     const ids = part.map((item) => buffer(item.reservation));
@@ -214,7 +214,7 @@ async function reservedBlocks(work: Work, items: readonly Settle[]) {
 /** Moves blocks into a reservation of their own. */
 async function keepApart(
   { trx, now }: Work,
-  item: Settlement,
+  item: ReservationOutcome,
   blocks: readonly ReservedBlock[],
   phase: number,
 ): Promise<void> {
