@@ -20,6 +20,7 @@ import { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
 import { TransactionDelivery } from "./transaction_delivery.ts";
+import type { ClientIdentity } from "../x509/client_identity.ts";
 
 /** Facts of the Status data format (clause 6.1); sizes in bits. */
 export interface Status {
@@ -196,9 +197,9 @@ export class Delivery {
     }
   }
 
-  /** A peer's master got these keys for a slave here. `caller` is the serial of the peer's certificate. */
+  /** A peer's master got these keys for a slave here. `caller` is the client of the connection. */
   async activate(
-    caller: bigint,
+    caller: ClientIdentity,
     originId: SaeId,
     remoteId: SaeId,
     ids: readonly KeyIdBytes[],
@@ -228,13 +229,13 @@ export class Delivery {
     return "activated";
   }
 
-  /** A neighbour that knows transactions hands keys over. `caller` is the serial of its certificate. */
-  receive(caller: bigint, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
+  /** A neighbour that knows transactions hands keys over. `caller` is the client of the connection. */
+  receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
     return this.#reception.receive(caller, sender, transaction);
   }
 
   /** A neighbour takes a transaction back. */
-  takeBack(caller: bigint, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
+  takeBack(caller: ClientIdentity, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
     return this.#reception.takeBack(caller, sender, request);
   }
 

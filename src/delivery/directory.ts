@@ -2,6 +2,7 @@
 import type { Config, OtherKme } from "../config/config.ts";
 import { isNeighbour, type Sae } from "../domain/network.ts";
 import type { ConfiguredId, KmeId, SaeId } from "../domain/ids.ts";
+import type { ClientIdentity } from "../x509/client_identity.ts";
 
 /** What a directory is made of. */
 export type DirectoryContent = Pick<Config, "otherKmes" | "saes">;
@@ -31,9 +32,9 @@ export class Directory {
     return this.#tables.saes.get(id);
   }
 
-  /** The SAE of this KME that owns a client certificate. */
-  saeBySerial(serial: bigint): Sae | undefined {
-    return this.#tables.bySerial.get(serial);
+  /** The SAE of this KME that a client certificate identifies. */
+  saeOf(identity: ClientIdentity): Sae | undefined {
+    return this.#tables.bySerial.get(identity.serial);
   }
 
   /** Ids of the SAEs of a KME, this one or another. */
@@ -52,8 +53,8 @@ export class Directory {
   /**
    * Whether a certificate may speak for a KME: where serials are configured for peers, each speaks for its own only.
    */
-  maySpeakFor(serial: bigint, kme: KmeId): boolean {
-    const named = this.#tables.callers.get(serial);
+  maySpeakFor(identity: ClientIdentity, kme: KmeId): boolean {
+    const named = this.#tables.callers.get(identity.serial);
     if (named !== undefined) return named === kme;
     const peer = this.#tables.kmes.get(kme);
     return peer !== undefined && (!isNeighbour(peer) || peer.callerSerial === undefined);

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { log } from "../log.ts";
 import type { Block, KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
+import type { ClientIdentity } from "../x509/client_identity.ts";
 import { mapKey } from "../domain/bytes.ts";
 import { applyPad, blocksPerKey, composeBits, type Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
@@ -65,12 +66,12 @@ export class Reception {
   /**
    * A neighbour hands keys over for SAEs here or beyond.
    *
-   * @param serial of the caller's certificate.
+   * @param caller the client of the connection.
    * @param sender the KME that it says it is.
    * @throws StoreUnavailable
    */
-  receive(serial: bigint, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
-    const complaint = this.#complaint(serial, sender, transaction);
+  receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
+    const complaint = this.#complaint(caller, sender, transaction);
     if (complaint !== undefined) return Promise.resolve({ kind: "rejected", reason: complaint });
     const key = `${sender}/${mapKey(transaction.id)}`;
     let running = this.#underWay.get(key);
@@ -88,10 +89,10 @@ export class Reception {
    *
    * @throws StoreUnavailable
    */
-  takeBack(serial: bigint, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
+  takeBack(caller: ClientIdentity, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
     const { store, directory } = this.#options;
     const link = store.link(sender);
-    if (link === undefined || !directory.maySpeakFor(serial, sender)) {
+    if (link === undefined || !directory.maySpeakFor(caller, sender)) {
       return Promise.resolve({ kind: "unresolved", reason: "not a neighbour" });
     }
     const key = `${sender}/${mapKey(request.transaction)}`;
@@ -284,10 +285,14 @@ export class Reception {
   }
 
   /** Why a message is not acted upon; the sender is a neighbour that errs, or worse. */
-  #complaint(serial: bigint, sender: KmeId, { origin, keys, recipients }: Transaction): string | undefined {
+  #complaint(
+    caller: ClientIdentity,
+    sender: KmeId,
+    { origin, keys, recipients }: Transaction,
+  ): string | undefined {
     const { thisKme, directory, routes, store, keySize } = this.#options;
     if (store.link(sender) === undefined || sender === thisKme) return `KME ${sender} is not a neighbour`;
-    if (!directory.maySpeakFor(serial, sender)) return `the certificate is not that of KME ${sender}`;
+    if (!directory.maySpeakFor(caller, sender)) return `the certificate is not that of KME ${sender}`;
     const master = directory.sae(origin);
     if (master === undefined) return `SAE ${origin} is unknown`;
     if (routes.nextHop(master.kmeId) !== sender) return `SAE ${origin} is not reached through KME ${sender}`;

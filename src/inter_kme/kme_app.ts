@@ -65,8 +65,8 @@ export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<F
     }
     const ids = message.key_IDs_list.map(parseKeyId);
     if (!ids.every((keyId) => keyId !== undefined)) return invalid("Bad request");
-    const { serial } = c.env.connection.identity;
-    const result = await delivery.activate(serial, message.origin_SAE_ID, message.remote_SAE_ID, ids);
+    const { identity } = c.env.connection;
+    const result = await delivery.activate(identity, message.origin_SAE_ID, message.remote_SAE_ID, ids);
     const [status, text, reason] = ANSWERS[result];
     if (reason !== undefined) observer?.refused(status, reason);
     return c.text(text, status);

@@ -39,10 +39,10 @@ export function transactionRoutes(
 
   app.all(PeerPath.transactions, async (c) => {
     const { sender_KME_ID, transactions } = await message(c, transactionsSchema);
-    const { serial } = c.env.connection.identity;
+    const { identity } = c.env.connection;
     const answers = await Promise.all(
       transactions.map((transaction) =>
-        delivery.receive(serial, sender_KME_ID, transaction).catch((): ReceptionAnswer => ({
+        delivery.receive(identity, sender_KME_ID, transaction).catch((): ReceptionAnswer => ({
           kind: "unknown",
           reason: `the key store of KME ${directory.thisKme.text} is unavailable`,
         }))
@@ -53,7 +53,7 @@ export function transactionRoutes(
 
   app.all(PeerPath.takeBack, async (c) => {
     const { sender_KME_ID, request } = await message(c, takeBackSchema);
-    const answer = await delivery.takeBack(c.env.connection.identity.serial, sender_KME_ID, request);
+    const answer = await delivery.takeBack(c.env.connection.identity, sender_KME_ID, request);
     return c.body(formatTakeBackAnswer(answer), 200, JSON_HEADERS);
   });
 }
@@ -68,8 +68,9 @@ async function message<T extends z.ZodType>(c: Context<FrontEnv>, schema: T): Pr
 }
 
 function requireSender(c: Context<FrontEnv>, directory: Directory, sender: string): void {
-  const { serial } = c.env.connection.identity;
-  if (directory.kme(sender) === undefined || !directory.maySpeakFor(serial, sender)) {
+  if (
+    directory.kme(sender) === undefined || !directory.maySpeakFor(c.env.connection.identity, sender)
+  ) {
     throw new HttpProblem(400, "Bad request");
   }
 }

@@ -64,7 +64,7 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
   app.all("/api/v1/sae/info/me", (c) => {
     allow(c, ["GET"]);
     withoutBody(c);
-    const sae = directory.saeBySerial(c.env.connection.identity.serial);
+    const sae = directory.saeOf(c.env.connection.identity);
     if (sae === undefined) throw new HttpProblem(404, "the client certificate belongs to no SAE of this KME");
     return answer(c, { SAE_ID: idToJson(sae.id), KME_ID: idToJson(directory.thisKme) });
   });
@@ -73,7 +73,7 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
 
   /** Who calls is settled before anything else about a request for keys. */
   function identify(c: SaeContext): Sae {
-    const sae = directory.saeBySerial(c.env.connection.identity.serial);
+    const sae = directory.saeOf(c.env.connection.identity);
     if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
     return sae;
   }
