@@ -1,5 +1,6 @@
 /** The receiving end of transactions: keys for SAEs of this KME, keys to be passed on, and both taken back. */
-import { randomBytes } from "node:crypto";
+import { Buffer } from "node:buffer";
+import { createHash, randomBytes } from "node:crypto";
 import { log } from "../log.ts";
 import type { Block, KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
@@ -97,7 +98,7 @@ export class Reception {
     }
     const key = `${sender}/${mapKey(request.transaction)}`;
     const before = Promise.allSettled([this.#underWay.get(key), this.#takenBack.get(key)]);
-    const running = before.then(() => this.#takeBack(link, this.#onward(sender, request))).finally(() => {
+    const running = before.then(() => this.#takeBack(link, request)).finally(() => {
       if (this.#takenBack.get(key) === running) this.#takenBack.delete(key);
     });
     this.#takenBack.set(key, running);
@@ -110,7 +111,10 @@ export class Reception {
 
   async #takeBack(link: Link, request: TakeBackRequest): Promise<TakeBackAnswer> {
     const { store } = this.#options;
-    const beyond = await this.#takeBackBeyond(request);
+    // What did not come from the sender was not passed on for it: the request goes no farther than its keys went.
+    const beyond = await store.hasTransaction(link, request.transaction)
+      ? await this.#takeBackBeyond(link.kme, request)
+      : "unknown";
     if (beyond === "unresolved") return { kind: "unresolved", reason: "a KME beyond does not answer" };
     const taken = await store.takeBack({
       link,
@@ -128,7 +132,8 @@ export class Reception {
     const passesOn = transaction.recipients.some(({ kme }) => kme !== thisKme);
     // Otherwise the store says why not, without pads.
     const canBeMet = !passesOn || await this.#canBeMet(link, transaction);
-    const onward = canBeMet ? await this.#reserveOnward(transaction) : [];
+    const passedOn = { ...transaction, id: onwardId(link.kme, transaction.id) };
+    const onward = canBeMet ? await this.#reserveOnward(passedOn) : [];
     if (onward === undefined) {
       return { kind: "rejected", reason: `KME ${thisKme} cannot pass the keys on now` };
     }
@@ -156,7 +161,7 @@ export class Reception {
           return passesOn ? { kind: "unknown", reason: "asked for again" } : { kind: "activated" };
       }
     }
-    if (passesOn && !(onward.length > 0 && await this.#passOn(transaction, activated.keys, onward))) {
+    if (passesOn && !(onward.length > 0 && await this.#passOn(passedOn, activated.keys, onward))) {
       return { kind: "unknown", reason: `KME ${thisKme} could not pass the keys on` };
     }
     if (slaves.length > 0) {
@@ -173,15 +178,6 @@ export class Reception {
   async #canBeMet(link: Link, transaction: Transaction): Promise<boolean> {
     const blocks = transaction.keys.flatMap((key) => key.blocks);
     return (await this.#options.store.freeAmong(link, blocks)).length === blocks.length;
-  }
-
-  /** A request as far as this KME would have passed the keys on: never back to where they came from. */
-  #onward(sender: KmeId, request: TakeBackRequest): TakeBackRequest {
-    const { thisKme, routes } = this.#options;
-    const recipients = request.recipients.filter(({ kme }) =>
-      kme === thisKme || routes.nextHop(kme) !== sender
-    );
-    return { ...request, recipients };
   }
 
   /** Pads for every neighbour beyond; `undefined` when one cannot be had. */
@@ -258,19 +254,20 @@ export class Reception {
     return false;
   }
 
-  async #takeBackBeyond(request: TakeBackRequest): Promise<"unknown" | "known" | "unresolved"> {
+  async #takeBackBeyond(
+    sender: KmeId,
+    request: TakeBackRequest,
+  ): Promise<"unknown" | "known" | "unresolved"> {
     const { thisKme, routes, peers } = this.#options;
     const beyond = routes.byNextHop(request.recipients.filter(({ kme }) => kme !== thisKme));
+    // Keys are never passed on to where they came from.
+    beyond.delete(sender);
+    const transaction = onwardId(sender, request.transaction);
     let result: "unknown" | "known" = "unknown";
     for (const [kme, recipients] of beyond) {
       const peer = peers.get(kme);
       if (peer === undefined) continue;
-      const answer = await peer.takeBack({
-        transaction: request.transaction,
-        recipients,
-        blocks: [],
-        reuse: false,
-      });
+      const answer = await peer.takeBack({ transaction, recipients, blocks: [], reuse: false });
       if (answer.kind === "unresolved") return "unresolved";
       if (answer.kind !== "unknown") result = "known";
     }
@@ -312,6 +309,16 @@ export class Reception {
     if (new Set(keys.map(({ id }) => mapKey(id))).size !== keys.length) return "a key_ID is named twice";
     return undefined;
   }
+}
+
+/**
+ * The id under which a transaction is passed on, computed from who sent it: a sender chooses its own ids, but none that
+ * meets a transaction of this KME or of another sender.
+ */
+function onwardId(sender: KmeId, transaction: KeyIdBytes): KeyIdBytes {
+  const digest = createHash("sha256").update("passed on\0").update(Buffer.from(transaction)).update(sender)
+    .digest();
+  return Uint8Array.from(digest.subarray(0, 16));
 }
 
 function reservationOf(

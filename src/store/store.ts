@@ -16,6 +16,7 @@ import {
   freeAmongQuery,
   freeBlocksQuery,
   generationQuery,
+  hasTransactionQuery,
   keysWaitingQuery,
   livingProcessesQuery,
   totalEntropyQuery,
@@ -98,6 +99,11 @@ export class Store implements BlockStore {
   /** Those of the blocks that are free on the link now. */
   freeAmong(link: Link, ids: readonly KeyIdBytes[]): Promise<KeyIdBytes[]> {
     return this.#engine.read(freeAmongQuery, { link, ids });
+  }
+
+  /** Whether keys are here that came with this transaction over this link; until they expire or are taken back. */
+  hasTransaction(link: Link, transaction: KeyIdBytes): Promise<boolean> {
+    return this.#engine.read(hasTransactionQuery, { link, transaction });
   }
 
   /** Keys for slaves of this KME; `undefined`: too few blocks, nothing taken. */

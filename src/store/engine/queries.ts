@@ -1,6 +1,7 @@
 /** The questions that the store asks, by name. */
 import type { FileProgress } from "../block_store.ts";
 import type { KeyIdBytes } from "../../domain/block.ts";
+import { buffer } from "../../domain/bytes.ts";
 import { shannonEntropy } from "../../domain/entropy.ts";
 import { freeAmong } from "../free_among.ts";
 import type { Link } from "../../domain/link.ts";
@@ -14,6 +15,17 @@ import type { Query } from "./engine.ts";
 export const freeAmongQuery: Query<{ link: Link; ids: readonly KeyIdBytes[] }, KeyIdBytes[]> = {
   name: "freeAmong",
   run: (db, { link, ids }) => freeAmong(db, link.id, ids),
+};
+
+/** Whether keys are here that came with this transaction over this link. */
+export const hasTransactionQuery: Query<{ link: Link; transaction: KeyIdBytes }, boolean> = {
+  name: "hasTransaction",
+  run: async (db, { link, transaction }) => {
+    const row = await db.selectFrom("deliveries").select("delivery_id")
+      .where("transaction_id", "=", buffer(transaction)).where("link_id", "=", link.id).limit(1)
+      .executeTakeFirst();
+    return row !== undefined;
+  },
 };
 
 export const generationQuery: Query<null, number> = {
@@ -59,6 +71,7 @@ export const totalEntropyQuery: Query<null, number> = {
 /** All of them. */
 export const QUERIES = [
   freeAmongQuery,
+  hasTransactionQuery,
   generationQuery,
   livingProcessesQuery,
   fileProgressQuery,
