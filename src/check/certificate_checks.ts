@@ -1,4 +1,4 @@
-/** Whether the certificates of a configuration do what they are there for. Pure but for the list of the system's CAs. */
+/** Checks the certificates of a configuration. Pure but for the list of the system's CAs. */
 import type { X509Certificate } from "node:crypto";
 import { parsePkcs12 } from "../x509/pem.ts";
 import type { ClientCertificate, Config, HttpsInterface, NeighbourKme } from "../config/config.ts";
@@ -16,11 +16,11 @@ import {
   serves,
   Usage,
 } from "../x509/chain.ts";
-import { type CheckLine, ok, warn, wrong } from "./check_line.ts";
+import { type CheckLine, configError, ok, warn } from "./check_line.ts";
 import { isLoopback } from "../domain/address.ts";
 import { errorMessage } from "../domain/text.ts";
 
-/** Chains, uses and names of all certificates; dates are the loader's affair. */
+/** Checks chains, key usage and names of all certificates. The loader of the configuration has checked the dates. */
 export function checkCertificates(config: Config): CheckLine[] {
   const { thisKme } = config;
   const neighbours = config.otherKmes.map((kme, index) => ({ kme, member: `other_kmes[${index}]` }))
@@ -33,7 +33,6 @@ export function checkCertificates(config: Config): CheckLine[] {
   return [
     ...checkInterface("this_kme.saes_https_interface", thisKme.saesInterface, authorities),
     ...checkInterface("this_kme.kmes_https_interface", thisKme.kmesInterface, authorities),
-    ...checkSeparation(config),
     ...neighbours.flatMap(({ kme, member }) => checkNeighbour(member, kme, authorities)),
   ];
 }
@@ -60,10 +59,10 @@ function checkClientCa(member: string, pem: string): CheckLine {
       `clients need a certificate of ${anchors.map((ca) => subjectOf(certificatesOf(ca))).join("; ")}`,
     );
   } catch (error) {
-    return wrong(
+    return configError(
       member,
       errorMessage(error),
-      "put the certificate of the CA there that issues the clients' certificates",
+      "write the path of a file with the CA certificate that issues the clients' certificates",
     );
   }
 }
@@ -75,7 +74,7 @@ function checkServer(
 ): CheckLine {
   const server = certificates[0]!;
   if (!serves(server, Usage.server)) {
-    return wrong(
+    return configError(
       member,
       "the certificate is not for TLS servers",
       "issue one with the extended key usage serverAuth",
@@ -84,8 +83,8 @@ function checkServer(
   if (fieldsOf(server).isCa) {
     return warn(
       member,
-      "the certificate is a CA's own, so the server's key can issue certificates",
-      "issue one for the server alone",
+      "the certificate is a CA certificate, so the server's key can issue certificates",
+      "issue a server certificate that is not a CA certificate",
     );
   }
   const chain = chainOf(certificates, [...authorities, ...systemAuthorities()]);
@@ -93,17 +92,17 @@ function checkServer(
     member,
     chain,
     until(certificates),
-    "clients have to trust it as it is",
+    "clients have to trust this very certificate",
     (issuer) =>
       warn(
         member,
         `issued by ${issuer}, which is in no CA file of this configuration`,
-        "make sure that the clients have that CA's certificate",
+        "make sure that the clients trust that CA",
       ),
   );
 }
 
-/** Clients compare the name they call with the names in the certificate. */
+/** Clients compare the host that they call with the names in the certificate. */
 function checkNames(member: string, server: X509Certificate, host: string): CheckLine {
   const hosts = hostsOf(server);
   if (hosts.length === 0) {
@@ -115,7 +114,7 @@ function checkNames(member: string, server: X509Certificate, host: string): Chec
   }
   const names = `the certificate is for ${hosts.join(", ")}`;
   if (host === "0.0.0.0" || host === "::") {
-    if (!hosts.every(isLoopback)) return ok(member, `${names}; clients have to call one of these`);
+    if (!hosts.every(isLoopback)) return ok(member, `${names}; clients have to use one of these names`);
     return warn(
       member,
       `${names} only, but the listener is open to other machines`,
@@ -130,18 +129,6 @@ function checkNames(member: string, server: X509Certificate, host: string): Chec
   );
 }
 
-/** With one CA for both, an SAE's certificate would be accepted from a KME. */
-function checkSeparation({ thisKme }: Config): CheckLine[] {
-  const member = "this_kme.kmes_https_interface.ca_client_cert_path";
-  const ofSaes = new Set(certificatesOf(thisKme.saesInterface.clientCa).map((ca) => ca.fingerprint256));
-  if (!certificatesOf(thisKme.kmesInterface.clientCa).some((ca) => ofSaes.has(ca.fingerprint256))) return [];
-  return [warn(
-    member,
-    "the CA of the SAEs is also a CA for other KMEs, so an SAE can pass for a KME",
-    "use a CA of its own for KMEs",
-  )];
-}
-
 function checkNeighbour(
   member: string,
   kme: NeighbourKme,
@@ -152,7 +139,7 @@ function checkNeighbour(
   const client = certificates[0]!;
   const lines: CheckLine[] = [];
   if (!serves(client, Usage.client)) {
-    lines.push(wrong(
+    lines.push(configError(
       certificateMember,
       "the certificate is not for TLS clients",
       "issue one with the extended key usage clientAuth",
@@ -160,14 +147,14 @@ function checkNeighbour(
   } else {
     const chain = chainOf(certificates, authorities);
     const unknown = (issuer: string) =>
-      ok(certificateMember, `issued by ${issuer}; whether KME ${kme.id.text} takes it, --peers tells`);
-    const trust = `KME ${kme.id.text} has to trust it as it is`;
+      ok(certificateMember, `issued by ${issuer}; use --peers to see whether KME ${kme.id.text} accepts it`);
+    const trust = `KME ${kme.id.text} has to trust this very certificate`;
     lines.push(lineOfChain(certificateMember, chain, until(certificates), trust, unknown));
   }
   if (kme.serverCa !== undefined) {
     const cas = certificatesOf(kme.serverCa);
     const caMember = `${member}.inter_kme_ca_cert_path`;
-    // A server's own certificate may be trusted by itself.
+    // Not checked for being a CA: the server's own certificate may be trusted directly.
     lines.push(ok(caMember, `KME ${kme.id.text} needs a certificate of ${subjectOf(cas)}`));
   }
   return lines;
@@ -186,28 +173,28 @@ function lineOfChain(
     case "selfSigned":
       return warn(member, `the certificate is self-signed: ${trust}`, "have it issued by a CA");
     case "disorder":
-      return wrong(
+      return configError(
         member,
         `certificate ${chain.place + 1} in the file did not issue certificate ${chain.place}`,
-        "put the certificate first, then its issuer's, then that one's issuer's",
+        "put the certificate first, then its issuer's, and so on",
       );
     case "otherKey":
-      return wrong(
+      return configError(
         member,
         `the certificate names ${chain.issuer} as its issuer, but the CA of that name here has another key`,
-        "issue the certificate anew with that CA, or put the right CA's certificate there",
+        "issue the certificate again with that CA, or put the right CA certificate into the CA file",
       );
     case "unknownIssuer":
       return unknown(chain.issuer);
   }
 }
 
-/** Of a file with a certificate and its issuers. */
+/** The certificate with which a neighbour is called, and its issuers after it. */
 export function clientCertificates(certificate: ClientCertificate): X509Certificate[] {
   if (certificate.kind === "pem") return certificatesOf(certificate.cert);
   const parsed = parsePkcs12(certificate.pfx, certificate.passphrase);
-  // The loader has opened it already.
-  if ("complaint" in parsed) throw new Error(parsed.complaint);
+  // The loader of the configuration has opened it before.
+  if ("problem" in parsed) throw new Error(parsed.problem);
   return [...parsed.value.certificates];
 }
 
@@ -227,7 +214,7 @@ function systemAuthorities(): X509Certificate[] {
     try {
       return certificatesOf(pem);
     } catch {
-      return []; // not ours to judge
+      return []; // the system's own certificates are not checked
     }
   });
 }

@@ -1,22 +1,22 @@
-/** One line of what `kme check` found. */
+/** One result of `kme check`. */
 
-/** `warn` does not keep a KME from running. */
+/** A KME runs in spite of a `warn`. */
 export type Level = "ok" | "warn" | "fail";
 
 /**
- * Whose mistake a failure is: `configuration`: the file, or a file that it names; `environment`: this machine, the
- * database or a peer, as it is now.
+ * Where a failure has to be fixed. `configuration`: in the configuration file or a file that it names; `environment`: on
+ * this machine, in the database or at another KME.
  */
 export type FailureKind = "configuration" | "environment";
 
 export interface CheckLine {
   readonly level: Level;
-  /** What was looked at: a member of the configuration, or a few words. */
+  /** What was checked: a member of the configuration, or a few words. */
   readonly what: string;
-  /** What was found. Holds no password. */
+  /** What was found; never a password. */
   readonly detail: string;
-  /** What to do about it; only where something is to be done. */
-  readonly mend?: string;
+  /** What to do about it; not of an `ok` line. */
+  readonly fix?: string;
   /** Only of failures. */
   readonly kind?: FailureKind;
 }
@@ -25,21 +25,21 @@ export function ok(what: string, detail: string): CheckLine {
   return { level: "ok", what, detail };
 }
 
-export function warn(what: string, detail: string, mend: string): CheckLine {
-  return { level: "warn", what, detail, mend };
+export function warn(what: string, detail: string, fix: string): CheckLine {
+  return { level: "warn", what, detail, fix };
 }
 
-/** The start would fail, or calls of peers or SAEs would, because of what is in files. */
-export function wrong(what: string, detail: string, mend: string): CheckLine {
-  return { level: "fail", what, detail, mend, kind: "configuration" };
+/** A mistake in the configuration or in a file that it names: the start or some calls would fail. */
+export function configError(what: string, detail: string, fix: string): CheckLine {
+  return { level: "fail", what, detail, fix, kind: "configuration" };
 }
 
-/** Something outside of the configuration does not do its part. */
-export function broken(what: string, detail: string, mend: string): CheckLine {
-  return { level: "fail", what, detail, mend, kind: "environment" };
+/** A failure outside of the configuration. */
+export function environmentError(what: string, detail: string, fix: string): CheckLine {
+  return { level: "fail", what, detail, fix, kind: "environment" };
 }
 
-/** Exit code: 2 when the configuration is at fault, 1 when something else is, 0 where only warnings are left. */
+/** Exit code: 2 after a config error, 1 after environment errors only, 0 after warnings only. */
 export function exitCode(lines: readonly CheckLine[]): 0 | 1 | 2 {
   if (lines.some((line) => line.kind === "configuration")) return 2;
   return lines.some((line) => line.level === "fail") ? 1 : 0;

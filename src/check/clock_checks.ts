@@ -1,32 +1,32 @@
-/** Whether this machine's clock can be right: certificates, key lifetimes and leases depend on it. */
+/** Checks that this machine's clock is plausible: certificates, key lifetimes and leases depend on it. */
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
-import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 
-/** Milliseconds by which a file may be newer than the clock: file servers have clocks of their own. */
+/** Milliseconds by which a file may be newer than the clock: file servers have their own clocks. */
 const TOLERANCE_MS = 60_000;
 
-/** This program did not exist before. */
+/** Before this program was written. */
 const EARLIEST = Date.UTC(2025, 0, 1);
 
 /** @param now milliseconds since 1970. */
 export async function checkClock(config: Config, now: number): Promise<CheckLine> {
   const shown = new Date(now).toISOString();
-  const mend = "set the clock, and keep it right with NTP or PTP";
-  if (now < EARLIEST) return broken("clock", `${shown} is before this program was made`, mend);
+  const fix = "set the clock, and synchronize it with NTP or PTP";
+  if (now < EARLIEST) return environmentError("clock", `${shown} is before this program was written`, fix);
   const newest = await newestFile(config);
   if (newest !== undefined && newest.at > now + TOLERANCE_MS) {
     return warn(
       "clock",
-      `it says ${shown}, but ${newest.path} was written at ${new Date(newest.at).toISOString()}`,
-      mend,
+      `the clock says ${shown}, but ${newest.path} was written at ${new Date(newest.at).toISOString()}`,
+      fix,
     );
   }
   return ok("clock", `${shown}, not before the newest file`);
 }
 
-/** Of the configuration and its directory, the key files and the database. */
+/** The newest of: the configuration file, key files, files beside the database. */
 async function newestFile({ file, thisKme, otherKmes }: Config) {
   const directories = [
     thisKme.keyDirectory,
@@ -38,7 +38,7 @@ async function newestFile({ file, thisKme, otherKmes }: Config) {
     try {
       for await (const entry of Deno.readDir(directory)) paths.push(join(directory, entry.name));
     } catch {
-      // Another check speaks of it.
+      // Reported by another check.
     }
   }
   let newest: { path: string; at: number } | undefined;

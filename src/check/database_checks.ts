@@ -1,10 +1,10 @@
-/** Whether the database can be used as it is. Nothing is created or migrated. */
+/** Checks the database without creating or migrating anything. */
 import type { Config, Database } from "../config/config.ts";
 import { markerPath, readMarker } from "../rollback_guard/marker.ts";
 import { explain } from "../inter_kme/connect.ts";
 import { isRunning } from "./listener_checks.ts";
 import { inspectDatabase, type Inspection } from "../store/inspection.ts";
-import { broken, type CheckLine, ok } from "./check_line.ts";
+import { type CheckLine, environmentError, ok } from "./check_line.ts";
 import { errorMessage } from "../domain/text.ts";
 
 const MEMBER = "this_kme.db_uri";
@@ -15,12 +15,12 @@ export async function checkDatabase(config: Config): Promise<CheckLine[]> {
   try {
     inspection = await inspectDatabase(database);
   } catch (error) {
-    const { reason, mend } = failure(error);
-    return [broken(MEMBER, `${nameOf(database)} cannot be used: ${reason}`, mend)];
+    const { reason, fix } = failure(error);
+    return [environmentError(MEMBER, `${nameOf(database)} cannot be used: ${reason}`, fix)];
   }
   switch (inspection.kind) {
     case "absent":
-      return database.kind === "memory" ? [ok(MEMBER, "in memory: a restart forgets all keys")] : [
+      return database.kind === "memory" ? [ok(MEMBER, "in memory: all keys are lost at a restart")] : [
         ok(MEMBER, `${nameOf(database)} does not exist yet; the start creates it`),
         ...await checkAge(config, 0),
       ];
@@ -31,14 +31,14 @@ export async function checkDatabase(config: Config): Promise<CheckLine[]> {
   }
 }
 
-/** A database that is locked does not tell by whom; the listeners of this KME do. */
+/** A locked database does not say by which process; the listeners of this KME show whether it is this KME. */
 async function checkHolder(config: Config): Promise<CheckLine> {
   const name = nameOf(config.thisKme.database);
   if (await isRunning(config)) return ok(MEMBER, `${name} is in use by a running KME, which is this one`);
-  return broken(
+  return environmentError(
     MEMBER,
     `${name} is in use by another process, and this KME does not answer at its addresses`,
-    "stop whatever has the file open; if it is this KME with older certificates or addresses, send it a SIGHUP or restart it",
+    "stop the process that has the file open; if it is this KME with older certificates or addresses, send it SIGHUP or restart it",
   );
 }
 
@@ -49,18 +49,18 @@ async function checkSeen(
   const { database, id } = config.thisKme;
   const name = nameOf(database);
   if (schema.unknown.length > 0) {
-    return [broken(
+    return [environmentError(
       MEMBER,
       `${name} was made by a newer version of this program (it has ${schema.unknown.join(", ")})`,
-      "use that version",
+      "run that version",
     )];
   }
   if (kme !== undefined && kme !== id.text) {
     return [
-      broken(
+      environmentError(
         MEMBER,
         `${name} belongs to KME ${kme}, not to KME ${id.text}`,
-        "give each KME a database of its own",
+        "use a separate database for each KME",
       ),
     ];
   }
@@ -77,7 +77,7 @@ async function checkSeen(
   return processes > 0 ? lines : [...lines, ...await checkAge(config, generation ?? 0)];
 }
 
-/** A backup must not be used for keys. */
+/** Notices a restored backup, whose keys may have been delivered already. */
 async function checkAge(config: Config, generation: number): Promise<CheckLine[]> {
   const path = markerPath(config);
   if (path === undefined) return [];
@@ -86,14 +86,14 @@ async function checkAge(config: Config, generation: number): Promise<CheckLine[]
     const marker = await readMarker(path);
     if (marker === undefined) return [ok(what, `${path} does not exist yet; the start creates it`)];
     if (generation >= marker.generation) return [ok(what, `not older than it was at ${marker.at}`)];
-    return [broken(
+    return [environmentError(
       what,
       `the database is older than it was at ${marker.at} (its generation is ${generation}, ${path} says ` +
-        `${marker.generation}): it may give out keys a second time`,
-      `put the latest database back, or give up all keys in it and in the key files with: kme burn ${config.file}`,
+        `${marker.generation}): keys may be delivered a second time`,
+      `restore the latest database, or destroy all keys in it and in the key files with: kme burn ${config.file}`,
     )];
   } catch (error) {
-    return [broken(what, errorMessage(error), "see docs/operations.md")];
+    return [environmentError(what, errorMessage(error), "see docs/operations.md")];
   }
 }
 
@@ -113,35 +113,36 @@ export function nameOf(database: Database): string {
   }
 }
 
-/** Codes of the drivers. Their messages may name the user; these do not. */
-const FAILURES: Record<string, { reason: string; mend: string }> = {
-  ECONNREFUSED: { reason: "connection refused", mend: "start the database server, or correct host and port" },
-  ENOTFOUND: { reason: "host name not found", mend: "correct the host in db_uri" },
-  "28P01": { reason: "user name or password refused", mend: "correct user name and password in db_uri" },
+/** By the error codes of the drivers, whose messages may contain the user name. */
+const FAILURES: Record<string, { reason: string; fix: string }> = {
+  ECONNREFUSED: { reason: "connection refused", fix: "start the database server, or correct host and port" },
+  ENOTFOUND: { reason: "host name not found", fix: "correct the host in db_uri" },
+  "28P01": { reason: "user name or password refused", fix: "correct user name and password in db_uri" },
   "28000": {
     reason: "user or address refused",
-    mend: "let the user in (pg_hba.conf), or correct the user name",
+    fix: "allow the user in pg_hba.conf, or correct the user name",
   },
-  "3D000": { reason: "there is no such database", mend: "create it, or correct its name" },
-  "42501": { reason: "permission denied", mend: "make the KME's user the owner of the database" },
+  "3D000": { reason: "there is no such database", fix: "create it, or correct its name" },
+  "42501": { reason: "permission denied", fix: "make the KME's user the owner of the database" },
   ER_ACCESS_DENIED_ERROR: {
     reason: "user name or password refused",
-    mend: "correct user name and password in db_uri",
+    fix: "correct user name and password in db_uri",
   },
   ER_DBACCESS_DENIED_ERROR: {
     reason: "the user may not use the database",
-    mend: "grant all on it to the KME's user",
+    fix: "grant the KME's user all privileges on it",
   },
-  ER_BAD_DB_ERROR: { reason: "there is no such database", mend: "create it, or correct its name" },
+  ER_BAD_DB_ERROR: { reason: "there is no such database", fix: "create it, or correct its name" },
   SQLITE_NOTADB: {
     reason: "it is not an SQLite database",
-    mend: "write the path of one, or of no file at all",
+    fix: "write the path of an SQLite database, or of a file that does not exist yet",
   },
-  SQLITE_CANTOPEN: { reason: "it cannot be opened", mend: "let the user of the KME read and write it" },
+  SQLITE_CANTOPEN: { reason: "it cannot be opened", fix: "let the user of the KME read and write the file" },
 };
 
-function failure(error: unknown): { reason: string; mend: string } {
+function failure(error: unknown): { reason: string; fix: string } {
   const { code } = error as { code?: unknown };
   const known = typeof code === "string" ? FAILURES[code] : undefined;
-  return known ?? { reason: explain(error), mend: "see that the server runs and answers this machine" };
+  return known ??
+    { reason: explain(error), fix: "check that the server runs and can be reached from this machine" };
 }

@@ -1,12 +1,12 @@
-/** Whether the process may do with directories and files what a running KME does with them. */
+/** Checks that this user may do with directories and files what a running KME does with them. */
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { markerPath } from "../rollback_guard/marker.ts";
-import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { errorMessage } from "../domain/text.ts";
 
-/** Key files of one directory that are opened to see whether they may be read. */
+/** Key files of one directory that are opened to check that they are readable. */
 const MAX_OPENED = 1000;
 
 export async function checkDirectories(config: Config): Promise<CheckLine[]> {
@@ -32,12 +32,12 @@ export async function checkDirectories(config: Config): Promise<CheckLine[]> {
   return lines;
 }
 
-/** Root may do everything, so that nothing is said about the user as whom the KME will run. */
+/** Root may read and write everything, so the other checks say nothing about the user of the KME. */
 export function checkUser(): CheckLine[] {
   if (Deno.build.os === "windows" || Deno.uid() !== 0) return [];
   return [warn(
     "user",
-    "the check runs as root, who may read and write everything",
+    "the check runs as root, which may read and write everything",
     "run it as the user of the KME, as in: sudo -u kme kme check CONFIG",
   )];
 }
@@ -46,7 +46,7 @@ async function checkKeyDirectory(member: string, path: string, deletes: boolean)
   if (deletes) {
     const reason = await whyNotWritable(path);
     if (reason !== undefined) {
-      return broken(
+      return environmentError(
         member,
         `${path}: ${reason}, but delete_key_file_after_read is true`,
         "let the user of the KME write to the directory, or set delete_key_file_after_read to false",
@@ -62,42 +62,48 @@ async function checkKeyDirectory(member: string, path: string, deletes: boolean)
         (await Deno.open(join(path, entry.name))).close();
       } catch (error) {
         if (error instanceof Deno.errors.NotFound) continue; // a running KME has just deleted it
-        return broken(
+        return environmentError(
           member,
-          `the key file ${join(path, entry.name)} may not be read`,
-          "let whoever writes key files make them readable for the group of the KME",
+          `the key file ${join(path, entry.name)} is not readable`,
+          "make the key files readable for the group of the KME where they are written",
         );
       }
     }
   } catch (error) {
-    return broken(member, `${path}: ${reasonOf(error)}`, "let the user of the KME read the directory");
+    return environmentError(
+      member,
+      `${path}: ${reasonOf(error)}`,
+      "let the user of the KME read the directory",
+    );
   }
-  const files = waiting === 0
-    ? "no key file waits"
-    : `${waiting} key file${waiting === 1 ? " waits" : "s wait"}`;
-  return ok(member, `${path} may be read${deletes ? " and written" : ""}; ${files}`);
+  const files = waiting === 0 ? "no key files" : `${waiting} key file${waiting === 1 ? "" : "s"} to ingest`;
+  return ok(member, `${path} is readable${deletes ? " and writable" : ""}; ${files}`);
 }
 
 async function checkDatabaseDirectory(path: string): Promise<CheckLine> {
   const member = "this_kme.db_uri";
   const reason = await whyNotWritable(path);
-  if (reason === undefined) return ok(member, `${path} may be written`);
-  return broken(member, `${path}: ${reason}`, "let the user of the KME write to the database's directory");
+  if (reason === undefined) return ok(member, `${path} is writable`);
+  return environmentError(
+    member,
+    `${path}: ${reason}`,
+    "let the user of the KME write to the database's directory",
+  );
 }
 
-/** A KME runs without its marker, and tells in its log what it then does not notice. */
+/** A KME also runs without its marker, but then cannot notice an old backup. */
 async function checkMarkerDirectory(marker: string): Promise<CheckLine> {
   const member = "this_kme.key_directory_to_watch";
   const reason = await whyNotWritable(dirname(marker));
-  if (reason === undefined) return ok(member, `${marker} may be written`);
+  if (reason === undefined) return ok(member, `${marker} is writable`);
   return warn(
     member,
-    `${dirname(marker)}: ${reason}, so that ${marker} would not be kept and an old backup not be noticed`,
+    `${dirname(marker)}: ${reason}, so ${marker} cannot be written and an old backup would not be noticed`,
     "let the user of the KME write to the directory",
   );
 }
 
-/** Tries it: no mode, list or mount option is overlooked. The name is none that a KME reads. */
+/** Creates and removes a file: that covers modes, access lists and mount options. A KME ignores files of this name. */
 async function whyNotWritable(directory: string): Promise<string | undefined> {
   const path = join(directory, `.kme-check-${crypto.randomUUID()}`);
   try {
@@ -110,7 +116,7 @@ async function whyNotWritable(directory: string): Promise<string | undefined> {
 }
 
 function reasonOf(error: unknown): string {
-  if (error instanceof Deno.errors.PermissionDenied) return "may not be written by this user";
+  if (error instanceof Deno.errors.PermissionDenied) return "not writable for this user";
   const message = errorMessage(error);
   return message.replace(/: (?:open|readdir|remove|writefile).*$/s, "");
 }

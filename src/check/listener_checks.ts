@@ -1,14 +1,14 @@
-/** Whether the addresses of a configuration can be listened on, or are already, by this KME. */
+/** Checks that the addresses of the listeners are free, or used by this KME. */
 import { X509Certificate } from "node:crypto";
 import tls from "node:tls";
 import type { Config, HttpsInterface } from "../config/config.ts";
 import { askStatus, reachable } from "../console/status_client.ts";
-import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 import { errorMessage } from "../domain/text.ts";
 
-/** Milliseconds for whoever has the port to show who it is. */
-const PATIENCE_MS = 3000;
+/** Milliseconds for the process that has the port to show its certificate. */
+const TIME_LIMIT_MS = 3000;
 
 export async function checkListeners({ thisKme }: Config): Promise<CheckLine[]> {
   const lines = [
@@ -21,7 +21,7 @@ export async function checkListeners({ thisKme }: Config): Promise<CheckLine[]> 
   return lines;
 }
 
-/** Whether a KME with this id, or with the certificate and key of this configuration, answers at one of its addresses. */
+/** Whether a KME with this id or with the certificates of this configuration answers at one of its addresses. */
 export async function isRunning({ thisKme }: Pick<Config, "thisKme">): Promise<boolean> {
   const { saesInterface, kmesInterface, consoleInterface } = thisKme;
   const answers = await Promise.all([
@@ -44,7 +44,7 @@ async function checkHttps(member: string, { listen, serverCert }: HttpsInterface
   return warn(
     member,
     `${formatHostPort(listen)} is in use by a server with another certificate`,
-    "if it is this KME, send it a SIGHUP so that it takes the new certificate; if not, choose another port",
+    "if it is this KME, send it SIGHUP so that it loads the new certificate; if not, choose another port",
   );
 }
 
@@ -60,11 +60,11 @@ async function isKmeAt(kme: string, console: HostPort): Promise<boolean> {
   try {
     return (await askStatus(console)).kme === kme;
   } catch {
-    return false; // whatever it is, it is not this KME
+    return false;
   }
 }
 
-type ListenState = "free" | "in use" | { readonly reason: string; readonly mend: string };
+type ListenState = "free" | "in use" | { readonly reason: string; readonly fix: string };
 
 function tryListen({ hostname, port }: HostPort): ListenState {
   try {
@@ -74,18 +74,18 @@ function tryListen({ hostname, port }: HostPort): ListenState {
     if (error instanceof Deno.errors.AddrInUse) return "in use";
     if (error instanceof Deno.errors.AddrNotAvailable) {
       return {
-        reason: "is no address of this machine",
-        mend: "write one of this machine, or 0.0.0.0 or [::] for all",
+        reason: "is not an address of this machine",
+        fix: "write an address of this machine, or 0.0.0.0 or [::] for all of them",
       };
     }
     if (error instanceof Deno.errors.PermissionDenied) {
       return {
-        reason: "may not be listened on by this user",
-        mend: "choose a port from 1024, or give the program the capability CAP_NET_BIND_SERVICE",
+        reason: "is a port that this user may not listen on",
+        fix: "choose a port from 1024 up, or give the program the capability CAP_NET_BIND_SERVICE",
       };
     }
     const message = errorMessage(error);
-    return { reason: `cannot be listened on (${message})`, mend: "write an address of this machine" };
+    return { reason: `cannot be listened on (${message})`, fix: "write an address of this machine" };
   }
 }
 
@@ -93,18 +93,18 @@ function lineOf(member: string, listen: HostPort, state: Exclude<ListenState, "i
   const shown = formatHostPort(listen);
   return state === "free"
     ? ok(member, `${shown} is free`)
-    : broken(member, `${shown} ${state.reason}`, state.mend);
+    : environmentError(member, `${shown} ${state.reason}`, state.fix);
 }
 
 function taken(member: string, listen: HostPort): CheckLine {
-  return broken(
+  return environmentError(
     member,
     `${formatHostPort(listen)} is in use by another program`,
     "stop that program, or choose another port",
   );
 }
 
-/** The certificate that a TLS server shows, trusted or not; `undefined` where there is none. */
+/** The certificate of the TLS server at an address, trusted or not; `undefined` without one. */
 function certificateAt(listen: HostPort): Promise<X509Certificate | undefined> {
   const { hostname, port } = reachable(listen);
   return new Promise((resolve) => {
@@ -114,7 +114,7 @@ function certificateAt(listen: HostPort): Promise<X509Certificate | undefined> {
       socket.on("error", () => {}).destroy();
       resolve(certificate);
     };
-    const timer = setTimeout(() => end(), PATIENCE_MS);
+    const timer = setTimeout(() => end(), TIME_LIMIT_MS);
     socket.once("error", () => end());
     socket.once("close", () => end());
     socket.once("secureConnect", () => end(socket.getPeerX509Certificate()));

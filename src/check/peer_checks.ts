@@ -1,40 +1,42 @@
-/** Whether the neighbours can be reached, take this KME for who it is, and agree about who the SAEs are. */
+/** Checks that the neighbours can be reached, know this KME, and have the same SAEs configured. */
 import type { X509Certificate } from "node:crypto";
 import type { Config, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { helloAnswerSchema, parseMessage, problemSchema, PROTOCOL } from "../inter_kme/wire.ts";
 import { certificateSerial } from "../x509/serial.ts";
 import { clientCertificates } from "./certificate_checks.ts";
-import { broken, type CheckLine, ok, warn } from "./check_line.ts";
+import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { type Probe, probePeer } from "./peer_probe.ts";
 import { formatHostPort } from "../domain/address.ts";
 
 const DAY_MS = 86_400_000;
 
-/** Milliseconds by which two clocks may differ without a word. */
+/** Milliseconds by which two clocks may differ without a warning. */
 const SKEW_MS = 5000;
 
 export async function checkPeers(config: Config): Promise<CheckLine[]> {
   const lines = await Promise.all(config.otherKmes.map(async (kme) => {
     if (isNeighbour(kme)) return checkAnswer(config, kme, await probePeer(kme, config.thisKme));
-    return [ok(`KME ${kme.id.text}`, `reached through KME ${kme.reachedThrough}; only that one is asked`)];
+    return [
+      ok(`KME ${kme.id.text}`, `reached through KME ${kme.reachedThrough}; only neighbours are called`),
+    ];
   }));
   return lines.flat();
 }
 
-/** What an answer says; pure but for the clock. */
+/** Judges what a neighbour answered; pure but for the clock. */
 export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now = Date.now()): CheckLine[] {
   const what = `KME ${kme.id.text}`;
   const address = formatHostPort(kme.address);
   if (probe.kind === "unreached") {
-    return [broken(what, `${address} cannot be reached: ${probe.reason}`, remedy(probe.reason))];
+    return [environmentError(what, `${address} cannot be reached: ${probe.reason}`, remedy(probe.reason))];
   }
   const lines = [expiryOf(what, probe.server, now)];
   if (probe.kind === "refused") {
-    lines.push(broken(
+    lines.push(environmentError(
       what,
-      `${address} does not take this KME's certificate: ${probe.reason}`,
-      `put the CA of the certificate into ca_client_cert_path of KME ${kme.id.text}, or use one that its CA issued`,
+      `${address} does not accept this KME's certificate: ${probe.reason}`,
+      `put the CA of the certificate into ca_client_cert_path of KME ${kme.id.text}, or use a certificate that its CA issued`,
     ));
     return lines;
   }
@@ -42,18 +44,18 @@ export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now
   const hello = probe.status === 200 ? parseMessage(helloAnswerSchema, probe.body) : undefined;
   if (hello !== undefined) {
     if (hello.KME_ID !== kme.id.text) {
-      lines.push(broken(
+      lines.push(environmentError(
         what,
         `${address} answers as KME ${hello.KME_ID}`,
         "correct id or inter_kme_bind_address in other_kmes",
       ));
       return lines;
     }
-    lines.push(ok(what, `${address} answers and takes this KME for KME ${config.thisKme.id.text}`));
+    lines.push(ok(what, `${address} answers and knows this KME as KME ${config.thisKme.id.text}`));
     if (hello.protocol !== PROTOCOL) {
       lines.push(warn(
         what,
-        `it speaks version ${hello.protocol} of the messages between KMEs, this program version ${PROTOCOL}`,
+        `it uses version ${hello.protocol} of the inter-KME messages, this program version ${PROTOCOL}`,
         "update the older of the two programs",
       ));
     }
@@ -61,23 +63,25 @@ export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now
   } else if (probe.status === 404 && parseMessage(problemSchema, probe.body) === undefined) {
     lines.push(ok(
       what,
-      `${address} answers, and knows keys of 256 bits for one slave only (as qkd_kme_server does); its SAEs cannot be asked for`,
+      `${address} answers, but only supports keys of 256 bits for one slave (like qkd_kme_server); its SAEs cannot be compared`,
     ));
   } else if (probe.status === 400) {
     const serial = certificateSerial(clientCertificates(kme.clientCertificate)[0]!).toString(16);
-    lines.push(broken(
+    lines.push(environmentError(
       what,
-      `${address} does not take this KME for KME ${config.thisKme.id.text}`,
+      `${address} does not know this KME as KME ${config.thisKme.id.text}`,
       `in other_kmes of KME ${kme.id.text}: check the id ${config.thisKme.id.text} and its ` +
         `https_client_certificate_serial, which is 0x${serial}`,
     ));
   } else {
-    lines.push(broken(what, `${address} answers with status ${probe.status}`, "see the log of that KME"));
+    lines.push(
+      environmentError(what, `${address} answers with status ${probe.status}`, "see the log of that KME"),
+    );
   }
   return lines;
 }
 
-/** An SAE that one side does not know, or takes to be another KME's, gets no keys. */
+/** An SAE that one side does not have, or has under another KME, gets no keys. */
 function compareSaes(
   { thisKme, saes }: Config,
   kme: string,
@@ -87,40 +91,40 @@ function compareSaes(
   const what = `KME ${kme}: SAEs`;
   const idsOf = (owner: string) => saes.filter((sae) => sae.kmeId === owner).map((sae) => sae.id.text);
   const lines: CheckLine[] = [];
-  const report = (ids: string[], fails: boolean, detail: (list: string) => string, mend: string) => {
-    if (ids.length > 0) lines.push((fails ? broken : warn)(what, detail(listed(ids)), mend));
+  const report = (ids: string[], fails: boolean, detail: (list: string) => string, fix: string) => {
+    if (ids.length > 0) lines.push((fails ? environmentError : warn)(what, detail(listed(ids)), fix));
   };
   report(
     without(idsOf(kme), theirs),
     true,
-    (list) => `${list} here, but KME ${kme} does not have it as its own`,
+    (list) => `${list} configured here as of KME ${kme}, which does not have it`,
     "correct id or kme_id in saes, here or there",
   );
   report(
     without(theirs, idsOf(kme)),
     false,
-    (list) => `${list} of KME ${kme} not known here as its own`,
+    (list) => `${list} of KME ${kme} not configured here`,
     `add { id: ..., kme_id: ${kme} } to saes if SAEs here need keys with it`,
   );
   if (ours !== undefined) {
     report(
       without(idsOf(thisKme.id.text), ours),
       false,
-      (list) => `${list} of this KME not known at KME ${kme}`,
+      (list) => `${list} of this KME not configured at KME ${kme}`,
       `add { id: ..., kme_id: ${thisKme.id.text} } to saes there if it needs keys with SAEs there`,
     );
     report(
       without(ours, idsOf(thisKme.id.text)),
       false,
-      (list) => `${list} known at KME ${kme} as of this KME, which does not have it`,
+      (list) => `${list} configured at KME ${kme} as of this KME, which does not have it`,
       "correct id or kme_id in saes, here or there",
     );
   }
   return lines.length > 0 ? lines : [ok(
     what,
     ours === undefined
-      ? `it has the ${theirs.length} that are known here`
-      : `both know the same ${theirs.length + ours.length}`,
+      ? `it has the ${theirs.length} that are configured here`
+      : `both have the same ${theirs.length + ours.length}`,
   )];
 }
 
@@ -141,30 +145,30 @@ function expiryOf(kme: string, server: X509Certificate, now: number): CheckLine 
   const text = `its server certificate is trusted and valid until ${end.toISOString().slice(0, 10)}`;
   return days >= 30
     ? ok(what, text)
-    : warn(what, `${text}, ${days} days`, `tell whoever runs ${kme} to renew it`);
+    : warn(what, `${text}, in ${days} day${days === 1 ? "" : "s"}`, `ask the operator of ${kme} to renew it`);
 }
 
 function skewOf(kme: string, ahead: number): CheckLine {
   const what = `${kme}: clock`;
   const seconds = Math.round(Math.abs(ahead) / 1000);
-  if (Math.abs(ahead) <= SKEW_MS) return ok(what, "agrees with this one to a few seconds");
+  if (Math.abs(ahead) <= SKEW_MS) return ok(what, "agrees with this machine's clock to a few seconds");
   return warn(
     what,
-    `it is ${seconds} s ${ahead > 0 ? "ahead of" : "behind"} this one`,
-    "keep both clocks right with NTP or PTP",
+    `it is ${seconds} s ${ahead > 0 ? "ahead of" : "behind"} this machine's clock`,
+    "synchronize both clocks with NTP or PTP",
   );
 }
 
-/** By the words of OpenSSL, rustls and the system. */
+/** Matches messages of OpenSSL, rustls and the operating system. */
 function remedy(reason: string): string {
   if (/altname|not valid for name|NotValidForName/i.test(reason)) {
-    return "call it by a name in its certificate (inter_kme_bind_address), or issue it one with this name";
+    return "write a name of its certificate in inter_kme_bind_address, or issue a certificate with this name";
   }
   if (/issuer|self.?signed|unknown ?ca|unable to verify|UnknownIssuer/i.test(reason)) {
     return "put the CA that issued its server certificate into inter_kme_ca_cert_path";
   }
-  if (/expired/i.test(reason)) return "its server certificate has to be renewed";
+  if (/expired/i.test(reason)) return "renew its server certificate";
   if (/refused/.test(reason)) return "start that KME, or correct inter_kme_bind_address";
-  if (/host name/.test(reason)) return "correct the host in inter_kme_bind_address, or the name service";
-  return "look at the network and firewalls between the two, and whether that KME runs";
+  if (/host name/.test(reason)) return "correct the host in inter_kme_bind_address, or fix DNS";
+  return "check that that KME runs, and the network and firewalls between the two";
 }

@@ -1,4 +1,4 @@
-/** Asks one neighbour who it is, once, over a connection of its own. */
+/** Calls a neighbour once, over a separate connection, and asks for its id and SAEs. */
 import { Buffer } from "node:buffer";
 import https from "node:https";
 import type { X509Certificate } from "node:crypto";
@@ -8,20 +8,20 @@ import { clientContext } from "../inter_kme/credentials.ts";
 import { proxyFor } from "../inter_kme/proxy.ts";
 import { formatHello, PeerPath } from "../inter_kme/wire.ts";
 
-/** Bytes of an answer that are read. */
+/** Bytes of an answer at most. */
 const MAX_BYTES = 8 * 1024 * 1024;
 
 export type Probe =
   /** No TLS connection. */
   | { readonly kind: "unreached"; readonly reason: string }
-  /** The peer's certificate was accepted here, but no answer came: it does not take ours. */
+  /** The peer's certificate was accepted here, but no answer came: it does not accept ours. */
   | { readonly kind: "refused"; readonly server: X509Certificate; readonly reason: string }
   | {
     readonly kind: "answered";
     readonly server: X509Certificate;
     readonly status: number;
     readonly body: string;
-    /** Milliseconds by which the peer's clock is ahead of this one, to a second or so; absent: it did not say. */
+    /** Milliseconds by which the peer's clock is ahead of this one, to about a second; absent: unknown. */
     readonly clockAhead?: number;
   };
 
@@ -74,7 +74,7 @@ export async function probePeer(neighbour: NeighbourKme, thisKme: ThisKme): Prom
             server,
             status: response.statusCode ?? 0,
             body: text,
-            // The date is cut to whole seconds.
+            // The header has whole seconds.
             clockAhead: Number.isNaN(date) ? undefined : date + 500 - (sent + received) / 2,
           });
         });

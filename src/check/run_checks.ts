@@ -1,4 +1,4 @@
-/** All that can be known about a configuration and its surroundings without starting the KME. */
+/** Checks a configuration and its environment without starting the KME. */
 import type { Config, Mistake } from "../config/config.ts";
 import { loadConfig, type LoadOptions } from "../config/load.ts";
 import { isNeighbour } from "../domain/network.ts";
@@ -6,18 +6,18 @@ import { checkCertificates } from "./certificate_checks.ts";
 import { checkClock } from "./clock_checks.ts";
 import { checkDatabase } from "./database_checks.ts";
 import { checkDirectories, checkUser } from "./directory_checks.ts";
-import { type CheckLine, ok, warn, wrong } from "./check_line.ts";
+import { type CheckLine, configError, ok, warn } from "./check_line.ts";
 import { checkListeners } from "./listener_checks.ts";
 import { checkPeers } from "./peer_checks.ts";
 import { isLoopback } from "../domain/address.ts";
 
 export interface CheckOptions extends LoadOptions {
-  /** Call every neighbour too. */
+  /** Also call every neighbour. */
   readonly peers?: boolean;
 }
 
 /**
- * Checks a configuration. Changes nothing; a KME may run on it meanwhile.
+ * Checks a configuration. Changes nothing; a KME may be running with it.
  *
  * @param file path, relative to the working directory.
  * @returns what was found; never rejects because of what is in files or on the network.
@@ -45,47 +45,47 @@ function summary({ thisKme, otherKmes, saes }: Config): string {
   const own = saes.filter((sae) => sae.kmeId === thisKme.id.text).length;
   const links = otherKmes.filter(isNeighbour).length;
   return `KME ${thisKme.id.text} with ${own} of ${saes.length} SAEs, ${links} of ${otherKmes.length} other KMEs by a ` +
-    "link of its own";
+    "direct link";
 }
 
 function lineOfMistake(mistake: Mistake): CheckLine {
-  const { detail, mend } = split(mistake);
-  return wrong(what(mistake), detail, mend ?? "see docs/config.md");
+  const { detail, fix } = split(mistake);
+  return configError(what(mistake), detail, fix ?? "see docs/config.md");
 }
 
 function lineOfWarning(warning: Mistake): CheckLine {
-  const { detail, mend } = split(warning);
-  return warn(what(warning), detail, mend ?? remedy(detail));
+  const { detail, fix } = split(warning);
+  return warn(what(warning), detail, fix ?? remedy(detail));
 }
 
 function what({ member }: Mistake): string {
   return member === "" ? "configuration" : member;
 }
 
-/** A message says what is wrong; then, after a semicolon, what would be right. */
-function split({ message }: Mistake): { detail: string; mend?: string } {
+/** A message says what is wrong and, after a semicolon, what would be right. */
+function split({ message }: Mistake): { detail: string; fix?: string } {
   const at = message.indexOf("; ");
-  return at < 0 ? { detail: message } : { detail: message.slice(0, at), mend: message.slice(at + 2) };
+  return at < 0 ? { detail: message } : { detail: message.slice(0, at), fix: message.slice(at + 2) };
 }
 
 function remedy(detail: string): string {
-  if (/expire/.test(detail)) return "renew it, and send the KME a SIGHUP; see docs/operations.md";
-  if (/console/.test(detail)) return "let it listen on 127.0.0.1";
+  if (/expire/.test(detail)) return "renew it and send SIGHUP to the KME; see docs/operations.md";
+  if (/console/.test(detail)) return "let it listen on 127.0.0.1 only";
   return "see docs/config.md";
 }
 
 function checkPrivacy(warnings: readonly Mistake[]): CheckLine[] {
   if (Deno.build.os === "windows") {
-    return [ok("private keys", "whether others may read them is not checked on Windows")];
+    return [ok("private keys", "file permissions are not checked on Windows")];
   }
-  return warnings.some(({ message }) => /may be read by other users/.test(message))
+  return warnings.some(({ message }) => /is readable for other users/.test(message))
     ? []
     : [ok("private keys", "only their owner may read the files")];
 }
 
-/** Of a console for all the loader has warned. */
+/** The loader has warned of a console that other machines can reach. */
 function checkConsole({ thisKme: { consoleInterface } }: Config): CheckLine[] {
   const what = "this_kme.debugging_http_interface";
   if (consoleInterface === undefined) return [ok(what, "no console")];
-  return isLoopback(consoleInterface.hostname) ? [ok(what, "the console is for this machine only")] : [];
+  return isLoopback(consoleInterface.hostname) ? [ok(what, "only this machine can reach the console")] : [];
 }

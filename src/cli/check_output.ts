@@ -14,11 +14,11 @@ const MAX_WIDTH = 60;
  */
 export function formatTable(lines: readonly CheckLine[], colour: boolean): string {
   const width = Math.min(MAX_WIDTH, Math.max(0, ...lines.map(({ what }) => what.length)));
-  const rows = lines.map(({ level, what, detail, mend }) => {
+  const rows = lines.map(({ level, what, detail, fix }) => {
     const word = level.padEnd(4);
     const shown = colour ? `\x1b[${COLOURS[level]}m${word}\x1b[0m` : word;
     return `${shown}  ${toOneLine(what).padEnd(width)}  ${toOneLine(detail)}${
-      mend === undefined ? "" : ` -> ${toOneLine(mend)}`
+      fix === undefined ? "" : ` -> ${toOneLine(fix)}`
     }`;
   });
   return [...rows, summary(lines)].join("\n");
@@ -27,7 +27,7 @@ export function formatTable(lines: readonly CheckLine[], colour: boolean): strin
 /** One JSON object: the counts, the exit code and every line. */
 export function formatJson(file: string, lines: readonly CheckLine[]): string {
   const { ok, warn, fail } = count(lines);
-  const checks = lines.map(({ level, what, detail, mend, kind }) => ({ level, what, detail, mend, kind }));
+  const checks = lines.map(({ level, what, detail, fix, kind }) => ({ level, what, detail, fix, kind }));
   return JSON.stringify({ file, exit_code: exitCode(lines), ok, warn, fail, checks }, null, 2);
 }
 

@@ -1,22 +1,22 @@
-/** Puts together what was read and loaded, once nothing is wrong with it. */
+/** Makes the configuration from the parsed file and the loaded files. */
 import type { Config, HttpsInterface, OtherKme } from "./config.ts";
-import type { LoadedInterface, LoadedKme, Materials } from "./materials.ts";
+import type { LoadedInterface, LoadedKme, ReferencedFiles } from "./referenced_files.ts";
 import type { ConfigFile } from "./file_schema.ts";
 
-/** @param content A file without mistakes. */
-export function assemble(file: string, content: ConfigFile, materials: Materials): Config {
+/** @param content a file without mistakes. */
+export function assemble(file: string, content: ConfigFile, files: ReferencedFiles): Config {
   const { this_kme: thisKme, other_kmes: otherKmes, saes } = content;
   return {
     file,
     thisKme: {
       id: thisKme.id,
       nickname: thisKme.nickname ?? `KME ${thisKme.id.text}`,
-      database: materials.database!,
+      database: files.database!,
       deleteKeyFileAfterRead: thisKme.delete_key_file_after_read,
       keyFileQuietSeconds: thisKme.key_file_quiet_seconds,
-      keyDirectory: materials.keyDirectory!,
-      saesInterface: httpsInterface(thisKme.saes_https_interface, materials.saesInterface),
-      kmesInterface: httpsInterface(thisKme.kmes_https_interface, materials.kmesInterface),
+      keyDirectory: files.keyDirectory!,
+      saesInterface: httpsInterface(thisKme.saes_https_interface, files.saesInterface),
+      kmesInterface: httpsInterface(thisKme.kmes_https_interface, files.kmesInterface),
       consoleInterface: thisKme.debugging_http_interface,
       maxKeyPerRequest: thisKme.max_key_per_request,
       maxKeyCount: thisKme.max_key_count,
@@ -25,7 +25,7 @@ export function assemble(file: string, content: ConfigFile, materials: Materials
       interKmeTimeoutSeconds: thisKme.inter_kme_timeout_seconds,
       leaseSeconds: thisKme.lease_seconds,
     },
-    otherKmes: otherKmes.map((kme, index) => otherKme(kme, materials.otherKmes[index]!)),
+    otherKmes: otherKmes.map((kme, index) => otherKme(kme, files.otherKmes[index]!)),
     saes: saes.map((sae) => ({
       id: sae.id,
       kmeId: sae.kme_id.text,
@@ -47,7 +47,7 @@ function httpsInterface(
 }
 
 function otherKme(file: ConfigFile["other_kmes"][number], loaded: LoadedKme): OtherKme {
-  // Others tell the two kinds apart by whether the member is there.
+  // `isNeighbour` tests for this member.
   if (file.reached_through !== undefined) return { id: file.id, reachedThrough: file.reached_through.text };
   return {
     id: file.id,

@@ -1,9 +1,9 @@
-/** The configuration as the program uses it: read, checked, paths resolved, files loaded. */
+/** The configuration as the program uses it: checked, with resolved paths and loaded files. */
 import type { ConfiguredId } from "../domain/ids.ts";
 import type { RemoteKme, Sae } from "../domain/network.ts";
 import type { HostPort } from "../domain/address.ts";
 
-/** An mTLS listener. The PEM texts are loaded so that a start or a reload sees one consistent set. */
+/** An mTLS listener. The PEM texts are loaded at once, so that a start or a reload sees one consistent set. */
 export interface HttpsInterface {
   readonly listen: HostPort;
   /** PEM, one or more CA certificates that client certificates must chain to. */
@@ -26,7 +26,7 @@ export interface ThisKme {
   readonly nickname: string;
   readonly database: Database;
   readonly deleteKeyFileAfterRead: boolean;
-  /** Seconds for which a key file must stand unchanged before it is deleted, unless it is known to be complete. */
+  /** Seconds for which a key file must be unchanged before it is deleted, unless it is known to be complete. */
   readonly keyFileQuietSeconds: number;
   readonly keyDirectory: string;
   readonly saesInterface: HttpsInterface;
@@ -41,13 +41,13 @@ export interface ThisKme {
   readonly keyLifetimeSeconds: number;
   /** Additional slaves in one request. */
   readonly maxSaeIdCount: number;
-  /** Seconds for a peer to connect, and again to answer. */
+  /** Seconds for a connection to a peer, and again for its answer. */
   readonly interKmeTimeoutSeconds: number;
-  /** Seconds without a sign of life after which the other processes on the same database take this one for dead. */
+  /** Seconds without a heartbeat after which other processes on the same database adopt the work of this one. */
   readonly leaseSeconds: number;
 }
 
-/** The certificate with which we call a peer. */
+/** The certificate with which this KME calls a neighbour. */
 export type ClientCertificate =
   | { readonly kind: "pfx"; readonly pfx: Uint8Array; readonly passphrase: string }
   | { readonly kind: "pem"; readonly cert: string; readonly key: string; readonly passphrase: string };
@@ -61,7 +61,7 @@ export interface NeighbourKme {
   readonly clientCertificate: ClientCertificate;
   /** PEM; absent: the system's trust store. */
   readonly serverCa?: string;
-  /** Serial of the certificate with which that KME calls us; absent: not checked. */
+  /** Serial number of the certificate with which that KME calls this one; absent: not checked. */
   readonly callerSerial?: bigint;
 }
 
@@ -75,11 +75,11 @@ export interface Config {
   readonly saes: readonly Sae[];
 }
 
-/** One thing wrong in a configuration file. */
+/** A mistake or warning about a configuration file. */
 export interface Mistake {
   readonly file: string;
   /** Path of the member, like `saes[2].kme_id`; empty for the file as a whole. */
   readonly member: string;
-  /** What is wrong and what would be right. Never holds a password. */
+  /** What is wrong and what would be right; never a password. */
   readonly message: string;
 }

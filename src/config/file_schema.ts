@@ -1,6 +1,6 @@
 /**
- * The members of a configuration file: names, types, defaults, bounds. What several members or the file system have
- * to say about each other is checked elsewhere.
+ * The members of a configuration file: names, types, defaults, bounds. Rules between members are in `rules.ts`, what
+ * concerns files in `referenced_files.ts`.
  */
 import { z } from "zod";
 import { parseHostPort } from "./address_text.ts";
@@ -10,7 +10,7 @@ import type { Parsed } from "../domain/parsed.ts";
 import { parseSerial } from "./serial_text.ts";
 import { hasControlCharacters } from "../domain/text.ts";
 
-/** Says what is there and what should be, never the value: it may be a password. */
+/** Says what kind of value is there and what should be, never the value: it may be a password. */
 function expected(what: string) {
   return {
     error: ({ input }: { input?: unknown }) =>
@@ -18,24 +18,26 @@ function expected(what: string) {
   };
 }
 
-function kindOf(value: unknown): string {
+/** `a string`, `an array` and so on. */
+export function kindOf(value: unknown): string {
+  if (value === undefined) return "nothing";
   if (value === null) return "null";
   if (Array.isArray(value)) return "an array";
   if (typeof value === "number") return Number.isFinite(value) ? "a number" : String(value);
   return typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
 
-/** Goes on with a reader of its own where zod has none. */
-function readWith<In, Out>(read: (value: In) => Parsed<Out>) {
+/** Turns a parser of this program into a step of a schema. */
+function parseWith<In, Out>(parse: (value: In) => Parsed<Out>) {
   return (value: In, context: z.RefinementCtx): Out => {
-    const parsed = read(value);
+    const parsed = parse(value);
     if ("value" in parsed) return parsed.value;
-    context.addIssue({ code: "custom", message: parsed.complaint });
+    context.addIssue({ code: "custom", message: parsed.problem });
     return z.NEVER;
   };
 }
 
-/** A member that may be left out; the Rust KME takes `null` for that too. */
+/** A member that may be absent; like the Rust KME, `null` means absent. */
 function optional<T extends z.ZodType>(schema: T) {
   return schema.nullish().transform((value) => value ?? undefined);
 }
@@ -59,22 +61,22 @@ function text(what: string) {
 function path(what: string) {
   return text(`the path of ${what}`).refine(
     (path) => !path.includes("\0"),
-    "a path cannot hold a zero character; write it without",
+    "a path cannot contain a null character; leave it out",
   );
 }
 
 const id = z.union([z.string(), z.number()], expected("an id, which is an integer or a string"))
-  .transform(readWith(parseId));
-const address = z.string(expected("an address, as in 127.0.0.1:3000")).transform(readWith(parseHostPort));
+  .transform(parseWith(parseId));
+const address = z.string(expected("an address, as in 127.0.0.1:3000")).transform(parseWith(parseHostPort));
 const serial = z.union(
   [z.array(z.unknown()), z.string()],
   expected('the serial number of a certificate, as in [0x0a, 0xf1] or "0A:F1"'),
-).transform(readWith(parseSerial));
+).transform(parseWith(parseSerial));
 const boolean = z.boolean(expected("true or false"));
-/** It goes into every line of the log. */
+/** It is printed in log lines. */
 const nickname = text("a name").refine(
   (name) => !hasControlCharacters(name),
-  "the name holds line breaks or other control characters; write it without",
+  "the name contains line breaks or other control characters; leave them out",
 );
 
 const httpsInterface = (who: string) =>
@@ -88,7 +90,7 @@ const httpsInterface = (who: string) =>
 const thisKme = z.strictObject({
   id,
   nickname: optional(nickname),
-  db_uri: z.string(expected("a database URI, as in sqlite://kme.db")).transform(readWith(parseDatabaseUri)),
+  db_uri: z.string(expected("a database URI, as in sqlite://kme.db")).transform(parseWith(parseDatabaseUri)),
   delete_key_file_after_read: boolean,
   key_directory_to_watch: path("a directory"),
   saes_https_interface: httpsInterface("SAEs"),
@@ -100,9 +102,9 @@ const thisKme = z.strictObject({
   max_SAE_ID_count: withDefault(integer(0, 1000), 8),
   inter_kme_timeout_seconds: withDefault(
     z.number(expected("seconds, more than 0 and at most 3600"))
-      .gt(0, "has to be more than 0; write seconds, as in 10 or 0.5").max(
+      .gt(0, "must be more than 0; write seconds, as in 10 or 0.5").max(
         3600,
-        "is longer than an hour (3600); write less",
+        "is more than an hour; write at most 3600",
       ),
     10,
   ),
@@ -110,7 +112,6 @@ const thisKme = z.strictObject({
   lease_seconds: withDefault(integer(2, 3600), 15),
 }, expected("an object that describes this KME"));
 
-/** Members that only a KME with a link of its own has; see the rule of `reached_through`. */
 const otherKme = z.strictObject({
   id,
   key_directory_to_watch: optional(path("a directory")),
@@ -138,7 +139,7 @@ export const configSchema = z.strictObject({
   saes: z.array(sae, expected("an array of SAEs; it may be empty, []")),
 }, expected("an object with this_kme, other_kmes and saes"));
 
-/** What a correct file holds once it is read. */
+/** The content of a correct file after parsing. */
 export type ConfigFile = z.output<typeof configSchema>;
-/** What may be written. */
+/** The content of a correct file as written. */
 export type ConfigInput = z.input<typeof configSchema>;

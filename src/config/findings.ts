@@ -1,10 +1,10 @@
-/** Collects what is found wrong in one configuration file. */
+/** Collects mistakes and warnings of one configuration file. */
 import type { Mistake } from "./config.ts";
 import { formatMember, type MemberPath } from "../domain/member_path.ts";
 
 export class Findings {
   readonly mistakes: Mistake[] = [];
-  /** What does not keep a KME from running. */
+  /** A KME runs in spite of these. */
   readonly warnings: Mistake[] = [];
 
   /** @param file Path of the file as given on the command line. */

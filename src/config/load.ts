@@ -1,11 +1,11 @@
-/** Reads and checks a configuration file. */
+/** Loads and checks a configuration file. */
 import JSON5 from "json5";
 import { resolve } from "node:path";
 import { assemble } from "./assemble.ts";
 import type { Config, Mistake } from "./config.ts";
-import { readDraft } from "./draft.ts";
+import { readPartialConfig } from "./partial_config.ts";
 import { Findings } from "./findings.ts";
-import { loadMaterials } from "./materials.ts";
+import { loadReferencedFiles } from "./referenced_files.ts";
 import { pathBase, reason } from "./paths.ts";
 import { checkRules, checkTrust } from "./rules.ts";
 import type { ConfigFile } from "./file_schema.ts";
@@ -13,20 +13,20 @@ import type { ConfigFile } from "./file_schema.ts";
 export { formatMistake } from "./findings.ts";
 
 export interface LoadOptions {
-  /** Directory that relative paths start from; the working directory by default. */
+  /** Directory for relative paths; the working directory by default. */
   readonly cwd?: string;
-  /** Moment for which certificates have to be valid; now by default. */
+  /** When certificates have to be valid; now by default. */
   readonly now?: Date;
 }
 
-/** A configuration that can be run, with what may not be meant; or all that is wrong with it. */
+/** A usable configuration with warnings, or all mistakes of the file. */
 export type Loaded =
   | { readonly config: Config; readonly warnings: Mistake[] }
   | { readonly mistakes: Mistake[] };
 
 /**
- * Reads a configuration file with all the certificates and keys that it names, and checks everything that can be
- * known without opening a port or a database. Never rejects because of what is in files.
+ * Loads a configuration file with all certificates and keys that it names, and checks everything that does not need
+ * an open port or database. Never rejects because of the content of files.
  *
  * @param file Path, relative to the working directory.
  */
@@ -35,14 +35,14 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
   const findings = new Findings(file);
   const raw = await readFile(resolve(cwd, file), findings);
   if (raw === undefined) return { mistakes: findings.mistakes };
-  const draft = readDraft(raw.content, findings);
-  checkRules(draft, findings);
-  const materials = await loadMaterials(draft, pathBase(file, cwd), options.now ?? new Date(), findings);
-  checkTrust(draft, materials, findings);
+  const partial = readPartialConfig(raw.content, findings);
+  checkRules(partial, findings);
+  const files = await loadReferencedFiles(partial, pathBase(file, cwd), options.now ?? new Date(), findings);
+  checkTrust(partial, files, findings);
   if (findings.mistakes.length > 0) return { mistakes: findings.mistakes };
   return {
-    // Without a mistake nothing in the draft is missing.
-    config: assemble(file, draft.content as ConfigFile, materials),
+    // Without a mistake nothing is missing in it.
+    config: assemble(file, partial.content as ConfigFile, files),
     warnings: findings.warnings,
   };
 }
@@ -62,12 +62,12 @@ async function readFile(path: string, findings: Findings): Promise<{ content: un
   try {
     return { content: JSON5.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)) };
   } catch (error) {
-    findings.mistake([], syntaxComplaint(error));
+    findings.mistake([], syntaxProblem(error));
     return undefined;
   }
 }
 
-function syntaxComplaint(error: unknown): string {
+function syntaxProblem(error: unknown): string {
   const { message, lineNumber, columnNumber } = error as Partial<
     { message: string; lineNumber: number; columnNumber: number }
   >;

@@ -1,9 +1,9 @@
-/** Finds the name that was meant. */
+/** Suggests known names for misspelt ones. */
 
-/** Of the known names the one that is nearest to a wrong one, if it is near enough to have been meant. */
-export function nearest(wrong: string, known: readonly string[]): string | undefined {
+/** The known name that is most like a misspelt one; `undefined` if none is like it. */
+export function nearest(misspelt: string, known: readonly string[]): string | undefined {
   let best: { name: string; distance: number } | undefined;
-  const plain = simplify(wrong);
+  const plain = simplify(misspelt);
   for (const name of known) {
     const other = simplify(name);
     const distance = editDistance(plain, other);
@@ -16,12 +16,12 @@ export function nearest(wrong: string, known: readonly string[]): string | undef
   return best?.name;
 }
 
-/** Without what other notations do differently: `keyLifetimeSeconds` and `KEY-LIFETIME-SECONDS` are the same. */
+/** Ignores notation: `keyLifetimeSeconds` and `KEY-LIFETIME-SECONDS` are the same. */
 function simplify(name: string): string {
   return name.slice(0, 100).toLowerCase().replaceAll(/[-_ ]/g, "");
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours that lead from one text to the other. */
+/** Insertions, deletions, replacements and swaps of adjacent characters between two texts. */
 export function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, j) => j);

@@ -1,2 +1,2 @@
-/** What reading a value gives: the value, or what is wrong with it and what would be right. */
-export type Parsed<T> = { readonly value: T } | { readonly complaint: string };
+/** The result of parsing: the value, or what is wrong and what would be right. */
+export type Parsed<T> = { readonly value: T } | { readonly problem: string };

@@ -1,15 +1,15 @@
-/** What of a changed configuration a running KME can take, and what has to wait for a restart. Pure. */
+/** Decides what of a changed configuration a running KME applies, and what needs a restart. Pure. */
 import type { Config, OtherKme, ThisKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 
 export interface ReloadPlan {
-  /** The running configuration with what can change in it: certificates and SAEs. */
+  /** The running configuration with the changes that apply now: certificates and SAEs. */
   readonly config: Config;
-  /** What is left out, a line each. */
+  /** Changes that need a restart, a line each. */
   readonly ignored: readonly string[];
 }
 
-/** Members that need a restart, by the names they have in the file. */
+/** Members that need a restart, with their names in the file. */
 const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["nickname", "nickname"],
   ["database", "db_uri"],
@@ -32,7 +32,6 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
 export function planReload(running: Config, wanted: Config): ReloadPlan {
   const ignored: string[] = [];
   if (!same(running.thisKme.id, wanted.thisKme.id)) {
-    // Whose are the SAEs then?
     return { config: running, ignored: ["this_kme.id, and so the whole file"] };
   }
   const thisKme = planThisKme(running.thisKme, wanted.thisKme, ignored);
@@ -45,7 +44,7 @@ export function planReload(running: Config, wanted: Config): ReloadPlan {
   const known = new Set([thisKme.id.text, ...otherKmes.map((kme) => kme.id.text)]);
   const saes = wanted.saes.filter((sae) => known.has(sae.kmeId));
   for (const sae of wanted.saes) {
-    if (!known.has(sae.kmeId)) ignored.push(`SAE ${sae.id.text} is of KME ${sae.kmeId}, which was added`);
+    if (!known.has(sae.kmeId)) ignored.push(`SAE ${sae.id.text} of KME ${sae.kmeId}, which was added`);
   }
   return { config: { ...running, thisKme, otherKmes, saes }, ignored };
 }
@@ -72,11 +71,11 @@ function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: stri
   const kme = `KME ${running.id.text}`;
   const wanted = all.find(({ id }) => id.text === running.id.text);
   if (wanted === undefined) {
-    ignored.push(`${kme} was taken out of other_kmes`);
+    ignored.push(`${kme} was removed from other_kmes`);
     return running;
   }
   if (!isNeighbour(running) || !isNeighbour(wanted)) {
-    if (!same(running, wanted)) ignored.push(`the way to ${kme}`);
+    if (!same(running, wanted)) ignored.push(`the route to ${kme}`);
     return running;
   }
   const { clientCertificate, serverCa, callerSerial, ...link } = wanted;
@@ -85,7 +84,7 @@ function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: stri
   return { ...runningLink, clientCertificate, serverCa, callerSerial };
 }
 
-/** Whether two parts of configurations say the same. */
+/** Whether two parts of configurations are equal. */
 export function same(a: unknown, b: unknown): boolean {
   const plain = (_: string, value: unknown) => typeof value === "bigint" ? `${value}n` : value;
   return JSON.stringify(a, plain) === JSON.stringify(b, plain);

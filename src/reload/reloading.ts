@@ -1,4 +1,4 @@
-/** Takes a changed configuration into a running KME. */
+/** Applies a changed configuration to a running KME. */
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import type { Directory } from "../delivery/directory.ts";
@@ -7,7 +7,7 @@ import type { PeerChannel } from "../inter_kme/channel.ts";
 import type { Front } from "../tls/front.ts";
 import { planReload, same } from "./reload_plan.ts";
 
-/** What of a running KME can change. */
+/** The parts of a running KME that can change. */
 export interface Reloadable {
   readonly saesFront: Pick<Front, "reload">;
   readonly kmesFront: Pick<Front, "reload">;
@@ -31,8 +31,8 @@ export class Reloading {
   }
 
   /**
-   * @returns what would need a restart and is left out.
-   * @throws Error with one line when a certificate does not serve; then everything stays as it was.
+   * @returns changes that need a restart, a line each.
+   * @throws Error with one line when a certificate cannot be used; then nothing changes.
    */
   reload(changed: Config): readonly string[] {
     const { config, ignored } = planReload(this.#running, changed);

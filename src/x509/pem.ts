@@ -36,7 +36,7 @@ export function parseCertificates(bytes: Uint8Array): Parsed<Certificates> {
     const der = bytes[0] === 0x30
       ? "; it looks like DER, convert it to PEM"
       : "; a PEM file has -----BEGIN CERTIFICATE-----";
-    return { complaint: `the file holds no certificate in PEM${der}` };
+    return { problem: `the file holds no certificate in PEM${der}` };
   }
   const pem = blocks.map((block) => `${block.replaceAll("X509 CERTIFICATE", "CERTIFICATE")}\n`);
   const certificates: X509Certificate[] = [];
@@ -45,7 +45,7 @@ export function parseCertificates(bytes: Uint8Array): Parsed<Certificates> {
       certificates.push(new X509Certificate(block));
     } catch {
       return {
-        complaint: `${nameOf(index, pem.length)} cannot be read; put a whole X.509 certificate there`,
+        problem: `${nameOf(index, pem.length)} cannot be read; put a whole X.509 certificate there`,
       };
     }
   }
@@ -64,7 +64,7 @@ export function shareCertificate(a: string, b: string): boolean {
 
 /** What the dates of certificates say at a moment. */
 export interface DateCheck {
-  readonly complaint?: string;
+  readonly problem?: string;
   readonly warning?: string;
 }
 
@@ -76,7 +76,7 @@ export function checkChainDates(certificates: readonly X509Certificate[], now: D
   for (const [index, certificate] of certificates.entries()) {
     const state = dateState(certificate, now);
     const name = nameOf(index, certificates.length);
-    if (state.outOfDate !== undefined) return { complaint: `${name} ${state.outOfDate}` };
+    if (state.outOfDate !== undefined) return { problem: `${name} ${state.outOfDate}` };
     if (state.soon !== undefined) warning ??= `${name} ${state.soon}`;
   }
   return { warning };
@@ -88,7 +88,7 @@ export function checkCaDates(certificates: readonly X509Certificate[], now: Date
   const bad = states.findIndex((state) => state.outOfDate !== undefined);
   if (bad >= 0) {
     const text = `${nameOf(bad, states.length)} ${states[bad]!.outOfDate}`;
-    return states.every((state) => state.outOfDate !== undefined) ? { complaint: text } : { warning: text };
+    return states.every((state) => state.outOfDate !== undefined) ? { problem: text } : { warning: text };
   }
   const soon = states.findIndex((state) => state.soon !== undefined);
   return soon < 0 ? {} : { warning: `${nameOf(soon, states.length)} ${states[soon]!.soon}` };
@@ -135,32 +135,32 @@ export function parsePrivateKey(bytes: Uint8Array, password?: string): Parsed<Pr
   const block = /-----BEGIN ([A-Z]+ )?PRIVATE KEY-----[\s\S]*?-----END ([A-Z]+ )?PRIVATE KEY-----/.exec(text)
     ?.[0];
   if (block === undefined) {
-    return { complaint: "the file holds no private key in PEM; put one there, as PKCS#8, SEC1 or PKCS#1" };
+    return { problem: "the file holds no private key in PEM; put one there, as PKCS#8, SEC1 or PKCS#1" };
   }
   const encrypted = /^-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED/m.test(block);
   if (encrypted && !password) {
     const right = password === undefined
       ? "decrypt it and protect the file by its mode (0600)"
       : "write its password, or decrypt the key";
-    return { complaint: `the private key is encrypted; ${right}` };
+    return { problem: `the private key is encrypted; ${right}` };
   }
   let key: KeyObject;
   try {
     key = createPrivateKey(encrypted ? { key: block, passphrase: password } : block);
   } catch {
     return {
-      complaint: encrypted
+      problem: encrypted
         ? "the private key cannot be decrypted with the password; write the right one"
         : "the private key cannot be read; put a whole key there, as PKCS#8, SEC1 or PKCS#1",
     };
   }
-  const complaint = complaintAboutKind(key);
-  if (complaint !== undefined) return { complaint };
+  const problem = problemOfKind(key);
+  if (problem !== undefined) return { problem };
   const pem = encrypted ? key.export({ type: "pkcs8", format: "pem" }) as string : `${block}\n`;
   return { value: { pem, key } };
 }
 
-function complaintAboutKind(key: KeyObject): string | undefined {
+function problemOfKind(key: KeyObject): string | undefined {
   const type = key.asymmetricKeyType;
   const { namedCurve, modulusLength } = key.asymmetricKeyDetails ?? {};
   const right = "use P-256, P-384, P-521, Ed25519, or RSA of 2048 bits or more";
@@ -187,9 +187,9 @@ export function belongTogether(certificates: readonly X509Certificate[], key: Ke
 /** Reads a certificate and its key from one PEM file. */
 export function parsePemCredentials(bytes: Uint8Array, password: string): Parsed<Credentials> {
   const certificates = parseCertificates(bytes);
-  if ("complaint" in certificates) return certificates;
+  if ("problem" in certificates) return certificates;
   const key = parsePrivateKey(bytes, password);
-  if ("complaint" in key) return key;
+  if ("problem" in key) return key;
   return together({
     cert: certificates.value.pem,
     key: key.value.pem,
@@ -202,7 +202,7 @@ export function parsePkcs12(bytes: Uint8Array, password: string): Parsed<Credent
   const start = new TextDecoder().decode(bytes.subarray(0, 64));
   if (start.includes("-----BEGIN")) {
     return {
-      complaint: "the file is PEM, not PKCS#12; name it .pem if it holds the certificate and its key",
+      problem: "the file is PEM, not PKCS#12; name it .pem if it holds the certificate and its key",
     };
   }
   let opened: { cert?: unknown; key?: unknown };
@@ -210,20 +210,20 @@ export function parsePkcs12(bytes: Uint8Array, password: string): Parsed<Credent
     const secure = tls.createSecureContext({ pfx: Buffer.from(bytes), passphrase: password });
     opened = (secure as { context?: object }).context ?? {};
   } catch (error) {
-    return { complaint: pkcs12Complaint(error instanceof Error ? error.message : "", password) };
+    return { problem: pkcs12Problem(error instanceof Error ? error.message : "", password) };
   }
   const cert = typeof opened.cert === "string" ? opened.cert : "";
   const certificates = parseCertificates(new TextEncoder().encode(cert));
-  if ("complaint" in certificates) {
-    return { complaint: "the PKCS#12 file holds no certificate; put it there too" };
+  if ("problem" in certificates) {
+    return { problem: "the PKCS#12 file holds no certificate; put it there too" };
   }
   const key = parsePrivateKey(new TextEncoder().encode(typeof opened.key === "string" ? opened.key : ""));
-  if ("complaint" in key) return key;
+  if ("problem" in key) return key;
   return together({ cert, key: key.value.pem, certificates: certificates.value.certificates }, key.value.key);
 }
 
 /** What the TLS library says differs with what it stumbled over; the words are not passed on. */
-function pkcs12Complaint(message: string, password: string): string {
+function pkcs12Problem(message: string, password: string): string {
   if (/\bmac\b|decrypt|password|passphrase/i.test(message)) {
     return password === ""
       ? "the PKCS#12 file cannot be opened without a password; write it"
@@ -236,7 +236,7 @@ function pkcs12Complaint(message: string, password: string): string {
 
 function together(credentials: Credentials, key: KeyObject): Parsed<Credentials> {
   return belongTogether(credentials.certificates, key) ? { value: credentials } : {
-    complaint:
+    problem:
       "the private key does not belong to the (first) certificate in the file; put those that do there",
   };
 }

@@ -30,7 +30,7 @@ Deno.test("a right configuration has no failure, and a line for every certificat
   found(lines, "ok", KMES_CA, /inter-KME CA/);
   found(lines, "ok", CLIENT, /issued by CN=inter-KME CA/);
   found(lines, "ok", "other_kmes[0].inter_kme_ca_cert_path", /KME 2 needs a certificate of CN=inter-KME CA/);
-  found(lines, "ok", "this_kme.debugging_http_interface", /this machine only/);
+  found(lines, "ok", "this_kme.debugging_http_interface", /only this machine/);
 });
 
 Deno.test("a certificate that ends within 30 days is warned of, others not", async () => {
@@ -42,7 +42,7 @@ Deno.test("a certificate that ends within 30 days is warned of, others not", asy
   assert.ok(!lines.some(({ what, detail }) => what === SAES_CERT && /expires/.test(detail)));
   await putServer(network, "saes", await serverCertificate(ca, { notAfter: inDays(29.5) }));
   const line = found(await checked(network), "warn", SAES_CERT, /in 29 days/);
-  assert.match(line.mend!, /SIGHUP/);
+  assert.match(line.fix!, /SIGHUP/);
 });
 
 Deno.test("mistakes of the configuration are failures that ask for exit code 2", async () => {
@@ -51,7 +51,7 @@ Deno.test("mistakes of the configuration are failures that ask for exit code 2",
   await network.writeConfig(1, (config) => config.saes[0]!.kme_id = 7);
   const lines = await checked(network);
   assert.match(
-    found(lines, "fail", "saes[0].kme_id", /^no KME 7 is configured$/).mend!,
+    found(lines, "fail", "saes[0].kme_id", /^no KME 7 is configured$/).fix!,
     /^write one of 1, 2/,
   );
   found(lines, "fail", SAES_CERT, /^the certificate expired on/);
@@ -66,8 +66,13 @@ Deno.test(
     found(await checked(network), "ok", "private keys", /only their owner/);
     await Deno.chmod(`${network.kme(1).directory}/kmes-server-key.pem`, 0o640);
     const lines = await checked(network);
-    const line = found(lines, "warn", "this_kme.kmes_https_interface.server_key_path", /read by other users/);
-    assert.match(line.mend!, /chmod 600/);
+    const line = found(
+      lines,
+      "warn",
+      "this_kme.kmes_https_interface.server_key_path",
+      /readable for other users/,
+    );
+    assert.match(line.fix!, /chmod 600/);
     assert.ok(!lines.some(({ what }) => what === "private keys"));
   },
 );
@@ -80,10 +85,14 @@ Deno.test("a client CA that is none is found, as the start would", async () => {
   assert.equal(exitCode(lines), 2);
 });
 
-Deno.test("one CA for SAEs and KMEs is warned of", async () => {
+Deno.test("one CA for SAEs and KMEs is warned of once, where an SAE could call as a KME", async () => {
   await using network = await twoKmes();
   await putClientCa(network, "kmes", network.kme(1).zoneCa.ca);
-  found(await checked(network), "warn", KMES_CA, /an SAE can pass for a KME/);
+  assert.ok(!(await checked(network)).some(({ level, what }) => level === "warn" && what === KMES_CA));
+  await network.writeConfig(1, ({ other_kmes }) => delete other_kmes[0]!.https_client_certificate_serial);
+  const lines = await checked(network);
+  found(lines, "warn", KMES_CA, /every SAE can call as KME 2$/);
+  assert.equal(lines.filter(({ what, level }) => what === KMES_CA && level !== "ok").length, 1);
 });
 
 Deno.test("a server certificate that is not for servers is found", async () => {
@@ -101,7 +110,7 @@ Deno.test("a server certificate that is not for servers is found", async () => {
 Deno.test("a CA's own certificate as the server's, and a self-signed one, are warned of", async () => {
   await using network = await twoKmes();
   await putServer(network, "saes", ca);
-  found(await checked(network), "warn", SAES_CERT, /is a CA's own/);
+  found(await checked(network), "warn", SAES_CERT, /is a CA certificate/);
   await putServer(network, "saes", await issue(undefined, { name: "alone", notAfter: inDays(90) }));
   found(await checked(network), "warn", SAES_CERT, /self-signed/);
 });
@@ -145,7 +154,7 @@ Deno.test("a server certificate is compared with the address that is listened on
   await putServer(network, "saes", await serverCertificate());
   found(await checked(network), "warn", SAES_CERT, /is for 127\.0\.0\.1 only, but the listener is open/);
   await putServer(network, "saes", await serverCertificate(ca, { hosts: ["kme1.example", "127.0.0.1"] }));
-  found(await checked(network), "ok", SAES_CERT, /clients have to call one of these/);
+  found(await checked(network), "ok", SAES_CERT, /clients have to use one of these names/);
   await listen("localhost");
   await putServer(network, "saes", await serverCertificate(ca, { hosts: ["localhost"] }));
   found(await checked(network), "ok", SAES_CERT, /is for localhost$/);
@@ -168,7 +177,7 @@ Deno.test("a client certificate for peers has to be one for clients, of a CA wit
 
   const client = await issue(ca, { usages: [x509.ExtendedKeyUsage.clientAuth], notAfter: inDays(90) });
   await put(client);
-  found(await checked(network), "ok", CLIENT, /whether KME 2 takes it, --peers tells/);
+  found(await checked(network), "ok", CLIENT, /use --peers to see whether KME 2 accepts it/);
   await Deno.writeTextFile(`${network.kme(1).directory}/kmes-ca.pem`, (await authority("CA")).cert);
   found(await checked(network), "fail", CLIENT, /has another key/);
 });
@@ -180,7 +189,7 @@ Deno.test("a console that others reach is warned of, and one that is not there i
     config.this_kme.debugging_http_interface = `0.0.0.0:${network.kme(1).consolePort}`;
   });
   assert.match(
-    found(await checked(network), "warn", what, /not only for this machine/).mend!,
+    found(await checked(network), "warn", what, /has no authentication/).fix!,
     /127\.0\.0\.1/,
   );
   await network.writeConfig(1, (config) => delete config.this_kme.debugging_http_interface);

@@ -79,7 +79,7 @@ export function found(
   );
   assert.equal(matching.length, 1, `${level} ${what} ${detail} among\n${JSON.stringify(lines, null, 1)}`);
   const [line] = matching as [CheckLine];
-  assert.equal(line.mend === undefined, level === "ok");
+  assert.equal(line.fix === undefined, level === "ok");
   return line;
 }
 

@@ -33,10 +33,10 @@ Deno.test("a neighbour that runs is asked who it is and what SAEs it knows", asy
   await t.step("all is well", async () => {
     const lines = await checked(network, { peers: true });
     assert.equal(exitCode(lines), 0, JSON.stringify(lines, null, 1));
-    found(lines, "ok", KME, /answers and takes this KME for KME 1/);
-    found(lines, "ok", SAES, /both know the same 3/);
+    found(lines, "ok", KME, /answers and knows this KME as KME 1/);
+    found(lines, "ok", SAES, /both have the same 3/);
     found(lines, "ok", "KME 2: clock", /agrees/);
-    found(lines, "warn", "KME 2: certificate", /is trusted and valid until .* 1 days/);
+    found(lines, "warn", "KME 2: certificate", /is trusted and valid until .*, in 1 day$/);
   });
 
   await t.step("without --peers nobody is called", async () => {
@@ -45,17 +45,17 @@ Deno.test("a neighbour that runs is asked who it is and what SAEs it knows", asy
 
   await t.step("an SAE that the neighbour does not have is a failure", async () => {
     const lines = await with_(network, ({ saes }) => void saes.push({ id: 9, kme_id: 2 }));
-    found(lines, "fail", SAES, /^SAE 9 here, but KME 2 does not have it/);
+    found(lines, "fail", SAES, /^SAE 9 configured here as of KME 2, which does not have it/);
     assert.equal(exitCode(lines), 1);
   });
 
-  await t.step("SAEs that only one of the two knows are told", async () => {
+  await t.step("SAEs that only one of the two has are reported", async () => {
     const lines = await with_(network, ({ saes }) => {
       saes.splice(1, 2, { id: 4, kme_id: 1, https_client_certificate_serial: "77" });
     });
-    found(lines, "warn", SAES, /^SAE 3 of KME 2 not known here/);
-    found(lines, "warn", SAES, /^SAE 4 of this KME not known at KME 2/);
-    found(lines, "warn", SAES, /^SAE 2 known at KME 2 as of this KME, which does not have it/);
+    found(lines, "warn", SAES, /^SAE 3 of KME 2 not configured here/);
+    found(lines, "warn", SAES, /^SAE 4 of this KME not configured at KME 2/);
+    found(lines, "warn", SAES, /^SAE 2 configured at KME 2 as of this KME, which does not have it/);
     assert.equal(exitCode(lines), 0);
   });
 
@@ -73,15 +73,15 @@ Deno.test("a neighbour that runs is asked who it is and what SAEs it knows", asy
       saes[0]!.kme_id = saes[1]!.kme_id = 5;
     });
     const serial = network.kme(1).interKmeClient.serialHex.replace(/^0+/, "");
-    const line = found(lines, "fail", KME, /does not take this KME for KME 5/);
-    assert.ok(line.mend!.includes(`0x${serial}`), line.mend!);
+    const line = found(lines, "fail", KME, /does not know this KME as KME 5/);
+    assert.ok(line.fix!.includes(`0x${serial}`), line.fix!);
   });
 
   await t.step("a server certificate of another CA is a failure", async () => {
     const path = `${network.directory}/other-ca.pem`;
     await Deno.writeTextFile(path, `${ca.cert}\n`);
     const lines = await with_(network, ({ other_kmes }) => other_kmes[0]!.inter_kme_ca_cert_path = path);
-    assert.match(found(lines, "fail", KME, /cannot be reached/).mend!, /inter_kme_ca_cert_path/);
+    assert.match(found(lines, "fail", KME, /cannot be reached/).fix!, /inter_kme_ca_cert_path/);
     assert.equal(exitCode(lines), 1);
   });
 
@@ -100,7 +100,7 @@ Deno.test("a neighbour that runs is asked who it is and what SAEs it knows", asy
       other_kmes[0]!.https_client_authentication_certificate = path;
       other_kmes[0]!.https_client_authentication_certificate_password = "";
     });
-    found(lines, "fail", KME, /does not take this KME's certificate/);
+    found(lines, "fail", KME, /does not accept this KME's certificate/);
   });
 });
 
@@ -108,11 +108,11 @@ Deno.test("a neighbour that does not run is a failure, one behind another is not
   await using network = await twoKmes();
   await network.writeConfig(1, ({ other_kmes }) => void other_kmes.push({ id: 3, reached_through: 2 }));
   const lines = await checkPeers(await configOf(network));
-  assert.match(found(lines, "fail", KME, /cannot be reached: connection refused/).mend!, /start that KME/);
+  assert.match(found(lines, "fail", KME, /cannot be reached: connection refused/).fix!, /start that KME/);
   found(lines, "ok", "KME 3", /reached through KME 2/);
 });
 
-Deno.test("a KME that knows no such question is one for whole blocks", async () => {
+Deno.test("a KME that does not know the message supports whole blocks only", async () => {
   await using network = await twoKmes();
   const { directory, kmesPort } = network.kme(2);
   const read = (name: string) => Deno.readTextFileSync(`${directory}/kmes-${name}.pem`);
@@ -123,14 +123,14 @@ Deno.test("a KME that knows no such question is one for whole blocks", async () 
   await once(peer, "listening");
   try {
     const lines = await checked(network, { peers: true });
-    found(lines, "ok", KME, /keys of 256 bits for one slave only .*qkd_kme_server/);
+    found(lines, "ok", KME, /only supports keys of 256 bits for one slave .*qkd_kme_server/);
     assert.equal(exitCode(lines), 0);
   } finally {
     peer.close();
   }
 });
 
-Deno.test("what else an answer can say", async () => {
+Deno.test("other answers", async () => {
   await using network = await twoKmes();
   const config = await configOf(network);
   const [neighbour] = config.otherKmes as [NeighbourKme];
@@ -144,11 +144,11 @@ Deno.test("what else an answer can say", async () => {
       body: JSON.stringify(hello),
       ...answer,
     });
-  found(lines({}), "ok", SAES, /it has the 1 that are known here/);
+  found(lines({}), "ok", SAES, /it has the 1 that are configured here/);
   found(lines({}), "ok", "KME 2: certificate", /valid until/);
-  found(lines({ body: JSON.stringify({ ...hello, protocol: 2 }) }), "warn", KME, /speaks version 2/);
-  found(lines({ clockAhead: 61_000 }), "warn", "KME 2: clock", /61 s ahead of this one/);
-  found(lines({ clockAhead: -10_000 }), "warn", "KME 2: clock", /10 s behind this one/);
+  found(lines({ body: JSON.stringify({ ...hello, protocol: 2 }) }), "warn", KME, /uses version 2/);
+  found(lines({ clockAhead: 61_000 }), "warn", "KME 2: clock", /61 s ahead of this machine/);
+  found(lines({ clockAhead: -10_000 }), "warn", "KME 2: clock", /10 s behind this machine/);
   found(lines({ status: 503, body: "{}" }), "fail", KME, /answers with status 503/);
   found(lines({ body: "no JSON" }), "fail", KME, /answers with status 200/);
 });

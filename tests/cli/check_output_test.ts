@@ -1,11 +1,18 @@
 import assert from "node:assert/strict";
-import { broken, type CheckLine, exitCode, ok, warn, wrong } from "../../src/check/check_line.ts";
+import {
+  type CheckLine,
+  configError,
+  environmentError,
+  exitCode,
+  ok,
+  warn,
+} from "../../src/check/check_line.ts";
 import { formatJson, formatTable } from "../../src/cli/check_output.ts";
 
 const LINES: CheckLine[] = [
   ok("clock", "right"),
   warn("saes", "late", "hurry"),
-  broken("KME 2", "silent\x1b[31m\nok    all", "call it"),
+  environmentError("KME 2", "silent\x1b[31m\nok    all", "call it"),
 ];
 
 Deno.test("the table has a line for each check and one for their number", () => {
@@ -26,12 +33,12 @@ Deno.test("JSON holds all lines, the counts and the exit code", () => {
   const value = JSON.parse(formatJson("a.json5", LINES));
   assert.equal(value.file, "a.json5");
   assert.deepEqual([value.ok, value.warn, value.fail, value.exit_code], [1, 1, 1, 1]);
-  assert.deepEqual(value.checks[1], { level: "warn", what: "saes", detail: "late", mend: "hurry" });
+  assert.deepEqual(value.checks[1], { level: "warn", what: "saes", detail: "late", fix: "hurry" });
   assert.equal(value.checks[2].kind, "environment");
 });
 
 Deno.test("the exit code is that of the worst, the configuration before everything", () => {
   assert.equal(exitCode([ok("a", "b"), warn("a", "b", "c")]), 0);
   assert.equal(exitCode(LINES), 1);
-  assert.equal(exitCode([...LINES, wrong("a", "b", "c")]), 2);
+  assert.equal(exitCode([...LINES, configError("a", "b", "c")]), 2);
 });

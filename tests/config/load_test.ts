@@ -273,7 +273,7 @@ Deno.test("SAEs that could pass for a neighbour are a warning, until its certifi
     right(await fixture.load((config) => shared(config, serials))).warnings;
   const [warning, ...rest] = await warnings(1);
   assert.equal(warning!.member, "this_kme.kmes_https_interface.ca_client_cert_path");
-  assert.match(warning!.message, /every SAE can pass for KME 3;/);
+  assert.match(warning!.message, /every SAE can call as KME 3;/);
   assert.deepEqual(rest, []);
   assert.match((await warnings(0))[0]!.message, /pass for KME 2, 3;/);
   assert.deepEqual(await warnings(2), []);

@@ -81,7 +81,7 @@ Deno.test("members: unknown, missing, of a wrong type", async () => {
       "saes[0].https_client_certificate_serials",
       /https_client_certificate_serial /,
     ),
-    one("at a wrong place", (c) => c.max_key_count = 5, "max_key_count", /belongs into this_kme/),
+    one("at a wrong place", (c) => c.max_key_count = 5, "max_key_count", /belongs to this_kme/),
     one(
       "in an interface",
       (c) => c.this_kme.saes_https_interface.port = 5,
@@ -133,7 +133,7 @@ Deno.test("members: unknown, missing, of a wrong type", async () => {
       "a zero in a path",
       (c) => c.this_kme.key_directory_to_watch = "a\0",
       "this_kme.key_directory_to_watch",
-      /zero/,
+      /null character/,
     ),
     one(
       "password of a wrong type",
@@ -166,7 +166,7 @@ Deno.test("numbers out of bounds", async () => {
   );
 });
 
-Deno.test("ids: of a wrong form, twice, of nobody", async () => {
+Deno.test("ids: of a wrong form, duplicate, of an unknown KME", async () => {
   await tryAll([
     one("float", (c) => c.saes[2].id = 1.25, "saes[2].id", /not an integer/),
     one("rounded", (c) => c.saes[2].id = 2 ** 53, "saes[2].id", /quotes/),
@@ -177,13 +177,37 @@ Deno.test("ids: of a wrong form, twice, of nobody", async () => {
     one("SAE twice, once in quotes", (c) => c.saes[2].id = "1", "saes[2].id", /saes\[0\]/),
     one("KME twice", (c) => c.other_kmes[1].id = "2", "other_kmes[1].id", /other_kmes\[0\]/),
     one("this KME among the others", (c) => c.other_kmes[1].id = "1", "other_kmes[1].id", /this KME/),
-    one("SAE of nobody", (c) => c.saes[2].kme_id = 7, "saes[2].kme_id", /no KME 7.*1, 2, 3/),
+    one("SAE of an unknown KME", (c) => c.saes[2].kme_id = 7, "saes[2].kme_id", /no KME 7.*1, 2, 3/),
     one("wrong KME id only, not SAEs of it too", (c) => c.other_kmes[0].id = 2.5, "other_kmes[0].id", /2\.5/),
     one("wrong own id only", (c) => c.this_kme.id = 2.5, "this_kme.id", /2\.5/),
+    {
+      name: "a missing own id hides no unknown KME",
+      edit: (c) => {
+        delete c.this_kme.id;
+        c.saes[2].kme_id = 7;
+      },
+      mistakes: [["this_kme.id", /missing/], ["saes[2].kme_id", /no KME 7 is configured; write one of 2, 3/]],
+    },
+    {
+      name: "a missing own id hides no rule for own SAEs",
+      edit: (c) => {
+        delete c.this_kme.id;
+        c.saes.push({ id: 4, kme_id: 1 });
+      },
+      mistakes: [["this_kme.id", /missing/], ["saes[3].https_client_certificate_serial", /missing/]],
+    },
+    {
+      name: "a wrong id of another KME hides one unknown KME at most",
+      edit: (c) => {
+        c.other_kmes[0].id = 2.5;
+        c.saes.push({ id: 4, kme_id: 8 });
+      },
+      mistakes: [["other_kmes[0].id", /2\.5/], ["saes[3].kme_id", /no KME 8 is configured/]],
+    },
   ]);
 });
 
-Deno.test("serial numbers: missing, too many, twice, of a wrong form", async () => {
+Deno.test("serial numbers: missing, not allowed, duplicate, of a wrong form", async () => {
   const serial = "https_client_certificate_serial";
   await tryAll([
     one("missing", (c) => delete c.saes[0][serial], `saes[0].${serial}`, /missing/),
@@ -219,7 +243,7 @@ Deno.test("listeners: wrong addresses, one port twice", async () => {
       kmes,
       /saes_https_interface/,
     ),
-    one("wildcard", (c) => c.this_kme.kmes_https_interface.listen_address = "[::]:13000", kmes, /taken by/),
+    one("wildcard", (c) => c.this_kme.kmes_https_interface.listen_address = "[::]:13000", kmes, /used by/),
     one(
       "console",
       (c) => c.this_kme.debugging_http_interface = "0.0.0.0:13001",
@@ -235,7 +259,7 @@ Deno.test("listeners: wrong addresses, one port twice", async () => {
   ]);
 });
 
-Deno.test("routes: to nobody, in a circle, with a link besides", async () => {
+Deno.test("routes: to unknown KMEs, in a loop, in addition to a link", async () => {
   const through = (index: number) => `other_kmes[${index}].reached_through`;
   await tryAll([
     {
@@ -259,13 +283,13 @@ Deno.test("routes: to nobody, in a circle, with a link besides", async () => {
           { id: 6, reached_through: 5 },
         ),
       through(3),
-      /circle \(5 -> 6 -> 5\)/,
+      /loop \(5 -> 6 -> 5\)/,
     ),
     one(
       "link and route",
       (c) => c.other_kmes.push({ id: 4, reached_through: 2, key_directory_to_watch: "nowhere" }),
       "other_kmes[2].key_directory_to_watch",
-      /no link of its own/,
+      /no direct link/,
     ),
     one(
       "to a KME whose own id is wrong",
@@ -287,7 +311,7 @@ Deno.test("directories and databases", async () => {
       "missing",
       (c) => c.this_kme.key_directory_to_watch = "nowhere",
       "this_kme.key_directory_to_watch",
-      /"nowhere" \(looked for in .* and .*\) does not exist/,
+      /"nowhere" \(searched in .* and .*\) does not exist/,
     ),
     one(
       "a file",
@@ -361,7 +385,7 @@ Deno.test({
         "this_kme.kmes_https_interface.server_key_path",
         "other_kmes[0].key_directory_to_watch",
       ]);
-      for (const { message } of mistakes) assert.match(message, /may not be read/);
+      for (const { message } of mistakes) assert.match(message, /is not readable/);
     } finally {
       await Deno.chmod(directory, 0o700);
     }

@@ -11,8 +11,8 @@ import { isLoopback, overlap } from "../../src/domain/address.ts";
 import { formatMember } from "../../src/domain/member_path.ts";
 
 function refused<T>(parsed: Parsed<T>, pattern: RegExp, what: unknown): void {
-  assert.ok("complaint" in parsed, `${what} is taken`);
-  assert.match(parsed.complaint, pattern);
+  assert.ok("problem" in parsed, `${what} is taken`);
+  assert.match(parsed.problem, pattern);
 }
 
 Deno.test("an id keeps the form that it was written in", () => {
@@ -215,7 +215,7 @@ Deno.test("a database URI that is refused is never repeated", () => {
   for (const [written, pattern] of cases) {
     const parsed = parseDatabaseUri(written);
     refused(parsed, pattern, written);
-    assert.doesNotMatch((parsed as { complaint: string }).complaint, /s3cret|bob/, written);
+    assert.doesNotMatch((parsed as { problem: string }).problem, /s3cret|bob/, written);
   }
 });
 

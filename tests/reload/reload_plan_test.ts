@@ -44,9 +44,9 @@ Deno.test("a link stays as it is, its certificates and serial change", async () 
   const { config: planned, ignored } = planReload(config, wanted);
   assert.deepEqual(planned.otherKmes, [{ ...neighbour, callerSerial: 77n, serverCa: undefined }]);
   assert.match(ignored.join(), /^the link with KME 2/);
-  assert.match(planReload(config, { ...config, otherKmes: [] }).ignored.join(), /KME 2 was taken out/);
+  assert.match(planReload(config, { ...config, otherKmes: [] }).ignored.join(), /KME 2 was removed/);
   const routed: Config = { ...config, otherKmes: [{ id: neighbour.id, reachedThrough: "3" }] };
-  assert.deepEqual(planReload(config, routed), { config, ignored: ["the way to KME 2"] });
+  assert.deepEqual(planReload(config, routed), { config, ignored: ["the route to KME 2"] });
 });
 
 Deno.test("a part that fails puts the others back", async () => {

@@ -169,7 +169,7 @@ Deno.test("SIGHUP takes certificates and SAEs while connections and keys stay", 
         /left out .*this_kme\.saes_https_interface\.listen_address/,
         /left out .*the link with KME 2/,
         /left out .*KME 8 was added to other_kmes/,
-        /left out .*SAE 80 is of KME 8/,
+        /left out .*SAE 80 of KME 8/,
       ]
     ) await kme.waitForLine(what);
     assert.equal((await network.client(1).encKeys(4, { number: 2 })).status, 200);

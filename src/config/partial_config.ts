@@ -1,28 +1,28 @@
-/** A file of which single members may be wrong: all that can be read of it, so that one mistake hides no other. */
+/** Parses a file that may have mistakes, so that one mistake does not hide others. */
 import { z } from "zod";
 import type { Findings } from "./findings.ts";
-import { type ConfigFile, configSchema } from "./file_schema.ts";
+import { type ConfigFile, configSchema, kindOf } from "./file_schema.ts";
 import { nearest } from "./spelling.ts";
 import type { MemberPath } from "../domain/member_path.ts";
 
-/** The same with every member possibly missing. */
+/** The same type with every member optional. */
 export type Part<T> = T extends readonly (infer Element)[] ? (Part<Element> | undefined)[]
   : T extends { text: string } | { hostname: string } | { kind: string } ? T
   : T extends object ? { [Name in keyof T]?: Part<T[Name]> }
   : T;
 
-export interface Draft {
-  /** Members that are missing or wrong are undefined. */
+export interface PartialConfig {
+  /** Members that are missing or have a mistake are undefined. */
   readonly content: Part<ConfigFile>;
-  /** True when nothing is wrong: then `content` is a whole {@linkcode ConfigFile}. */
-  readonly complete: boolean;
-  /** Whether the file says something for a member, right or wrong, if only under a misspelt name. */
+  /** Whether the file has a value for a member, correct or not, if only under a misspelt name. */
   given(path: MemberPath): boolean;
 }
 
-/** Checks each member by itself and reports what is wrong with it. */
-export function readDraft(raw: unknown, findings: Findings): Draft {
-  const result = configSchema.safeParse(raw);
+/** Checks each member by itself and reports its mistakes. */
+export function readPartialConfig(raw: unknown, findings: Findings): PartialConfig {
+  // The schema has a message for every mistake; should one be missing, the library's own is not shown.
+  const error = ({ input }: { input?: unknown }) => `${kindOf(input)} is wrong here; see docs/config.md`;
+  const result = configSchema.safeParse(raw, { error });
   const issues = result.error?.issues ?? [];
   const misspelt = new Set<string>();
   for (const issue of issues) {
@@ -36,31 +36,30 @@ export function readDraft(raw: unknown, findings: Findings): Draft {
   const reported = new Set<string>();
   for (const issue of issues) {
     const key = JSON.stringify(issue.path);
-    // One mistake a member: a misspelt name is not missing too, and a number that is out of bounds is no integer besides.
+    // One mistake per member: a misspelt name is not reported as missing too.
     if (issue.code === "unrecognized_keys" || reported.has(key) || misspelt.has(key)) continue;
     reported.add(key);
     findings.mistake(issue.path as MemberPath, issue.message);
   }
   return {
-    content: (result.data ?? readable(configSchema, raw) ?? {}) as Part<ConfigFile>,
-    complete: result.success,
+    content: (result.data ?? correctPart(configSchema, raw) ?? {}) as Part<ConfigFile>,
     given: (path) => (memberOf(raw, path) ?? undefined) !== undefined || misspelt.has(JSON.stringify(path)),
   };
 }
 
-/** What can be read of a value that is not right as a whole. */
-function readable(schema: z.ZodType, raw: unknown): unknown {
+/** The correct members of a value that is not correct as a whole. */
+function correctPart(schema: z.ZodType, raw: unknown): unknown {
   if (schema instanceof z.ZodObject) {
     if (!isObject(raw)) return undefined;
     return Object.fromEntries(
       Object.entries(schema.shape).map((
         [name, member],
-      ) => [name, readable(member as z.ZodType, own(raw, name))]),
+      ) => [name, correctPart(member as z.ZodType, own(raw, name))]),
     );
   }
   if (schema instanceof z.ZodArray) {
     return Array.isArray(raw)
-      ? raw.map((element) => readable(schema.element as z.ZodType, element))
+      ? raw.map((element) => correctPart(schema.element as z.ZodType, element))
       : undefined;
   }
   return schema.safeParse(raw).data;
@@ -76,7 +75,7 @@ function unknownMember(name: string, path: MemberPath): { message: string; meant
     return { message: `unknown member; the nearest known name is ${meant} (${hint})`, meant };
   }
   const homes = homesOf(name, configSchema, "");
-  if (homes.length > 0) return { message: `unknown member here; it belongs into ${homes.join(" or ")}` };
+  if (homes.length > 0) return { message: `unknown member here; it belongs to ${homes.join(" or ")}` };
   return { message: `unknown member; known here are ${known.join(", ")}` };
 }
 
@@ -89,7 +88,7 @@ function namesAt(path: MemberPath): string[] {
   return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
 }
 
-/** Objects that have a member of this name. */
+/** The objects that have a member of this name. */
 function homesOf(name: string, schema: unknown, place: string): string[] {
   if (schema instanceof z.ZodArray) return homesOf(name, schema.element, `${place}[]`);
   if (!(schema instanceof z.ZodObject)) return [];

@@ -1,4 +1,4 @@
-/** Looks at every directory and file that a configuration names, and loads what the program needs of them. */
+/** Checks every directory and file that a configuration names, and loads the certificates and keys. */
 import type { ClientCertificate, Database, HttpsInterface } from "./config.ts";
 import {
   belongTogether,
@@ -10,7 +10,7 @@ import {
   parsePkcs12,
   parsePrivateKey,
 } from "../x509/pem.ts";
-import type { Draft, Part } from "./draft.ts";
+import type { Part, PartialConfig } from "./partial_config.ts";
 import type { Findings } from "./findings.ts";
 import { findDatabaseFile, findDirectory, type FoundFile, type PathBase, readSmallFile } from "./paths.ts";
 import type { ConfigFile } from "./file_schema.ts";
@@ -19,8 +19,8 @@ import { formatMember, type MemberPath } from "../domain/member_path.ts";
 type OtherKmeFile = ConfigFile["other_kmes"][number];
 type InterfaceFile = ConfigFile["this_kme"]["saes_https_interface"];
 
-/** What lies behind the paths; undefined where a mistake was reported. */
-export interface Materials {
+/** What the paths refer to; undefined where a mistake was reported. */
+export interface ReferencedFiles {
   readonly database?: Database;
   readonly keyDirectory?: string;
   readonly saesInterface: LoadedInterface;
@@ -37,20 +37,20 @@ export interface LoadedKme {
   readonly serverCa?: string;
 }
 
-/** Reports all that is missing, unreadable, out of date or does not fit. */
-export async function loadMaterials(
-  draft: Draft,
+/** Reports what is missing, unreadable, out of date or does not match. */
+export async function loadReferencedFiles(
+  partial: PartialConfig,
   base: PathBase,
   now: Date,
   findings: Findings,
-): Promise<Materials> {
-  return await new Loader(base, now, findings).load(draft);
+): Promise<ReferencedFiles> {
+  return await new Loader(base, now, findings).load(partial);
 }
 
 class Loader {
   /** Real paths of key directories, with the first member that names each. */
   readonly #directories = new Map<string, MemberPath>();
-  /** Files whose mode was already spoken of. */
+  /** Files of whose mode a warning was given. */
   readonly #openFiles = new Set<string>();
   readonly #base: PathBase;
   readonly #now: Date;
@@ -62,7 +62,7 @@ class Loader {
     this.#findings = findings;
   }
 
-  async load({ content, given }: Draft): Promise<Materials> {
+  async load({ content, given }: PartialConfig): Promise<ReferencedFiles> {
     const thisKme = content.this_kme ?? {};
     const at = (member: string): MemberPath => ["this_kme", member];
     const database = await this.#database(at("db_uri"), thisKme.db_uri);
@@ -72,9 +72,9 @@ class Loader {
     const otherKmes: LoadedKme[] = [];
     for (const [index, kme] of (content.other_kmes ?? []).entries()) {
       const member: MemberPath = ["other_kmes", index];
-      // What a KME without a link should not have is not looked at either.
+      // A KME without a link should not have these members, so what they name is not checked.
       const linked = !given([...member, "reached_through"]);
-      // A password of a wrong type is a mistake already; opening a file without it would give another.
+      // Without a usable password, opening the file would only add a second mistake.
       const password = "https_client_authentication_certificate_password";
       const openable = kme?.[password] !== undefined || !given([...member, password]);
       otherKmes.push(linked && kme ? await this.#kme(member, kme, openable) : {});
@@ -99,8 +99,8 @@ class Loader {
         member,
         `${JSON.stringify(path)} is the directory of ${
           formatMember(first)
-        } too; the same keys would be taken up ` +
-          "for two links, so give each its own",
+        } too; the same keys would be ingested ` +
+          "for two links, so use separate directories",
       );
     }
     return found.path;
@@ -119,8 +119,8 @@ class Loader {
     if (cert && key && !belongTogether(cert.certificates, key.key)) {
       this.#findings.mistake(
         at("server_key_path"),
-        "the private key does not belong to the (first) certificate of server_cert_path; write the paths of two " +
-          "files that do belong together",
+        "the private key does not belong to the (first) certificate of server_cert_path; write the paths of a " +
+          "certificate and its key",
       );
     }
     return { clientCa, serverCert: cert?.pem, serverKey: key?.pem };
@@ -159,8 +159,8 @@ class Loader {
     const parsed = extension === "pem"
       ? parsePemCredentials(file.bytes, password)
       : parsePkcs12(file.bytes, password);
-    // A wrong password is the mistake of the member that holds it.
-    const wrongPassword = "complaint" in parsed && /password/.test(parsed.complaint);
+    // A wrong password is reported for the member that holds it.
+    const wrongPassword = "problem" in parsed && /password/.test(parsed.problem);
     const credentials = this.#value(wrongPassword ? passwordMember : member, parsed);
     if (credentials === undefined) return undefined;
     this.#dates(member, checkChainDates(credentials.certificates, this.#now));
@@ -183,20 +183,20 @@ class Loader {
       this.#openFiles.add(path);
       this.#findings.warning(
         member,
-        `${JSON.stringify(path)} holds a private key and may be read by other users; chmod 600 it`,
+        `${JSON.stringify(path)} holds a private key and is readable for other users; run chmod 600 on it`,
       );
     }
     return file;
   }
 
-  #dates(member: MemberPath, { complaint, warning }: DateCheck): void {
-    if (complaint !== undefined) this.#findings.mistake(member, complaint);
+  #dates(member: MemberPath, { problem, warning }: DateCheck): void {
+    if (problem !== undefined) this.#findings.mistake(member, problem);
     if (warning !== undefined) this.#findings.warning(member, warning);
   }
 
-  #value<T>(member: MemberPath, parsed: { value: T } | { complaint: string }): T | undefined {
+  #value<T>(member: MemberPath, parsed: { value: T } | { problem: string }): T | undefined {
     if ("value" in parsed) return parsed.value;
-    this.#findings.mistake(member, parsed.complaint);
+    this.#findings.mistake(member, parsed.problem);
     return undefined;
   }
 }

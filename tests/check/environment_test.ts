@@ -32,12 +32,12 @@ async function names(directory: string): Promise<string[]> {
   return (await Array.fromAsync(Deno.readDir(directory))).map(({ name }) => name).toSorted();
 }
 
-Deno.test("key files that wait are counted, and nothing is left behind", async () => {
+Deno.test("key files to ingest are counted, and nothing is left behind", async () => {
   await using network = await twoKmes("sqlite");
   await network.writeKeyFile(1, 1, 3);
   const before = await names(network.kme(1).directory);
   const lines = await checked(network);
-  found(lines, "ok", KEYS, /may be read and written; 1 key file waits/);
+  found(lines, "ok", KEYS, /is readable and writable; 1 key file to ingest/);
   found(lines, "ok", DATABASE, /kme\.db does not exist yet; the start creates it/);
   assert.deepEqual(await names(network.kme(1).directory), before);
   assert.equal((await names(network.keyDirectory(1, 1))).length, 1);
@@ -52,10 +52,10 @@ Deno.test(
     await Deno.chmod(network.keyDirectory(1, 1), 0o555);
     const config = await configOf(network);
     const lines = await withoutRights(() => checkDirectories(config));
-    found(lines, "fail", KEYS, /may not be written by this user, but delete_key_file_after_read is true/);
+    found(lines, "fail", KEYS, /not writable for this user, but delete_key_file_after_read is true/);
     assert.equal(exitCode(lines), 1);
     const kept = { ...config, thisKme: { ...config.thisKme, deleteKeyFileAfterRead: false } };
-    found(await withoutRights(() => checkDirectories(kept)), "ok", KEYS, /may be read; no key file waits/);
+    found(await withoutRights(() => checkDirectories(kept)), "ok", KEYS, /is readable; no key files/);
   },
 );
 
@@ -69,19 +69,19 @@ Deno.test("the marker of a database server has to be writable among the keys", p
       checkDirectories({ ...config, thisKme: { ...config.thisKme, database, deleteKeyFileAfterRead: false } })
     );
   const server: Database = { kind: "postgres", uri: "postgres://kme@db.example/kme" };
-  found(await kept(server), "warn", KEYS, /may not be written by this user, so that .*kme\.generation/);
+  found(await kept(server), "warn", KEYS, /not writable for this user, so .*kme\.generation/);
   assert.ok((await kept({ kind: "memory" })).every(({ level }) => level === "ok"));
   await Deno.chmod(network.keyDirectory(1, 1), 0o777);
-  found(await kept(server), "ok", KEYS, /kme\.generation may be written/);
+  found(await kept(server), "ok", KEYS, /kme\.generation is writable/);
 });
 
-Deno.test("a key file that may not be read is named", posixOnly, async () => {
+Deno.test("a key file that is not readable is named", posixOnly, async () => {
   await using network = await twoKmes();
   await Deno.chmod(network.directory, 0o755);
   await Deno.chmod(network.keyDirectory(1, 1), 0o777);
   await Deno.writeFile(`${network.keyDirectory(1, 1)}/first.cor`, new Uint8Array(32), { mode: 0o000 });
   const config = await configOf(network);
-  found(await withoutRights(() => checkDirectories(config)), "fail", KEYS, /first\.cor may not be read/);
+  found(await withoutRights(() => checkDirectories(config)), "fail", KEYS, /first\.cor is not readable/);
 });
 
 Deno.test("the directory of an SQLite database has to be writable", posixOnly, async () => {
@@ -90,7 +90,7 @@ Deno.test("the directory of an SQLite database has to be writable", posixOnly, a
   await Deno.chmod(network.kme(1).directory, 0o555);
   const config = await configOf(network);
   const lines = await withoutRights(() => checkDirectories(config));
-  found(lines, "fail", DATABASE, /may not be written by this user/);
+  found(lines, "fail", DATABASE, /not writable for this user/);
 });
 
 /** A database file as the first start leaves it, with what is done to it afterwards. */
@@ -208,7 +208,7 @@ Deno.test("a database that is older than its marker is a failure", async () => {
   await Deno.writeTextFile(`${database.path}.generation`, "42 2026-01-02T03:04:05.678Z\n");
   const lines = await checkedDatabase(database);
   const line = found(lines, "fail", AGE, /its generation is 41, .* says 42/);
-  assert.match(line.mend!, /kme burn kme\.json5/);
+  assert.match(line.fix!, /kme burn kme\.json5/);
   assert.equal(exitCode(lines), 1);
   await Deno.writeTextFile(`${database.path}.generation`, "");
   found(await checkedDatabase(database), "fail", AGE, /is damaged/);
@@ -266,7 +266,7 @@ Deno.test("a port that another program has, and an address of another machine, a
   await network.writeConfig(1, (config) => {
     config.this_kme.saes_https_interface.listen_address = `203.0.113.7:${saesPort}`;
   });
-  found(await checked(network), "fail", LISTEN, /is no address of this machine/);
+  found(await checked(network), "fail", LISTEN, /is not an address of this machine/);
 });
 
 Deno.test("a KME that runs on the configuration is known by its certificate", async () => {
@@ -279,7 +279,7 @@ Deno.test("a KME that runs on the configuration is known by its certificate", as
   try {
     found(await checked(network), "ok", LISTEN, /is in use by a running KME with this certificate/);
     await putServer(network, "saes", await serverCertificate());
-    assert.match(found(await checked(network), "warn", LISTEN, /another certificate/).mend!, /SIGHUP/);
+    assert.match(found(await checked(network), "warn", LISTEN, /another certificate/).fix!, /SIGHUP/);
   } finally {
     server.close();
   }
@@ -294,10 +294,10 @@ Deno.test("a clock that is behind its files, or before this program, is told", a
   await network.writeKeyFile(1, 1, 1, { name: "late.cor" });
   await Deno.utime(`${network.keyDirectory(1, 1)}/late.cor`, late, late);
   found([await checkClock(config, now)], "warn", "clock", /late\.cor was written at/);
-  found([await checkClock(config, Date.UTC(2001))], "fail", "clock", /before this program was made/);
+  found([await checkClock(config, Date.UTC(2001))], "fail", "clock", /before this program was written/);
 });
 
-Deno.test("root is told that it may do everything", {
+Deno.test("a run as root is warned of", {
   ignore: Deno.build.os === "windows" || Deno.uid() !== 0,
 }, async () => {
   await using network = await twoKmes();
