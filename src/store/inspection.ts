@@ -1,12 +1,10 @@
 /** Looks at a database from outside: nothing is created, migrated or changed, and no running KME is disturbed. */
 import SqliteDatabase from "better-sqlite3";
-import { type Dialect, Kysely, sql, SqliteDialect } from "kysely";
+import { type Dialect, Kysely, SqliteDialect } from "kysely";
 import type { Database } from "../config/config.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { openDialect } from "./dialects/open.ts";
-import { StoreUnusable } from "../domain/store_errors.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
-import { tableNames } from "./migrations/tables.ts";
 import { livingProcesses } from "./operations/leases.ts";
 import { keysWaiting } from "./operations/waiting.ts";
 import type { Schema } from "./table_schema.ts";
@@ -40,8 +38,7 @@ export interface InspectionOptions {
 }
 
 /**
- * @throws Error of the driver when the database cannot be reached or read; StoreUnusable when it cannot be counted because
- * a migration broke off.
+ * @throws Error of the driver when the database cannot be reached or read.
  */
 export async function inspectDatabase(
   database: Database,
@@ -83,47 +80,31 @@ async function inspect(dialect: Dialect, { count }: InspectionOptions): Promise<
   const db = new Kysely<Schema>({ dialect });
   try {
     const schema = await schemaState(db);
-    const has = (migration: string) => schema.applied.includes(migration);
     // Both rows are written after the migrations: a first start that broke off has left none.
-    const owner = has("0001_ledger")
-      ? await db.selectFrom("kme").select("kme_id").executeTakeFirst()
-      : undefined;
-    const generation = has("0002_generation")
+    const hasTables = schema.applied.length > 0;
+    const owner = hasTables ? await db.selectFrom("kme").select("kme_id").executeTakeFirst() : undefined;
+    const generation = hasTables
       ? await db.selectFrom("generation").select("value").executeTakeFirst()
       : undefined;
     return {
       kind: "seen",
       schema,
       kme: owner?.kme_id,
-      processes: has("0001_ledger") ? await livingProcesses(db, Date.now()) : 0,
+      processes: hasTables ? await livingProcesses(db, Date.now()) : 0,
       generation: generation?.value,
-      stock: count && has("0001_ledger") ? await countStock(db, has("0003_keys_in_place")) : undefined,
+      stock: count && hasTables ? await countStock(db) : undefined,
     };
   } finally {
     await db.destroy();
   }
 }
 
-async function countStock(db: Kysely<Schema>, keysInPlace: boolean) {
+async function countStock(db: Kysely<Schema>) {
   const rows = await db.selectFrom("links").innerJoin("stock", "stock.link_id", "links.id")
     .select((e) => ["links.kme_id", e.fn.sum<number>("stock.free").as("free")] as const)
     .groupBy("links.kme_id").execute();
   return {
     blocks: new Map(rows.map(({ kme_id, free }) => [kme_id, Number(free)])),
-    keys: keysInPlace ? await keysWaiting(db, Date.now()) : await keysWaitingBefore(db, Date.now()),
+    keys: await keysWaiting(db, Date.now()),
   };
-}
-
-/** The same in the first schema. */
-async function keysWaitingBefore(db: Kysely<Schema>, now: number): Promise<number> {
-  if (!(await tableNames(db)).has("keys")) {
-    throw new StoreUnusable(
-      "the tables are between two versions of the program: a start that would change them is under way or broke off; " +
-        "start the KME, which goes on with it",
-    );
-  }
-  const { rows } = await sql<{ waiting: number }>`select count(*) as waiting from ${
-    sql.table("keys")
-  } where bits is not null and expires_at > ${now}`.execute(db);
-  return Number(rows[0]?.waiting ?? 0);
 }

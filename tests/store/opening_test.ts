@@ -9,7 +9,7 @@ import type { Schema } from "../../src/store/table_schema.ts";
 import { Store } from "../../src/store/store.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { audit, closeOnce, delivery, fill, type Ledger, ledgerTest, OWN, PEER } from "./store_fixture.ts";
-import { migrateWithBreaks } from "./first_schema.ts";
+import { migrateWithBreaks, withDatabase } from "./migration_breaks.ts";
 
 const DURABLE = ["sqlite", "postgres", "mariadb"] as const;
 const SERVERS = ["postgres", "mariadb"] as const;
@@ -68,13 +68,7 @@ function newer(ledger: Ledger): Record<string, Migration> {
 }
 
 async function migrateToNewer(ledger: Ledger): Promise<void> {
-  const dialect = openDialect(ledger.database, () => {});
-  const db = new Kysely<Schema>({ dialect: dialect.kysely });
-  try {
-    await migrate(db, dialect, newer(ledger));
-  } finally {
-    await db.destroy();
-  }
+  await withDatabase(ledger, (db, dialect) => migrate(db, dialect, newer(ledger)));
 }
 
 ledgerTest(
@@ -103,6 +97,30 @@ ledgerTest(
   },
   DURABLE,
 );
+
+ledgerTest("a database that processes of an older version use is not migrated", async (ledger) => {
+  await ledger.open();
+  await refusal(
+    migrateToNewer(ledger),
+    /^the database is of an older version .* \(1 process\); stop every KME process on it/,
+  );
+  assert.deepEqual((await audit(ledger)).keys, 0);
+}, SERVERS);
+
+ledgerTest("tables of other programs in other schemas are not mistaken for the ledger's", async (ledger) => {
+  const foreign = ["deliveries", "blocks", "processes", "kysely_migration", "kysely_migration_lock"];
+  await withDatabase(ledger, async (db) => {
+    await sql`create schema shop`.execute(db);
+    for (const name of foreign) await sql`create table ${sql.table(`shop.${name}`)} (id integer)`.execute(db);
+  });
+  const store = await ledger.open();
+  await fill(store, 1);
+  assert.equal((await store.deliver(delivery(store)))?.length, 1);
+  await closeOnce(store);
+  await ledger.open();
+  assert.equal((await audit(ledger)).keys, 1);
+  for (const name of foreign) await sql`select id from ${sql.table(`shop.${name}`)}`.execute(ledger.tables);
+}, ["postgres"]);
 
 ledgerTest("a first start that broke off is continued by the next", async (ledger) => {
   const breaks = await migrateWithBreaks(ledger);

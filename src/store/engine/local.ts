@@ -6,7 +6,7 @@ import type { Operation } from "../work.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
 import type { Link } from "../../domain/link.ts";
-import { STOCK_SLOTS } from "../migrations/0001_ledger.ts";
+import { STOCK_SLOTS } from "../migrations/0001_initial.ts";
 import type { Schema } from "../table_schema.ts";
 import { freeBlocks } from "../stock.ts";
 import type { Engine, Query } from "./engine.ts";

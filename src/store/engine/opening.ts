@@ -5,7 +5,7 @@ import { buffer } from "../../domain/bytes.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import { type Link, ownHalf } from "../../domain/link.ts";
-import { STOCK_SLOTS } from "../migrations/0001_ledger.ts";
+import { STOCK_SLOTS } from "../migrations/0001_initial.ts";
 import { migrate } from "../migrations/migrate.ts";
 import type { Schema } from "../table_schema.ts";
 

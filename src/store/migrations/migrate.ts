@@ -5,9 +5,7 @@ import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import type { Schema } from "../table_schema.ts";
-import { ledger } from "./0001_ledger.ts";
-import { generation } from "./0002_generation.ts";
-import { keysInPlace } from "./0003_keys_in_place.ts";
+import { initial } from "./0001_initial.ts";
 import { schemaOf, tableNames } from "./tables.ts";
 
 /** Where Kysely keeps the names of those that are applied. */
@@ -15,9 +13,7 @@ const MIGRATION_TABLE = DEFAULT_MIGRATION_TABLE;
 
 /** Every migration by its name; names sort in the order of their application and never change. */
 const MIGRATIONS: Readonly<Record<string, (dialect: StoreDialect) => Migration>> = {
-  "0001_ledger": ledger,
-  "0002_generation": generation,
-  "0003_keys_in_place": keysInPlace,
+  "0001_initial": initial,
 };
 
 export function migrations(dialect: StoreDialect): Record<string, Migration> {

@@ -1,0 +1,170 @@
+/** The ledger: stock, reservations, keys that wait for their slaves, and what must be remembered for ever. */
+import { type Kysely, sql } from "kysely";
+import type { Migration } from "kysely/migration";
+import type { StoreDialect } from "../dialects/dialect.ts";
+import { tableBuilder } from "./table_builder.ts";
+
+/** Rows that the stock of one link is spread over, so that as many transactions change it without waiting for each other. */
+export const STOCK_SLOTS = 8;
+
+export function initial(dialect: StoreDialect): Migration {
+  const { bytes, varbytes, text, sequence } = dialect;
+
+  return {
+    // deno-lint-ignore no-explicit-any
+    async up(db: Kysely<any>) {
+      const { table, keyedTable, index } = tableBuilder(db, dialect);
+
+      await table("kme")
+        .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
+        .addColumn("kme_id", text, (c) => c.notNull())
+        .execute();
+
+      await table("links")
+        .addColumn("id", sequence.type, (c) => sequence.define(c).primaryKey())
+        .addColumn("kme_id", text, (c) => c.notNull().unique())
+        .execute();
+
+      await keyedTable("stock")
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("slot", "integer", (c) => c.notNull())
+        .addColumn("free", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("stock_key", ["link_id", "slot"])
+        .addForeignKeyConstraint("stock_link", ["link_id"], "links", ["id"])
+        .execute();
+
+      await keyedTable("seen_blocks")
+        .addColumn("block_id", bytes(16), (c) => c.notNull().primaryKey())
+        .execute();
+
+      await table("reservations")
+        .addColumn("reservation_id", bytes(16), (c) => c.notNull().primaryKey())
+        .addColumn("phase", "integer", (c) => c.notNull().check(sql`phase in (0, 1, 2, 3)`))
+        .addColumn("process_id", bytes(16), (c) => c.notNull())
+        .addColumn("since", "bigint", (c) => c.notNull())
+        .addColumn("plan", "text")
+        .execute();
+
+      // Each request of a master is one delivery, whatever the number of its keys.
+      await table("deliveries")
+        .addColumn("delivery_id", sequence.type, (c) => c.notNull().primaryKey())
+        .addColumn("origin_kme", text, (c) => c.notNull())
+        .addColumn("master_sae", text, (c) => c.notNull())
+        .addColumn("created_at", "bigint", (c) => c.notNull())
+        .addColumn("expires_at", "bigint", (c) => c.notNull())
+        .addColumn("transaction_id", bytes(16))
+        .addColumn("link_id", sequence.type)
+        .execute();
+      await index("deliveries_expiry", "deliveries", ["expires_at"]);
+      await index("deliveries_transaction", "deliveries", ["transaction_id"], {
+        where: sql`transaction_id is not null`,
+      });
+
+      await keyedTable("delivery_slaves")
+        .addColumn("delivery_id", sequence.type, (c) => c.notNull())
+        .addColumn("sae_id", text, (c) => c.notNull())
+        .addPrimaryKeyConstraint("delivery_slaves_key", ["delivery_id", "sae_id"])
+        .addForeignKeyConstraint(
+          "slave_of_delivery",
+          ["delivery_id"],
+          "deliveries",
+          ["delivery_id"],
+          (c) => c.onDelete("cascade"),
+        )
+        .execute();
+
+      // A key that is a whole block stays in the row of its block.
+      await table("blocks")
+        .addColumn("seq", sequence.type, (c) => sequence.define(c).primaryKey())
+        .addColumn("block_id", bytes(16), (c) => c.unique())
+        .addColumn("key_id", bytes(16))
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("state", "integer", (c) => c.notNull().check(sql`state in (0, 1, 2, 3)`))
+        .addColumn("half", "integer", (c) => c.notNull().check(sql`half in (0, 1)`))
+        .addColumn("stored_at", "bigint", (c) => c.notNull())
+        .addColumn("reservation_id", bytes(16))
+        .addColumn("delivery_id", sequence.type)
+        // Not a fixed length: the database would pad a short value instead of refusing it.
+        .addColumn("bits", varbytes(8192))
+        .addColumn("composition", varbytes(8192))
+        .addCheckConstraint(
+          "set_aside_by_a_reservation",
+          sql`(state in (1, 2) and reservation_id is not null) or (state in (0, 3) and reservation_id is null)`,
+        )
+        .addCheckConstraint(
+          "a_block_or_a_key",
+          sql`(block_id is not null and key_id is null) or (block_id is null and key_id is not null and state = 3)`,
+        )
+        .addCheckConstraint(
+          "key_of_a_delivery",
+          sql`(state = 3 and delivery_id is not null) or (state <> 3 and delivery_id is null and composition is null)`,
+        )
+        .addCheckConstraint(
+          "block_of_32_bytes",
+          sql`state = 3 or (bits is not null and length(bits) = 32)`,
+        )
+        .addForeignKeyConstraint("block_of_link", ["link_id"], "links", ["id"])
+        .addForeignKeyConstraint("block_was_seen", ["block_id"], "seen_blocks", ["block_id"])
+        .addForeignKeyConstraint("block_of_reservation", ["reservation_id"], "reservations", [
+          "reservation_id",
+        ])
+        .addForeignKeyConstraint("block_of_delivery", ["delivery_id"], "deliveries", ["delivery_id"])
+        .execute();
+      // The order in which free blocks are used.
+      await index("free_blocks", "blocks", ["link_id", "state", "half", "seq"], { where: sql`state = 0` });
+      await index("set_aside_blocks", "blocks", ["reservation_id"], {
+        where: sql`reservation_id is not null`,
+      });
+      await index("composed_keys", "blocks", ["key_id"], { where: sql`key_id is not null`, unique: true });
+      await index("delivered_keys", "blocks", ["delivery_id"], { where: sql`delivery_id is not null` });
+
+      await keyedTable("key_reads")
+        .addColumn("seq", sequence.type, (c) => c.notNull())
+        .addColumn("sae_id", text, (c) => c.notNull())
+        .addColumn("read_at", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("key_reads_key", ["seq", "sae_id"])
+        .addForeignKeyConstraint("read_of_key", ["seq"], "blocks", ["seq"], (c) => c.onDelete("cascade"))
+        .execute();
+
+      await table("voided_transactions")
+        .addColumn("transaction_id", bytes(16), (c) => c.notNull())
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("had_keys", "integer", (c) => c.notNull().check(sql`had_keys in (0, 1, 2)`))
+        .addColumn("since", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("voided_key", ["transaction_id", "link_id"])
+        .addForeignKeyConstraint("voided_link", ["link_id"], "links", ["id"])
+        .execute();
+
+      await keyedTable("key_files")
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("name", text, (c) => c.notNull())
+        .addColumn("size", "bigint", (c) => c.notNull())
+        .addColumn("mtime", "bigint", (c) => c.notNull())
+        .addColumn("taken", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("key_files_key", ["link_id", "name"])
+        .addForeignKeyConstraint("file_link", ["link_id"], "links", ["id"])
+        .execute();
+
+      await table("byte_counts")
+        .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
+        .addColumn("counts", varbytes(2048), (c) => c.notNull())
+        .execute();
+
+      await table("processes")
+        .addColumn("process_id", bytes(16), (c) => c.notNull().primaryKey())
+        .addColumn("lease_until", "bigint", (c) => c.notNull())
+        .execute();
+
+      await table("leases")
+        .addColumn("name", text, (c) => c.notNull().primaryKey())
+        .addColumn("process_id", bytes(16), (c) => c.notNull())
+        .addColumn("lease_until", "bigint", (c) => c.notNull())
+        .execute();
+
+      await table("generation")
+        .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
+        .addColumn("value", "bigint", (c) => c.notNull())
+        .execute();
+    },
+  };
+}
