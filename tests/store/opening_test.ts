@@ -99,7 +99,7 @@ ledgerTest(
 );
 
 ledgerTest("a database that processes of an older version use is not migrated", async (ledger) => {
-  await ledger.open();
+  await (await ledger.open()).renewLease(3_600_000, []);
   await refusal(
     migrateToNewer(ledger),
     /^the database is of an older version .* \(1 process\); stop every KME process on it/,
