@@ -20,7 +20,7 @@ import { PeerChannel } from "./inter_kme/channel.ts";
 import { PeerKme } from "./inter_kme/peer_kme.ts";
 import { Reloading } from "./reload/reloading.ts";
 import { startHeartbeat } from "./delivery/heartbeat.ts";
-import { startStoreWorker } from "./store/engine/remote.ts";
+import { startStoreWorker } from "./store/engine/worker_executor.ts";
 import { Store } from "./store/store.ts";
 import { storeFailureLog } from "./store/failure_log.ts";
 import { startFront } from "./tls/front.ts";

@@ -8,9 +8,10 @@ import type { ConfiguredId, KmeId } from "../domain/ids.ts";
 import type { Operation } from "./work.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
-import type { Engine } from "./engine/engine.ts";
-import { LocalEngine } from "./engine/local.ts";
-import { NoThread, RemoteEngine } from "./engine/remote.ts";
+import { BatchQueue } from "./batch_queue.ts";
+import type { Executor } from "./engine/executor.ts";
+import { LocalExecutor } from "./engine/local_executor.ts";
+import { NoThread, WorkerExecutor } from "./engine/worker_executor.ts";
 import {
   fileProgressQuery,
   freeAmongQuery,
@@ -61,16 +62,19 @@ export class Store implements BlockStore {
   readonly processId: Uint8Array;
   /** Resolves, with why, when the database is lost for good and the program must not go on. */
   readonly failed: Promise<string>;
-  readonly #engine: Engine;
+  readonly #executor: Executor;
+  readonly #queue: BatchQueue;
   #requests = 0;
+  #closing?: Promise<void>;
   /** The count under way or done last, and the one that begins after it, by link. */
   readonly #count = new Map<number, Promise<number>>();
   readonly #counting = new Map<number, Promise<number>>();
 
-  private constructor(engine: Engine, processId: Uint8Array) {
-    this.#engine = engine;
+  private constructor(executor: Executor, processId: Uint8Array) {
+    this.#executor = executor;
+    this.#queue = new BatchQueue(executor);
     this.processId = processId;
-    this.failed = engine.failed;
+    this.failed = executor.failed;
   }
 
   /**
@@ -80,11 +84,11 @@ export class Store implements BlockStore {
    */
   static async open(options: StoreOptions): Promise<Store> {
     const processId = Uint8Array.from(randomBytes(16));
-    return new Store(await openEngine(options, processId), processId);
+    return new Store(await openExecutor(options, processId), processId);
   }
 
   get blocking(): boolean {
-    return this.#engine.blocking;
+    return this.#executor.blocking;
   }
 
   get requests(): number {
@@ -93,17 +97,17 @@ export class Store implements BlockStore {
 
   /** The link shared with a KME, or this KME's own pool; `undefined` when there is none. */
   link(kme: KmeId): Link | undefined {
-    return this.#engine.links.get(kme);
+    return this.#executor.links.get(kme);
   }
 
   /** Those of the blocks that are free on the link now. */
   freeAmong(link: Link, ids: readonly KeyIdBytes[]): Promise<KeyIdBytes[]> {
-    return this.#engine.read(freeAmongQuery, { link, ids });
+    return this.#executor.read(freeAmongQuery, { link, ids });
   }
 
   /** Whether keys are here that came with this transaction over this link; until they expire or are taken back. */
   hasTransaction(link: Link, transaction: KeyIdBytes): Promise<boolean> {
-    return this.#engine.read(hasTransactionQuery, { link, transaction });
+    return this.#executor.read(hasTransactionQuery, { link, transaction });
   }
 
   /** Keys for slaves of this KME; `undefined`: too few blocks, nothing taken. */
@@ -132,41 +136,41 @@ export class Store implements BlockStore {
   /** What somebody out there waits for. */
   #request<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
     this.#requests++;
-    return this.#engine.submit(operation, item);
+    return this.#queue.submit(operation, item);
   }
 
   expire(expiry: Expiry): Promise<Expired> {
-    return this.#engine.submit(expire, expiry);
+    return this.#queue.submit(expire, expiry);
   }
 
   /** Takes blocks out of the pool that the peer does not have free; returns how many were free until now. */
   setAside(item: Omit<SetAside, "processId">): Promise<number> {
-    return this.#engine.submit(setAside, { ...item, processId: this.processId });
+    return this.#queue.submit(setAside, { ...item, processId: this.processId });
   }
 
   /** A peer takes a transaction back. */
   takeBack(item: TakeBack): Promise<TakenBack> {
-    return this.#engine.submit(takeBack, item);
+    return this.#queue.submit(takeBack, item);
   }
 
   /** Takes over reservations that nobody settles: unresolved ones, and those of processes that are gone. */
   adopt(limit: number, after = 0): Promise<AdoptedReservation[]> {
-    return this.#engine.submit(adopt, { processId: this.processId, limit, after });
+    return this.#queue.submit(adopt, { processId: this.processId, limit, after });
   }
 
   /** Tells the other processes on this database that this one lives; returns the work that is its own. */
   renewLease(lease: number, work: readonly string[]): Promise<string[]> {
-    return this.#engine.submit(renewLease, { processId: this.processId, lease, work });
+    return this.#queue.submit(renewLease, { processId: this.processId, lease, work });
   }
 
   /** A number that only grows, by which this database is told from an older copy of itself. */
   generation(): Promise<number> {
-    return this.#engine.read(generationQuery, null);
+    return this.#executor.read(generationQuery, null);
   }
 
   /** Makes the generation grow, beyond the given number; returns the new one once it is durable. */
   advance(beyond = 0): Promise<number> {
-    return this.#engine.submit(advance, { beyond });
+    return this.#queue.submit(advance, { beyond });
   }
 
   /**
@@ -179,7 +183,7 @@ export class Store implements BlockStore {
     let keys = 0;
     let after: number | undefined = 0;
     while (after !== undefined) {
-      const part: Burnt = await this.#engine.submit(burn, { ...item, after });
+      const part: Burnt = await this.#queue.submit(burn, { ...item, after });
       blocks += part.blocks;
       keys += part.keys;
       after = part.after;
@@ -189,25 +193,20 @@ export class Store implements BlockStore {
 
   /** Other processes on this database that gave a sign of life of late. */
   livingProcesses(): Promise<number> {
-    return this.#engine.read(livingProcessesQuery, { now: Date.now() });
-  }
-
-  /** The KME at the other end of a link, by the link's row. */
-  linkById(id: number): Link | undefined {
-    return [...this.#engine.links.values()].find((link) => link.id === id);
+    return this.#executor.read(livingProcessesQuery, { now: Date.now() });
   }
 
   async addBlocks(batch: BlockBatch): Promise<AddedBlocks> {
-    return await this.#engine.submit(ingestBlocks, { ...batch, link: this.#requireLink(batch.link) });
+    return await this.#queue.submit(ingestBlocks, { ...batch, link: this.#requireLink(batch.link) });
   }
 
   fileProgress(link: KmeId, name: string): Promise<FileProgress | undefined> {
-    return this.#engine.read(fileProgressQuery, { link: this.#requireLink(link), name });
+    return this.#executor.read(fileProgressQuery, { link: this.#requireLink(link), name });
   }
 
   freeBlocks(link: KmeId): Promise<number> {
     const { id } = this.#requireLink(link);
-    const own = this.#engine.stock.get(id);
+    const own = this.#executor.stock.get(id);
     if (own !== undefined) return Promise.resolve(own);
     // Callers that ask while an answer is under way share the next one: it is never older than their question.
     let next = this.#counting.get(id);
@@ -215,7 +214,7 @@ export class Store implements BlockStore {
       const current = this.#count.get(id) ?? Promise.resolve(0);
       next = current.catch(() => {}).then(() => {
         this.#counting.delete(id);
-        const count = this.#engine.read(freeBlocksQuery, { link: { id } });
+        const count = this.#executor.read(freeBlocksQuery, { link: { id } });
         this.#count.set(id, count);
         return count;
       });
@@ -226,34 +225,40 @@ export class Store implements BlockStore {
 
   /** Keys that a slave of this KME has not fetched yet. Looks at every key there is: not for every request. */
   keysWaiting(): Promise<number> {
-    return this.#engine.read(keysWaitingQuery, { now: Date.now() });
+    return this.#executor.read(keysWaitingQuery, { now: Date.now() });
   }
 
   /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */
   totalEntropy(): Promise<number> {
-    return this.#engine.read(totalEntropyQuery, null);
+    return this.#executor.read(totalEntropyQuery, null);
   }
 
   /** Lets what is under way finish, then closes the database. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     // Without it the other processes would wait for the lease to end.
-    await this.#engine.submit(releaseLease, { processId: this.processId }).catch(() => {});
-    await this.#engine.close();
+    await this.#queue.submit(releaseLease, { processId: this.processId }).catch(() => {});
+    await this.#queue.close();
+    if (this.#queue.hangs) this.#executor.terminate();
+    else await this.#executor.close();
   }
 
   #requireLink(kme: KmeId): Link {
-    const link = this.#engine.links.get(kme);
+    const link = this.#executor.links.get(kme);
     if (link === undefined) throw new Error(`no link with KME ${kme}`);
     return link;
   }
 }
 
-async function openEngine(options: StoreOptions, processId: Uint8Array): Promise<Engine> {
+async function openExecutor(options: StoreOptions, processId: Uint8Array): Promise<Executor> {
   const { database, dialect, worker, onFailure = () => {}, now } = options;
   if (worker !== undefined && (database.kind === "memory" || database.kind === "sqlite")) {
     const path = database.kind === "memory" ? ":memory:" : database.path;
     try {
-      return await RemoteEngine.open(worker, { ...options, path, processId, onFailure });
+      return await WorkerExecutor.open(worker, { ...options, path, processId, onFailure });
     } catch (error) {
       if (!(error instanceof NoThread)) throw error;
       log("store").warn(
@@ -264,7 +269,7 @@ async function openEngine(options: StoreOptions, processId: Uint8Array): Promise
       );
     }
   }
-  return await LocalEngine.open({
+  return await LocalExecutor.open({
     ...options,
     dialect: dialect ?? openDialect(database, onFailure),
     processId,

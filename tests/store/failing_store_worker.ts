@@ -1,7 +1,7 @@
 /** A database's thread whose tables a test looks through, and that it stops: by a port of its own. */
 import { CompiledQuery, Kysely } from "kysely";
 import { sqliteDialect } from "../../src/store/dialects/sqlite.ts";
-import { type MessageEnd, serveStore } from "../../src/store/engine/serve.ts";
+import { type MessageEnd, serveStore } from "../../src/store/engine/serve_worker.ts";
 import { DIE, type TestReply, type TestRequest } from "./test_worker.ts";
 
 let tables: Kysely<unknown>;

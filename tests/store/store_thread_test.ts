@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { StoreUnavailable, StoreUnusable } from "../../src/domain/store_errors.ts";
 import { OPERATIONS } from "../../src/store/engine/operations.ts";
 import * as queries from "../../src/store/engine/queries.ts";
-import { startStoreWorker } from "../../src/store/engine/remote.ts";
+import { startStoreWorker } from "../../src/store/engine/worker_executor.ts";
 import { Store, type StoreOptions } from "../../src/store/store.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { delivery, fill, OWN, PEER } from "./store_fixture.ts";

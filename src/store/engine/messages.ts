@@ -1,15 +1,15 @@
 /** What passes between the thread of the program and that of the database. */
 import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
-import { StoreUnavailable } from "../../domain/store_errors.ts";
 import type { Link } from "../../domain/link.ts";
+import { StoreUnavailable } from "../../domain/store_errors.ts";
 import type { Packed } from "./packing.ts";
 
 /** To the database's thread. */
 export type Request =
   | { readonly kind: "open"; readonly options: OpenRequest }
-  /** Packed {@linkcode Calls}. */
+  /** A packed {@linkcode Batch} or {@linkcode Read}. */
   | Packed
-  /** After the answers to all calls. */
+  /** After the answer to the last batch. */
   | { readonly kind: "close" };
 
 export interface OpenRequest {
@@ -20,15 +20,20 @@ export interface OpenRequest {
   readonly processId: Uint8Array;
 }
 
-/** Everything that was asked in one turn. */
-export interface Calls {
+/** Changes for one transaction; one batch at a time. */
+export interface Batch {
   /** Milliseconds since 1970; absent: the clock of the system. */
   readonly now?: number;
-  readonly calls: readonly Call[];
+  /** The name of the operation and its item. */
+  readonly batch: readonly (readonly [operation: string, item: unknown])[];
 }
 
-/** A number by which it is answered, what is to be done, and with what. */
-export type Call = readonly [id: number, operationOrQuery: string, item: unknown];
+/** A question; the answer has its number. */
+export interface Read {
+  readonly read: number;
+  readonly query: string;
+  readonly item: unknown;
+}
 
 /** From the database's thread. */
 export type Reply =
@@ -41,30 +46,36 @@ export type Reply =
   }
   /** One clear line why the database cannot be used. */
   | { readonly kind: "unusable"; readonly reason: string }
-  /** Packed {@linkcode Answers}. */
+  /** A packed {@linkcode BatchAnswer} or {@linkcode ReadAnswer}. */
   | Packed
   | { readonly kind: "closed" };
 
-/** Everything that one commit settled. */
-export interface Answers {
-  /** Free blocks by the link's row, after it. */
+/** One for each change: its result, absent where it is `undefined`, or the place of its error in {@linkcode BatchAnswer}. */
+export type SentOutcome = { readonly result?: unknown } | { readonly error: number };
+
+export interface BatchAnswer {
+  readonly outcomes: readonly SentOutcome[];
+  readonly errors: readonly SentError[];
+  /** Free blocks by the link's row, after the batch. */
   readonly stock: readonly (readonly [linkId: number, free: number])[];
-  /** The result is absent where it is `undefined`. */
-  readonly results: readonly (readonly [id: number, result?: unknown])[];
-  /** By the place of the error in {@linkcode errors}. */
-  readonly rejected?: readonly (readonly [id: number, error: number])[];
-  readonly errors?: readonly SentError[];
   /** What the database failed with, once per failed transaction. */
-  readonly failures?: readonly SentError[];
+  readonly failures: readonly SentError[];
 }
 
-/** What is left of an error on its way: nothing of statements and parameters. */
+export interface ReadAnswer {
+  readonly read: number;
+  readonly result?: unknown;
+  readonly error?: SentError;
+  readonly failures: readonly SentError[];
+}
+
+/** What is sent of an error: nothing of statements and parameters. */
 export interface SentError {
   readonly name: string;
   readonly message: string;
   readonly code?: string;
   readonly cause?: SentError;
-  /** It was no error but a text. */
+  /** What was thrown was a text, not an error. */
   readonly text?: true;
 }
 

@@ -9,7 +9,7 @@ import { currentGeneration } from "../operations/advance_generation.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import { keysWaiting } from "../operations/waiting.ts";
 import { freeBlocks } from "../stock.ts";
-import type { Query } from "./engine.ts";
+import type { Query } from "./executor.ts";
 
 /** Those of the blocks that are free on the link now. */
 export const freeAmongQuery: Query<{ link: Link; ids: readonly KeyIdBytes[] }, KeyIdBytes[]> = {

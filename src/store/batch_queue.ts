@@ -1,0 +1,133 @@
+/**
+ * Calls that wait at the same moment share one transaction, so one fsync or one round of statements serves many. A result
+ * is given out only after the commit.
+ */
+import { setImmediate } from "node:timers";
+import { StoreUnavailable } from "../domain/store_errors.ts";
+import type { Call, Executor } from "./engine/executor.ts";
+import type { Operation } from "./work.ts";
+
+/** Calls in one transaction. */
+const MAX_BATCH = 256;
+
+/** Milliseconds after which a caller that still waits is told that the store is unavailable. */
+export const TIME_LIMIT_MS = 5000;
+
+interface Pending extends Call {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly since: number;
+}
+
+export class BatchQueue {
+  readonly #executor: Pick<Executor, "lanes" | "mayHang" | "run">;
+  readonly #freeLanes: number[];
+  #waiting: Pending[] = [];
+  /** Calls that the time limit applies to, the oldest first. */
+  readonly #limited = new Set<Pending>();
+  readonly #onIdle: (() => void)[] = [];
+  #scheduled = false;
+  #timer?: ReturnType<typeof setTimeout>;
+  #closed = false;
+
+  constructor(executor: Pick<Executor, "lanes" | "mayHang" | "run">) {
+    this.#executor = executor;
+    this.#freeLanes = Array.from({ length: executor.lanes }, (_, lane) => lane);
+  }
+
+  /** Whether a batch is under way whose callers were given up. */
+  get hangs(): boolean {
+    return this.#limited.size === 0 && this.#freeLanes.length < this.#executor.lanes;
+  }
+
+  /**
+   * Carries out a call with whatever else waits.
+   *
+   * @throws StoreUnavailable when the database failed or no answer came in time.
+   */
+  submit<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
+    return new Promise<Result>((resolve, reject) => {
+      if (this.#closed) return reject(new StoreUnavailable("it is closed"));
+      const pending: Pending = {
+        operation: operation as Operation<unknown, unknown>,
+        item,
+        resolve: resolve as (result: unknown) => void,
+        reject,
+        since: performance.now(),
+      };
+      this.#waiting.push(pending);
+      this.#limited.add(pending);
+      this.#timer ??= setTimeout(() => this.#dropLate(), TIME_LIMIT_MS);
+      this.#schedule();
+    });
+  }
+
+  /** Accepts nothing more; resolves when nothing waits or runs, except for a batch that hangs. */
+  close(): Promise<void> {
+    this.#closed = true;
+    return new Promise((resolve) => {
+      this.#onIdle.push(resolve);
+      this.#checkIdle();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#waiting.length === 0 || this.#freeLanes.length === 0) return;
+    this.#scheduled = true;
+    // After the I/O of this turn: requests that have arrived together go together.
+    setImmediate(() => {
+      this.#scheduled = false;
+      const batch = this.#waiting.splice(0, MAX_BATCH);
+      if (batch.length === 0) return;
+      const lane = this.#freeLanes.shift()!;
+      if (!this.#executor.mayHang) { for (const pending of batch) this.#limited.delete(pending); }
+      void this.#run(batch, lane);
+      this.#schedule();
+    });
+  }
+
+  async #run(batch: readonly Pending[], lane: number): Promise<void> {
+    const outcomes = await this.#executor.run(batch, lane);
+    batch.forEach((pending, i) => {
+      this.#limited.delete(pending);
+      const outcome = outcomes[i]!;
+      if ("error" in outcome) pending.reject(outcome.error);
+      else pending.resolve(outcome.result);
+    });
+    this.#freeLanes.push(lane);
+    this.#schedule();
+    this.#checkIdle();
+  }
+
+  /** A database that does not answer does not keep callers waiting. A call that is dropped before it is sent is never done. */
+  #dropLate(): void {
+    this.#timer = undefined;
+    const limit = performance.now() - TIME_LIMIT_MS;
+    const late = new Set<Pending>();
+    for (const pending of this.#limited) {
+      if (pending.since > limit) {
+        this.#timer = setTimeout(() => this.#dropLate(), Math.max(1, pending.since - limit));
+        break;
+      }
+      late.add(pending);
+    }
+    this.#waiting = this.#waiting.filter((pending) => !late.has(pending));
+    for (const pending of late) {
+      this.#limited.delete(pending);
+      pending.reject(new StoreUnavailable("no answer in time"));
+    }
+    this.#checkIdle();
+  }
+
+  #checkIdle(): void {
+    const { lanes } = this.#executor;
+    if (
+      this.#waiting.length > 0 || (this.#freeLanes.length < lanes && !(this.#executor.mayHang && this.hangs))
+    ) {
+      return;
+    }
+    if (this.#closed) clearTimeout(this.#timer);
+    for (const resolve of this.#onIdle.splice(0)) resolve();
+  }
+}

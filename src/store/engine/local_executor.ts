@@ -1,0 +1,179 @@
+/** The database in this thread. */
+import { Kysely, type Transaction } from "kysely";
+import type { KmeId } from "../../domain/ids.ts";
+import type { Link } from "../../domain/link.ts";
+import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
+import { errorMessage } from "../../domain/text.ts";
+import type { StoreDialect } from "../dialects/dialect.ts";
+import { STOCK_SLOTS } from "../migrations/0001_initial.ts";
+import { applyStock, freeBlocks } from "../stock.ts";
+import { StockChanges } from "../stock_changes.ts";
+import type { Schema } from "../table_schema.ts";
+import type { Operation, StatementTexts, Work } from "../work.ts";
+import type { Call, Executor, Outcome, Query } from "./executor.ts";
+import { type Parties, prepareDatabase } from "./opening.ts";
+
+/** Attempts at a transaction that lost against another one. */
+const MAX_ATTEMPTS = 12;
+
+export interface LocalOptions extends Parties {
+  /** The opened database; the executor closes it. */
+  readonly dialect: StoreDialect;
+  /** Identifies this process among those that share the database. */
+  readonly processId: Uint8Array;
+  /** Told of every failure of the database, once per failed transaction. */
+  readonly onFailure: (error: unknown) => void;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+}
+
+export class LocalExecutor implements Executor {
+  readonly links: ReadonlyMap<KmeId, Link>;
+  readonly stock: Map<number, number>;
+  readonly blocking: boolean;
+  /** Never: this thread is the process. */
+  readonly failed: Promise<string> = new Promise(() => {});
+  readonly lanes: number;
+  /** The dialects of servers have time limits of their own. */
+  readonly mayHang = false;
+  readonly #db: Kysely<Schema>;
+  readonly #dialect: StoreDialect;
+  /** Where this process starts among the stock's slots, so that processes spread over them. */
+  readonly #firstSlot: number;
+  readonly #onFailure: (error: unknown) => void;
+  readonly #now: () => number;
+  readonly #texts: StatementTexts = new Map();
+
+  private constructor(
+    db: Kysely<Schema>,
+    links: ReadonlyMap<KmeId, Link>,
+    stock: Map<number, number>,
+    { dialect, processId, onFailure, now }: LocalOptions,
+  ) {
+    this.#db = db;
+    this.links = links;
+    this.stock = stock;
+    this.blocking = dialect.exclusive;
+    this.lanes = dialect.lanes;
+    this.#dialect = dialect;
+    this.#firstSlot = processId[0]! % STOCK_SLOTS;
+    this.#onFailure = onFailure;
+    this.#now = now;
+  }
+
+  /**
+   * Creates or migrates the tables.
+   *
+   * @throws StoreUnusable with one clear line when the database cannot be used.
+   */
+  static async open(options: LocalOptions): Promise<LocalExecutor> {
+    const { dialect } = options;
+    const db = new Kysely<Schema>({ dialect: dialect.kysely });
+    try {
+      const links = await prepareDatabase(db, dialect, options);
+      const stock = new Map<number, number>();
+      if (dialect.exclusive) {
+        for (const { id } of links.values()) stock.set(id, await freeBlocks(db, id));
+      }
+      return new LocalExecutor(db, links, stock, options);
+    } catch (error) {
+      await db.destroy().catch(() => {});
+      if (error instanceof StoreUnusable) throw error;
+      throw new StoreUnusable(`cannot open the database: ${errorMessage(error)}`, { cause: error });
+    }
+  }
+
+  async run(batch: readonly Call[], lane: number): Promise<readonly Outcome[]> {
+    try {
+      const results = await this.#transaction(batch, lane);
+      return results.map((result) => ({ result }));
+    } catch (error) {
+      if (this.#dialect.classify(error) === "fault" && batch.length > 1) {
+        // One caller's statement must not fail the others.
+        const outcomes: Outcome[] = [];
+        for (const call of batch) outcomes.push(...await this.run([call], lane));
+        return outcomes;
+      }
+      this.#onFailure(error);
+      return batch.map(() => ({ error: new StoreUnavailable(error) }));
+    }
+  }
+
+  async read<Item, Result>(query: Query<Item, Result>, item: Item): Promise<Result> {
+    try {
+      return await query.run(this.#db, item);
+    } catch (error) {
+      this.#onFailure(error);
+      throw new StoreUnavailable(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#db.destroy();
+  }
+
+  terminate(): void {}
+
+  async #transaction(batch: readonly Call[], lane: number): Promise<unknown[]> {
+    for (let attempt = 1;; attempt++) {
+      let cause: unknown;
+      try {
+        const changes = new StockChanges();
+        const results = await this.#db.transaction().execute((trx) =>
+          this.#operate(trx, batch, lane, changes).catch((error) => {
+            cause = error;
+            throw error;
+          })
+        );
+        for (const [linkId, change] of changes) {
+          const free = this.stock.get(linkId);
+          if (free !== undefined) this.stock.set(linkId, free + change);
+        }
+        return results;
+      } catch (error) {
+        // Where the rollback fails too, the first error says why.
+        cause ??= error;
+        if (attempt === MAX_ATTEMPTS || this.#dialect.classify(cause) !== "again") throw cause;
+        // At random moments, or the same transactions collide again.
+        await pause(Math.random() * Math.min(100, 2 ** attempt));
+      }
+    }
+  }
+
+  async #operate(
+    trx: Transaction<Schema>,
+    batch: readonly Call[],
+    lane: number,
+    stock: StockChanges,
+  ): Promise<unknown[]> {
+    const work: Work = {
+      trx,
+      dialect: this.#dialect,
+      now: this.#now(),
+      slot: (this.#firstSlot + lane) % STOCK_SLOTS,
+      stock,
+      texts: this.#texts,
+    };
+    const results = new Array<unknown>(batch.length);
+    for (const [operation, places] of byOperation(batch)) {
+      const part = await operation.run(work, places.map((place) => batch[place]!.item));
+      places.forEach((place, i) => results[place] = part[i]);
+    }
+    await applyStock(work);
+    return results;
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function byOperation(batch: readonly Call[]): Map<Operation<unknown, unknown>, number[]> {
+  const groups = new Map<Operation<unknown, unknown>, number[]>();
+  batch.forEach(({ operation }, place) => {
+    const places = groups.get(operation);
+    if (places === undefined) groups.set(operation, [place]);
+    else places.push(place);
+  });
+  return groups;
+}

@@ -1,0 +1,118 @@
+/** The database's side of its thread: carries out what the program asks for. */
+import { errorMessage } from "../../domain/text.ts";
+import type { StoreDialect } from "../dialects/dialect.ts";
+import type { Operation } from "../work.ts";
+import type { Outcome, Query } from "./executor.ts";
+import { LocalExecutor } from "./local_executor.ts";
+import {
+  type Batch,
+  type BatchAnswer,
+  type OpenRequest,
+  type Read,
+  type ReadAnswer,
+  type Reply,
+  type Request,
+  sendError,
+  type SentError,
+} from "./messages.ts";
+import { OPERATIONS } from "./operations.ts";
+import { isPacked, pack, transferOf, unpack } from "./packing.ts";
+import { QUERIES } from "./queries.ts";
+
+/** A thread's end of its messages. */
+export interface MessageEnd {
+  onmessage: ((event: MessageEvent) => void) | null;
+  postMessage(message: unknown, transfer: Transferable[]): void;
+}
+
+const operations = byName<Operation<unknown, unknown>>(OPERATIONS);
+const queries = byName<Query<unknown, unknown>>(QUERIES);
+
+function byName<T extends { readonly name: string }>(
+  all: readonly { readonly name: string }[],
+): Map<string, T> {
+  return new Map(all.map((each) => [each.name, each as T]));
+}
+
+/** @param openDialect opens the database at a path, or `:memory:`. */
+export function serveStore(end: MessageEnd, openDialect: (path: string) => StoreDialect): void {
+  const reply = (message: Reply) => end.postMessage(message, []);
+  let database: ServedDatabase | undefined;
+  end.onmessage = async ({ data }: MessageEvent<Request>) => {
+    if (isPacked(data)) {
+      const answer = pack(await database!.answer(unpack(data) as Batch | Read));
+      return end.postMessage(answer, transferOf(answer));
+    }
+    switch (data.kind) {
+      case "open":
+        try {
+          database = await ServedDatabase.open(data.options, openDialect);
+        } catch (error) {
+          return reply({ kind: "unusable", reason: errorMessage(error) });
+        }
+        return reply({ kind: "opened", links: database.executor.links, stock: database.executor.stock });
+      case "close":
+        await database!.executor.close();
+        return reply({ kind: "closed" });
+    }
+  };
+  reply({ kind: "loaded" });
+}
+
+class ServedDatabase {
+  readonly executor: LocalExecutor;
+  readonly #clock: { now?: number };
+  /** Not yet reported. */
+  readonly #failures: SentError[];
+
+  private constructor(executor: LocalExecutor, clock: { now?: number }, failures: SentError[]) {
+    this.executor = executor;
+    this.#clock = clock;
+    this.#failures = failures;
+  }
+
+  static async open(
+    { path, thisKme, neighbours, processId }: OpenRequest,
+    openDialect: (path: string) => StoreDialect,
+  ): Promise<ServedDatabase> {
+    const clock: { now?: number } = {};
+    const failures: SentError[] = [];
+    const executor = await LocalExecutor.open({
+      thisKme,
+      neighbours,
+      processId,
+      dialect: openDialect(path),
+      now: () => clock.now ?? Date.now(),
+      onFailure: (error) => failures.push(sendError(error)),
+    });
+    return new ServedDatabase(executor, clock, failures);
+  }
+
+  answer(request: Batch | Read): Promise<BatchAnswer | ReadAnswer> {
+    return "read" in request ? this.#read(request) : this.#run(request);
+  }
+
+  async #run({ now, batch }: Batch): Promise<BatchAnswer> {
+    this.#clock.now = now;
+    const calls = batch.map(([name, item]) => ({ operation: operations.get(name)!, item }));
+    const outcomes = await this.executor.run(calls, 0);
+    const errors = [...new Set(outcomes.flatMap((outcome) => "error" in outcome ? [outcome.error] : []))];
+    return {
+      outcomes: outcomes.map((outcome: Outcome) =>
+        "error" in outcome ? { error: errors.indexOf(outcome.error) } : outcome
+      ),
+      errors: errors.map(sendError),
+      stock: [...this.executor.stock],
+      failures: this.#failures.splice(0),
+    };
+  }
+
+  async #read({ read, query, item }: Read): Promise<ReadAnswer> {
+    try {
+      const result = await this.executor.read(queries.get(query)!, item);
+      return { read, result, failures: this.#failures.splice(0) };
+    } catch (error) {
+      return { read, error: sendError(error), failures: this.#failures.splice(0) };
+    }
+  }
+}
