@@ -1,9 +1,8 @@
 /** MySQL 8 and MariaDB 10.6 or newer through `mysql2`. */
-import { MysqlDialect, sql } from "kysely";
+import { MysqlDialect, type MysqlPool, sql } from "kysely";
 import { createPool } from "mysql2";
 import type { Failure, StoreDialect } from "./dialect.ts";
-import { PatientMysqlPool } from "./mysql_pool.ts";
-import { PATIENCE_MS } from "./time_limits.ts";
+import { limitedMysqlPool, TIME_LIMIT_MS } from "./limited_pools.ts";
 
 /** Transactions side by side; reads use the rest of the pool. */
 const LANES = 4;
@@ -17,8 +16,8 @@ const SESSION = [
 
 const BOUNDS = [
   // Locks of a process whose host is gone. Only MariaDB knows it, and only MariaDB reads this comment.
-  `set session innodb_lock_wait_timeout = ${PATIENCE_MS / 1000} /*M! , idle_transaction_timeout = ${
-    4 * PATIENCE_MS / 1000
+  `set session innodb_lock_wait_timeout = ${TIME_LIMIT_MS / 1000} /*M! , idle_transaction_timeout = ${
+    4 * TIME_LIMIT_MS / 1000
   } */`,
 ];
 
@@ -26,7 +25,7 @@ const BOUNDS = [
 export function mysqlDialect(uri: string): StoreDialect {
   return {
     name: "mysql",
-    kysely: new MysqlDialect({ pool: openPool(uri, LANES + 4, PATIENCE_MS) }),
+    kysely: new MysqlDialect({ pool: openPool(uri, LANES + 4, TIME_LIMIT_MS) }),
     unbounded: () => new MysqlDialect({ pool: openPool(uri, 1) }),
     transactionalDdl: false,
     exclusive: false,
@@ -50,19 +49,19 @@ export function mysqlDialect(uri: string): StoreDialect {
   };
 }
 
-function openPool(uri: string, connectionLimit: number, patience?: number): PatientMysqlPool {
+function openPool(uri: string, connectionLimit: number, limit?: number): MysqlPool {
   const pool = createPool({
     uri: uri.replace(/^mariadb:/, "mysql:"),
     connectionLimit,
-    connectTimeout: PATIENCE_MS,
+    connectTimeout: TIME_LIMIT_MS,
     supportBigNumbers: true,
     decimalNumbers: true,
     charset: "utf8mb4_bin",
     flags: ["+FOUND_ROWS"],
   });
-  return new PatientMysqlPool(pool, {
-    patience,
-    prepare: patience === undefined ? SESSION : [...SESSION, ...BOUNDS],
+  return limitedMysqlPool(pool, {
+    limit,
+    prepare: limit === undefined ? SESSION : [...SESSION, ...BOUNDS],
   });
 }
 

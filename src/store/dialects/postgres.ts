@@ -2,8 +2,7 @@
 import { PostgresDialect, sql } from "kysely";
 import pg from "pg";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
-import { PATIENCE_MS } from "./time_limits.ts";
-import { PatientPostgresPool } from "./postgres_pool.ts";
+import { limitedPostgresPool, TIME_LIMIT_MS } from "./limited_pools.ts";
 
 /** Transactions side by side; reads use the rest of the pool. */
 const LANES = 4;
@@ -14,18 +13,17 @@ const NUMERIC = 1700;
 /** @param uri `postgres://user:password@host[:port]/database`. */
 export function postgresDialect(uri: string, onError: (error: unknown) => void): StoreDialect {
   const bounds = {
-    statement_timeout: PATIENCE_MS,
-    lock_timeout: PATIENCE_MS,
+    statement_timeout: TIME_LIMIT_MS,
+    lock_timeout: TIME_LIMIT_MS,
     // Locks of a process whose host is gone.
-    idle_in_transaction_session_timeout: 4 * PATIENCE_MS,
+    idle_in_transaction_session_timeout: 4 * TIME_LIMIT_MS,
   };
   return {
     name: "postgres",
     kysely: new PostgresDialect({
-      pool: new PatientPostgresPool(openPool(uri, { max: LANES + 4, ...bounds }, onError), PATIENCE_MS),
+      pool: limitedPostgresPool(openPool(uri, { max: LANES + 4, ...bounds }, onError), TIME_LIMIT_MS),
     }),
-    unbounded: () =>
-      new PostgresDialect({ pool: new PatientPostgresPool(openPool(uri, { max: 1 }, onError)) }),
+    unbounded: () => new PostgresDialect({ pool: limitedPostgresPool(openPool(uri, { max: 1 }, onError)) }),
     transactionalDdl: true,
     exclusive: false,
     lanes: LANES,
@@ -50,7 +48,7 @@ function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown)
   types.setTypeParser(NUMERIC, Number);
   const pool = new pg.Pool({
     connectionString: isolated(uri),
-    connectionTimeoutMillis: PATIENCE_MS,
+    connectionTimeoutMillis: TIME_LIMIT_MS,
     keepAlive: true,
     application_name: "kme",
     types,
