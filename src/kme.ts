@@ -8,6 +8,8 @@ import { Directory } from "./delivery/directory.ts";
 import { startHousekeeping } from "./delivery/housekeeping.ts";
 import type { Peer } from "./delivery/peer.ts";
 import { Events } from "./events/events.ts";
+import { Incidents } from "./events/incidents.ts";
+import { historyPath } from "./console/history_file.ts";
 import { kmeApp } from "./inter_kme/kme_app.ts";
 import { saeApp } from "./sae_api/sae_app.ts";
 import { startGuard } from "./rollback_guard/rollback_guard.ts";
@@ -59,7 +61,8 @@ export async function startKme(config: Config): Promise<Kme> {
 
   let phase: Phase = "starting";
   const neighbours = otherKmes.filter(isNeighbour);
-  const watch = new Watch([thisKme, ...neighbours].map((kme) => kme.id.text));
+  const incidents = new Incidents();
+  const watch = new Watch([thisKme, ...neighbours].map((kme) => kme.id.text), incidents);
   const logFailure = storeFailureLog();
   const store = await Store.open({
     database: thisKme.database,
@@ -111,9 +114,12 @@ export async function startKme(config: Config): Promise<Kme> {
       channels: [...channels.values()],
       counts: watch.counts,
       phase: () => phase,
+      obstacle: () => guard?.failure,
     }),
     watch,
     events,
+    incidents,
+    historyPath: historyPath(config),
   });
   if (operator) opened.defer(() => operator.close());
 

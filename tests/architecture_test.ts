@@ -6,7 +6,7 @@ const SRC = resolve(import.meta.dirname!, "../src");
 const DOCUMENT = resolve(import.meta.dirname!, "../docs/architecture.md");
 
 /** Every room may import these. */
-const COMMON = ["domain", "log", "version"];
+const COMMON = ["domain", "log", "rate_limited_log", "version"];
 
 type Graph = ReadonlyMap<string, ReadonlySet<string>>;
 
@@ -92,7 +92,7 @@ Deno.test("domain imports no other room", async () => {
 Deno.test("docs/architecture.md describes every room", async () => {
   const text = await Deno.readTextFile(DOCUMENT);
   for (const room of (await importsBetweenRooms()).keys()) {
-    if (room === "log" || room === "version") continue;
+    if (COMMON.includes(room) && room !== "domain") continue;
     assert.match(text, new RegExp(`^\\|[^|]*\`${room}(?:/|\\.ts)\``, "m"), room);
   }
 });

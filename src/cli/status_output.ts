@@ -5,19 +5,30 @@ import { toOneLine } from "../domain/text.ts";
 /** Days before the end of a certificate from which on it is spoken of. */
 const SOON_DAYS = 30;
 
+const DELIVERABLE: Record<KmeStatus["delivery"]["links"], string> = {
+  all: "",
+  some: ", but not all links can deliver keys",
+  none: ", but no link can deliver keys",
+};
+
 export function formatStatus(status: KmeStatus): string {
-  const { kme, nickname, version, ready, reason, uptime, links, keysWaiting, peers, certificates } = status;
+  const { kme, nickname, version, ready, reason, delivery, uptime, links, keysWaiting, peers, certificates } =
+    status;
   const soon = certificates.filter(({ daysLeft }) => daysLeft < SOON_DAYS);
   return [
     `KME ${kme} (${nickname}), version ${version}, up ${duration(uptime)}`,
-    ready ? "ready" : `NOT READY: ${reason ?? "no reason given"}`,
+    ready ? `ready${DELIVERABLE[delivery.links]}` : `NOT READY: ${reason ?? "no reason given"}`,
+    ...delivery.problems.map(({ severity, what, since }) =>
+      `${severity.toUpperCase()} ${what}, since ${since}`
+    ),
     "",
     ...columns([
-      ["link", "free", "of", "last key file"],
+      ["link", "free", "of", "at one end only", "last key file"],
       ...links.map((link) => [
         link.kme === kme ? "own SAEs" : `KME ${link.kme}`,
         link.free === null ? "?" : String(link.free),
         String(link.max),
+        link.unmatched === undefined ? "-" : String(link.unmatched),
         link.lastIngestion === null
           ? "none since the start"
           : `${link.lastIngestion.at} ${link.lastIngestion.file}`,

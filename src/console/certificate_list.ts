@@ -1,4 +1,4 @@
-/** The certificates of a configuration and how long they last. */
+/** The certificates of a configuration and when they expire. */
 import type { X509Certificate } from "node:crypto";
 import { parseCertificates, parsePkcs12 } from "../x509/pem.ts";
 import type { ClientCertificate, Config } from "../config/config.ts";
@@ -9,7 +9,7 @@ export type KnownCertificate = Omit<CertificateStatus, "daysLeft">;
 
 const DAY = 86_400_000;
 
-/** All certificates that a configuration names, intermediates too, in its order. */
+/** All certificates that a configuration names, including intermediates, in its order. */
 export function certificatesOf(
   { thisKme, otherKmes }: Pick<Config, "thisKme" | "otherKmes">,
 ): KnownCertificate[] {
@@ -37,9 +37,14 @@ export function certificatesOf(
   ];
 }
 
-/** Whole days until it is over; negative afterwards. */
+/** Whole days until a certificate expires; negative afterwards. */
 export function daysLeft({ notAfter }: KnownCertificate, now: Date): number {
-  return Math.floor((Date.parse(notAfter) - now.getTime()) / DAY);
+  return daysUntil(Date.parse(notAfter), now);
+}
+
+/** Whole days until a time in milliseconds since 1970; negative afterwards. */
+export function daysUntil(end: number, now: Date): number {
+  return Math.floor((end - now.getTime()) / DAY);
 }
 
 function describe(
@@ -50,7 +55,7 @@ function describe(
   return certificates.map((certificate) => ({
     member,
     use,
-    // One attribute a line there.
+    // It has one attribute on each line.
     subject: certificate.subject.split("\n").join(", "),
     serial: certificate.serialNumber.toLowerCase(),
     notBefore: new Date(certificate.validFrom).toISOString(),

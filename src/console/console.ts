@@ -1,17 +1,19 @@
 /**
- * The operator's listener: a live page, `/messages`, `/status`, `/metrics`, `/health/live` and `/health/ready`, over plain
- * HTTP and for reading only. It tells who talks to whom, never a key's bits.
+ * The operator's listener: a live page, `/messages`, `/incidents`, `/status`, `/metrics`, `/health/live` and `/health/ready`,
+ * over plain HTTP and read-only. It shows who talks to whom, never a key's bits.
  */
 import type { Events } from "../events/events.ts";
+import type { Incidents } from "../events/incidents.ts";
 import { log } from "../log.ts";
-import { totalsOf } from "../metrics/counts.ts";
+import { DURATION_BOUNDS } from "../metrics/histogram.ts";
 import { Exposition } from "../metrics/exposition.ts";
 import type { Watch } from "../metrics/watch.ts";
-import { EventRing } from "./event_ring.ts";
+import { EventRing, type Message } from "./event_ring.ts";
 import { EventStreams, formatEvent, TooSlow } from "./event_stream.ts";
 import type { Facts } from "./facts.ts";
 import { complaintAbout } from "./request_guard.ts";
-import { History, RateMeter } from "./history.ts";
+import { History, Sampler } from "./history.ts";
+import { HistoryFile } from "./history_file.ts";
 import { PAGE } from "./page.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../domain/address.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -21,15 +23,18 @@ export interface ConsoleOptions {
   readonly facts: Facts;
   readonly watch: Watch;
   readonly events: Events;
+  readonly incidents: Incidents;
+  /** File that keeps the history across a restart; none by default. */
+  readonly historyPath?: string;
   /** Milliseconds between two reports to the browsers; 2000. */
   readonly tickMs?: number;
-  /** Browsers at a time; 50. */
+  /** Maximum number of browsers at a time; 50. */
   readonly maxClients?: number;
 }
 
 export interface Console {
   readonly address: { readonly hostname: string; readonly port: number };
-  /** Browsers that follow now. */
+  /** Browsers that are connected. */
   readonly clients: number;
   /** Ends the live pages at once; everything else is still answered. */
   endStreams(): void;
@@ -40,13 +45,15 @@ export interface Console {
 /** Events that are kept. */
 const EVENTS = 1000;
 
-/** Milliseconds between two deliveries of events to the browsers, and events in one of them: the newest. */
+/** Milliseconds between two messages with events to the browsers, and events in one message: the newest. */
 const EVENTS_MS = 250;
 const EVENTS_AT_ONCE = 200;
 
-/** Reports between two points of the charts, and points in an hour. */
-const TICKS_A_POINT = 5;
-const POINTS = 360;
+/** Incidents that a browser gets at once. */
+const INCIDENTS_AT_ONCE = 100;
+
+/** Milliseconds between two writes of the history's file. */
+const SAVE_MS = 60_000;
 
 const HEADERS = {
   "cache-control": "no-store",
@@ -82,21 +89,25 @@ class ConsoleServer implements Console {
   readonly #options: ConsoleOptions;
   readonly #exposition: Exposition;
   readonly #ring = new EventRing(EVENTS);
-  readonly #history = new History(POINTS);
-  readonly #meter = new RateMeter(TICKS_A_POINT);
+  readonly #history = new History();
+  readonly #historyFile: HistoryFile | undefined;
+  readonly #sampler: Sampler;
   readonly #streams: EventStreams;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #stop = new AbortController();
   readonly #unsubscribe: () => void;
   readonly #ticker: ReturnType<typeof setInterval>;
-  #ticks = 0;
+  readonly #saver: ReturnType<typeof setInterval> | undefined;
+  #saving: Promise<void> = Promise.resolve();
+  #toldIncidents = 0;
   #ticking = false;
   #toldEvents = 0;
   #telling: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: ConsoleOptions) {
     this.#options = options;
-    const { listen: { hostname, port }, watch, events, tickMs = 2000, maxClients = 50 } = options;
+    const { listen: { hostname, port }, facts, watch, events, incidents, historyPath } = options;
+    const { tickMs = 2000, maxClients = 50 } = options;
     this.#streams = new EventStreams(maxClients);
     this.#server = this.#listen(hostname, port);
     this.#exposition = new Exposition(watch);
@@ -105,12 +116,18 @@ class ConsoleServer implements Console {
       this.#ring.add(event);
       if (this.#streams.clients > 0) this.#telling ??= setTimeout(() => this.#tellEvents(), EVENTS_MS);
     });
-    this.#meter.look(performance.now(), totalsOf(watch.counts));
+    if (historyPath !== undefined) {
+      const kme = facts.links[0]!;
+      this.#historyFile = new HistoryFile(historyPath, { kme, history: this.#history, incidents, facts });
+      this.#historyFile.load();
+      this.#saver = setInterval(() => this.#save(), SAVE_MS);
+    }
+    this.#sampler = new Sampler(watch.counts, performance.now());
     this.#ticker = setInterval(() => this.#tick(), tickMs);
     void this.#tick();
     if (!isLoopback(hostname)) {
       log("console").warn(
-        "the console on {address} can be reached from other hosts: it shows who talks to whom and asks for no password",
+        "the console on {address} can be reached from other hosts: it shows who talks to whom and has no authentication",
         { address: formatHostPort({ hostname, port }) },
       );
     }
@@ -131,11 +148,18 @@ class ConsoleServer implements Console {
 
   async close(): Promise<void> {
     clearInterval(this.#ticker);
+    clearInterval(this.#saver);
     clearTimeout(this.#telling);
     this.#unsubscribe();
     this.#streams.close();
     this.#stop.abort();
     await this.#server.finished;
+    this.#save();
+    await this.#saving;
+  }
+
+  #save(): void {
+    this.#saving = this.#saving.then(() => this.#historyFile?.save());
   }
 
   #listen(hostname: string, port: number): Deno.HttpServer<Deno.NetAddr> {
@@ -162,7 +186,7 @@ class ConsoleServer implements Console {
     const complaint = complaintAbout(request.headers, this.#options.listen.hostname);
     if (complaint !== undefined) return answer(403, `${complaint}\n`);
     if (request.method !== "GET" && request.method !== "HEAD") {
-      return answer(405, "this listener is for reading only\n", { allow: "GET, HEAD" });
+      return answer(405, "this listener is read-only\n", { allow: "GET, HEAD" });
     }
     const isHead = request.method === "HEAD";
     const { pathname } = new URL(request.url);
@@ -172,7 +196,9 @@ class ConsoleServer implements Console {
       case "/events":
         return await this.#openStream(isHead);
       case "/messages":
-        return json(200, this.#ring.since(0).messages, isHead);
+        return json(200, this.#messages(), isHead);
+      case "/incidents":
+        return json(200, this.#options.incidents.since(), isHead);
       case "/status":
         return json(200, await this.#options.facts.get(), isHead);
       case "/metrics": {
@@ -196,8 +222,11 @@ class ConsoleServer implements Console {
     const status = await this.#options.facts.get();
     const body = this.#streams.open(formatEvent("begin", {
       status,
-      rates: this.#meter.rates,
-      points: this.#history.points,
+      live: this.#history.live,
+      fine: this.#history.fine,
+      coarse: this.#history.coarse,
+      bounds: DURATION_BOUNDS,
+      incidents: this.#options.incidents.since().slice(-INCIDENTS_AT_ONCE),
       ...this.#ring.since(0),
       now: Date.now(),
     }));
@@ -209,24 +238,38 @@ class ConsoleServer implements Console {
     if (this.#ticking) return;
     this.#ticking = true;
     try {
-      this.#meter.look(performance.now(), totalsOf(this.#options.watch.counts));
-      const isPoint = this.#ticks++ % TICKS_A_POINT === 0;
-      if (!isPoint && this.#streams.clients === 0) return;
-      const status = await this.#options.facts.get();
-      const { rates } = this.#meter;
+      const isNeeded = this.#history.isFineNext || this.#streams.clients > 0;
+      const status = isNeeded ? await this.#options.facts.get() : undefined;
       const now = Date.now();
-      const point = isPoint ? this.#history.add(now, status, rates) : undefined;
-      this.#streams.send(formatEvent("status", { status, rates, point, now }));
+      const tick = this.#sampler.sample(performance.now(), now, status?.links);
+      const { fine, coarse } = this.#history.add(tick);
+      if (status === undefined) return;
+      const incidents = this.#newIncidents();
+      const { live } = this.#history;
+      this.#streams.send(formatEvent("status", { status, live, fine, coarse, incidents, now }));
     } catch (error) {
-      log("console").error("no report: {reason}", { reason: errorMessage(error) });
+      log("console").error("the console was not updated: {reason}", { reason: errorMessage(error) });
     } finally {
       this.#ticking = false;
     }
   }
 
+  /** Those that were reported since the last call; undefined if there are none. */
+  #newIncidents() {
+    const { incidents } = this.#options;
+    const news = incidents.since(this.#toldIncidents).slice(-INCIDENTS_AT_ONCE);
+    this.#toldIncidents = incidents.number;
+    return news.length === 0 ? undefined : news;
+  }
+
+  /** In the form that tools of `qkd_kme_server` read. */
+  #messages(): Message[] {
+    return this.#ring.since(0).messages.map(({ message, datetime }) => ({ message, datetime }));
+  }
+
   #tellEvents(): void {
     this.#telling = undefined;
-    // A page knows by the numbers which of them it has, and whether some were left out.
+    // By the numbers a page knows which of them it has, and whether some were left out.
     this.#streams.send(formatEvent("messages", this.#ring.since(this.#toldEvents, EVENTS_AT_ONCE)));
     this.#toldEvents = this.#ring.count;
   }
@@ -243,7 +286,7 @@ function answer(
   isHead = false,
 ): Response {
   const type = { "content-type": "text/plain; charset=utf-8" };
-  // The answer to a HEAD would otherwise announce a body of no bytes.
+  // Otherwise the answer to a HEAD would announce an empty body.
   const length: Record<string, string> = isHead && typeof body === "string"
     ? { "content-length": String(new TextEncoder().encode(body).length) }
     : {};

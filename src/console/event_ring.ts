@@ -1,17 +1,24 @@
-/** The last events, as many as fit. */
+/** The latest key events, as many as fit. */
 import type { KmeEvent } from "../events/events.ts";
 
-/** As `/messages` tells it. */
+/** An item of `/messages`. */
 export interface Message {
   readonly message: string;
   /** ISO 8601 in UTC. */
   readonly datetime: string;
 }
 
+/** What the page gets: with what the event belongs to. */
+export interface DetailedMessage extends Message {
+  /** Number of the Get key request. */
+  readonly request?: number;
+  readonly keyId?: string;
+}
+
 export interface Messages {
-  /** How many events came before the first of these. */
+  /** Number of events before the first of these. */
   readonly from: number;
-  readonly messages: Message[];
+  readonly messages: DetailedMessage[];
 }
 
 export class EventRing {
@@ -32,12 +39,12 @@ export class EventRing {
     this.#events[this.#count++ % this.#size] = event;
   }
 
-  /** The newest `limit` of those that came after the first `after` ones, oldest first, and the number of the first. */
+  /** The newest `limit` of those after the first `after` ones, oldest first, and the number of the first. */
   since(after: number, limit: number = this.#size): Messages {
     const from = Math.max(after, this.#count - Math.min(limit, this.#size), 0);
-    const messages = Array.from({ length: this.#count - from }, (_, i): Message => {
-      const { message, at } = this.#events[(from + i) % this.#size]!;
-      return { message, datetime: at.toISOString() };
+    const messages = Array.from({ length: this.#count - from }, (_, i): DetailedMessage => {
+      const { message, at, request, keyId } = this.#events[(from + i) % this.#size]!;
+      return { message, datetime: at.toISOString(), request, keyId };
     });
     return { from, messages };
   }

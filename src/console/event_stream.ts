@@ -1,9 +1,9 @@
-/** Server-sent events to many browsers, of which none may hold up the program. */
+/** Server-sent events to many browsers, none of which can block the program. */
 
-/** Bytes that wait for one browser before it is dropped as too slow; it comes back by itself. */
+/** Bytes that wait for one browser before it is disconnected as too slow; it reconnects by itself. */
 const MAX_BACKLOG = 1024 * 1024;
 
-/** What a dropped client's stream ends with. */
+/** Ends the stream of a client that is too slow. */
 export class TooSlow extends Error {
   override name = "TooSlow";
 }
@@ -12,7 +12,7 @@ const encoder = new TextEncoder();
 
 /** One event in the form of text/event-stream. */
 export function formatEvent(name: string, data: unknown): Uint8Array {
-  // JSON holds no line breaks of its own.
+  // JSON has no line breaks.
   return encoder.encode(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
 }
 
@@ -30,9 +30,9 @@ export class EventStreams {
   }
 
   /**
-   * A body for a new browser, beginning with `first`.
+   * A body for a new browser, which starts with `first`.
    *
-   * @returns undefined when there are too many already, or no more are wanted.
+   * @returns undefined if there are too many already, or after {@linkcode close}.
    */
   open(first: Uint8Array): ReadableStream<Uint8Array> | undefined {
     if (this.#closed || this.#clients.size >= this.#maxClients) return undefined;
@@ -49,7 +49,7 @@ export class EventStreams {
     }, new ByteLengthQueuingStrategy({ highWaterMark: 64 * 1024 }));
   }
 
-  /** Sends to all; drops those that do not take what they get. */
+  /** Sends to all; disconnects those that do not read what they get. */
   send(event: Uint8Array): void {
     for (const client of this.#clients) {
       if ((client.desiredSize ?? 0) < -MAX_BACKLOG) {
@@ -59,7 +59,7 @@ export class EventStreams {
     }
   }
 
-  /** Ends all streams at once, and takes no more. */
+  /** Ends all streams at once, and accepts no more. */
   close(): void {
     this.#closed = true;
     for (const client of this.#clients) client.close();

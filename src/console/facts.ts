@@ -1,33 +1,46 @@
-/** Gathers what is known of the running KME. */
+/** Collects the status of the running KME. */
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import type { Counts } from "../metrics/counts.ts";
-import type { KmeId } from "../domain/ids.ts";
+import { sum } from "../metrics/counts.ts";
+import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { PeerChannel } from "../inter_kme/channel.ts";
 import type { Store } from "../store/store.ts";
 import { VERSION } from "../version.ts";
-import { certificatesOf, daysLeft, type KnownCertificate } from "./certificate_list.ts";
-import { patiently } from "./patience.ts";
-import type { KmeStatus } from "../metrics/kme_status.ts";
+import { certificatesOf, daysLeft, daysUntil, type KnownCertificate } from "./certificate_list.ts";
+import { limitQuestion } from "./limited_question.ts";
+import type { KmeStatus, LinkStatus, SaeStatus } from "../metrics/kme_status.ts";
+import { deliverable, findProblems, ProblemTimes, type StatusFacts } from "./problems.ts";
 
 /** Where the program is. */
 export type Phase = "starting" | "running" | "stopping";
 
 export interface FactsOptions {
-  /** The configuration now; another object after a reload. */
+  /** The current configuration; another object after a reload. */
   readonly config: () => Config;
   readonly store: Pick<Store, "freeBlocks" | "keysWaiting" | "totalEntropy">;
   readonly channels: readonly Pick<PeerChannel, "kmeId" | "health">[];
   readonly counts: Counts;
   readonly phase: () => Phase;
+  /** Why no key can be handed out, besides the phase and a database that does not answer. */
+  readonly obstacle?: () => string | undefined;
   /** Milliseconds for the database to answer. */
   readonly timeout?: number;
-  /** Milliseconds for which facts are not gathered again, however many ask; 500. */
+  /** Milliseconds for which the status is not collected again, however many ask; 500. */
   readonly freshMs?: number;
 }
 
-/** Counting the keys that wait looks at all of them: a five-hundredth of the time may go into it. */
+/** Counting the keys that wait reads all of them, so it may take at most a five-hundredth of the time. */
 const WAITING_REST = 500;
+
+/** What is kept across a restart. */
+export interface KeptFacts {
+  readonly problems: readonly (readonly [name: string, since: string])[];
+  /** Links that were in use. */
+  readonly used: readonly KmeId[];
+  /** Milliseconds since 1970. */
+  readonly seen: readonly (readonly [sae: SaeId, at: number])[];
+}
 
 export class Facts {
   readonly #options: FactsOptions;
@@ -35,18 +48,21 @@ export class Facts {
   readonly #free: ReadonlyMap<KmeId, () => Promise<number | null>>;
   readonly #waiting: () => Promise<number | null>;
   readonly #entropy: () => Promise<number | null>;
+  readonly #times = new ProblemTimes();
+  readonly #used = new Set<KmeId>();
+  #readiness: { readonly ready: boolean; readonly since: string } | undefined;
   #certificates: { readonly config: Config; readonly known: readonly KnownCertificate[] } | undefined;
-  #gathering: Promise<KmeStatus> | undefined;
-  #gathered: { readonly at: number; readonly phase: Phase; readonly status: KmeStatus } | undefined;
+  #collecting: Promise<KmeStatus> | undefined;
+  #collected: { readonly at: number; readonly phase: Phase; readonly status: KmeStatus } | undefined;
 
   constructor(options: FactsOptions) {
     this.#options = options;
     const { store, timeout = 2000 } = options;
     this.#free = new Map(
-      this.links.map((kme) => [kme, patiently(() => store.freeBlocks(kme), { timeout })]),
+      this.links.map((kme) => [kme, limitQuestion(() => store.freeBlocks(kme), { timeout })]),
     );
-    this.#waiting = patiently(() => store.keysWaiting(), { timeout, rest: WAITING_REST });
-    this.#entropy = patiently(() => store.totalEntropy(), { timeout });
+    this.#waiting = limitQuestion(() => store.keysWaiting(), { timeout, rest: WAITING_REST });
+    this.#entropy = limitQuestion(() => store.totalEntropy(), { timeout });
   }
 
   /** KMEs that a pool is shared with, this one first. */
@@ -55,59 +71,118 @@ export class Facts {
     return [thisKme.id.text, ...otherKmes.filter(isNeighbour).map((kme) => kme.id.text)];
   }
 
-  /** What is known now, or was half a second ago. Never rejects for the database's sake. */
-  async get(): Promise<KmeStatus> {
-    const gathered = this.#gathered;
-    const { phase, freshMs = 500 } = this.#options;
-    const isFresh = gathered !== undefined && performance.now() - gathered.at < freshMs &&
-      gathered.phase === phase();
-    if (isFresh) return gathered.status;
-    return await (this.#gathering ??= this.#gather().finally(() => this.#gathering = undefined));
+  get kept(): KeptFacts {
+    return {
+      problems: this.#times.entries,
+      used: [...this.#used],
+      seen: [...this.#options.counts.saes].map(([sae, { lastSeen }]) => [sae, lastSeen]),
+    };
   }
 
-  async #gather(): Promise<KmeStatus> {
-    const { channels, counts } = this.#options;
+  /** Puts back what an earlier process has saved; called before the first status. */
+  restore({ problems, used, seen }: KeptFacts): void {
+    this.#times.restore(problems);
+    for (const link of used) this.#used.add(link);
+    for (const [sae, lastSeen] of seen) {
+      this.#options.counts.saes.set(sae, { lastSeen, certificateEnd: undefined });
+    }
+  }
+
+  /** The status now, or that of half a second ago. Never rejects because of the database. */
+  async get(): Promise<KmeStatus> {
+    const collected = this.#collected;
+    const { phase, freshMs = 500 } = this.#options;
+    const isFresh = collected !== undefined && performance.now() - collected.at < freshMs &&
+      collected.phase === phase();
+    if (isFresh) return collected.status;
+    return await (this.#collecting ??= this.#collect().finally(() => this.#collecting = undefined));
+  }
+
+  async #collect(): Promise<KmeStatus> {
+    const { channels, counts, obstacle } = this.#options;
     const config = this.#options.config();
-    const { thisKme } = config;
+    const { thisKme, otherKmes } = config;
     const [entropy, keysWaiting, ...free] = await Promise.all([
       this.#entropy(),
       this.#waiting(),
       ...this.links.map((kme) => this.#free.get(kme)?.() ?? null),
     ]);
     const phase = this.#options.phase();
+    const now = new Date();
     // Of all that is asked, this one always goes to the database.
-    const reason = phase === "running" ? entropy === null ? "the database does not answer" : null : phase;
-    const status: KmeStatus = {
+    const answers = entropy !== null;
+    const reason = phase !== "running"
+      ? phase
+      : answers
+      ? obstacle?.() ?? null
+      : "the database does not answer";
+    const ready = reason === null;
+    if (this.#readiness?.ready !== ready) this.#readiness = { ready, since: now.toISOString() };
+    const facts: StatusFacts = {
       kme: thisKme.id.text,
       nickname: thisKme.nickname,
       version: VERSION,
-      ready: reason === null,
+      ready,
       reason,
       uptime: Math.round(performance.now() - this.#begin) / 1000,
-      links: this.links.map((kme, i) => {
-        const last = counts.ingestion.get(kme)?.last;
-        return {
-          kme,
-          free: free[i] ?? null,
-          max: thisKme.maxKeyCount,
-          lastIngestion: last === undefined ? null : { at: last.at.toISOString(), file: last.file },
-        };
-      }),
+      links: this.links.map((kme, i) => this.#link(kme, free[i] ?? null, thisKme.maxKeyCount)),
       keysWaiting,
+      relayed: otherKmes.flatMap((kme) =>
+        isNeighbour(kme) ? [] : [{ kme: kme.id.text, through: kme.reachedThrough }]
+      ),
       peers: channels.map(({ kmeId, health: { up, since, lastError } }) => ({
         kme: kmeId,
         up: up ?? null,
         since: since?.toISOString() ?? null,
         lastError: lastError ?? null,
       })),
+      saes: this.#saes(config, now),
       certificates: this.#certificatesOf(config).map((known) => ({
         ...known,
-        daysLeft: daysLeft(known, new Date()),
+        daysLeft: daysLeft(known, now),
       })),
       entropy,
+      burnt: sum(Object.values(counts.burnt)),
     };
-    this.#gathered = { at: performance.now(), phase, status };
+    const status: KmeStatus = {
+      ...facts,
+      since: this.#readiness!.since,
+      delivery: {
+        links: deliverable(facts),
+        problems: this.#times.update(findProblems(facts), now),
+      },
+    };
+    this.#collected = { at: performance.now(), phase, status };
     return status;
+  }
+
+  #link(kme: KmeId, free: number | null, max: number): LinkStatus {
+    const { requested, ingestion } = this.#options.counts;
+    const { last, recent = [], stored = 0 } = ingestion.get(kme) ?? {};
+    if ((free ?? 0) > 0 || stored > 0 || (requested.get(kme) ?? 0) > 0) this.#used.add(kme);
+    return {
+      kme,
+      free,
+      max,
+      used: this.#used.has(kme),
+      lastIngestion: last === undefined ? null : { at: last.at.toISOString(), file: last.file },
+      files: recent.map(({ at, error, ...file }) => ({
+        ...file,
+        at: at.toISOString(),
+        error: error ?? null,
+      })).toReversed(),
+    };
+  }
+
+  #saes({ thisKme, saes }: Config, now: Date): SaeStatus[] {
+    return saes.filter(({ kmeId }) => kmeId === thisKme.id.text).map(({ id }) => {
+      const { lastSeen, certificateEnd } = this.#options.counts.saes.get(id.text) ?? {};
+      return {
+        sae: id.text,
+        lastSeen: lastSeen === undefined ? null : new Date(lastSeen).toISOString(),
+        certificateDaysLeft: certificateEnd === undefined ? null : daysUntil(certificateEnd, now),
+      };
+    });
   }
 
   #certificatesOf(config: Config): readonly KnownCertificate[] {

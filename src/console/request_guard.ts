@@ -1,11 +1,11 @@
-/** Who may ask the console: it has no password, so a web page elsewhere must not be able to use somebody's browser for it. */
+/** Which requests the console answers. It has no authentication, so a web page of another site must not reach it through a browser. */
 import { isLoopback } from "../domain/address.ts";
 
 /**
- * Why a request is not answered; undefined when it is.
+ * Why a request is not answered; undefined if it is.
  *
- * A page of another site can make a name of its own resolve to 127.0.0.1 and then read what is here (DNS rebinding): on
- * a loopback address only its own names are answered. Behind any other address there may be names nobody knows here.
+ * A page of another site can let its own host name resolve to 127.0.0.1 and then read the answers (DNS rebinding). So on a
+ * loopback address only the names of this host are answered. On any other address the valid names are not known.
  */
 export function complaintAbout(headers: Headers, listen: string): string | undefined {
   if (isLoopback(listen)) {
@@ -14,7 +14,7 @@ export function complaintAbout(headers: Headers, listen: string): string | undef
       return "this listener answers to localhost only";
     }
   }
-  // Browsers say whether a page elsewhere asks, be it on another port of this host. Following a link is harmless.
+  // Browsers report whether a page of another origin asks, also one on another port of this host. Following a link is harmless.
   const site = headers.get("sec-fetch-site");
   if (
     site !== null && site !== "same-origin" && site !== "none" && headers.get("sec-fetch-mode") !== "navigate"

@@ -1,12 +1,12 @@
-/** Asks a running KME how it is. */
+/** Queries the status of a running KME. */
 import http from "node:http";
 import { type KmeStatus, kmeStatusSchema } from "../metrics/kme_status.ts";
 import { explain } from "../inter_kme/connect.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 
-const PATIENCE_MS = 5000;
+const TIME_LIMIT_MS = 5000;
 
-/** Characters of an answer: far more than a KME of any size says. */
+/** Characters of an answer: far more than any KME sends. */
 const MAX_LENGTH = 16 * 1024 * 1024;
 
 /**
@@ -28,13 +28,13 @@ export async function askStatus(listen: HostPort): Promise<KmeStatus> {
   }
 }
 
-/** Where a listener on all addresses is called on this machine. */
+/** The address at which a listener on all addresses is reached on this machine. */
 export function reachable({ hostname, port }: HostPort): HostPort {
   if (hostname === "0.0.0.0") return { hostname: "127.0.0.1", port };
   return { hostname: hostname === "::" ? "::1" : hostname, port };
 }
 
-/** Directly: a proxy that the machine is set up with has no part in it. */
+/** Direct: a proxy of the machine is not used. */
 function get({ hostname, port }: HostPort): Promise<string> {
   return new Promise((resolve, reject) => {
     const request = http.get({ host: hostname, port, path: "/status", agent: false }, (response) => {
@@ -51,8 +51,8 @@ function get({ hostname, port }: HostPort): Promise<string> {
       });
     });
     const timer = setTimeout(
-      () => request.destroy(new Error(`not within ${PATIENCE_MS / 1000} s`)),
-      PATIENCE_MS,
+      () => request.destroy(new Error(`no answer within ${TIME_LIMIT_MS / 1000} s`)),
+      TIME_LIMIT_MS,
     );
     request.on("error", reject);
     request.on("close", () => clearTimeout(timer));

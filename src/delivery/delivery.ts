@@ -89,6 +89,8 @@ export class Delivery {
   readonly #transactions: TransactionDelivery;
   /** What neighbours were last found to understand. */
   readonly #abilities = new Map<KmeId, PeerAbility["kind"]>();
+  /** Get key requests so far; numbers their events. */
+  #requests = 0;
 
   constructor(options: DeliveryOptions) {
     this.#config = options.config;
@@ -155,15 +157,22 @@ export class Delivery {
     const slave = this.#requireSae(slaveId);
     this.#check(request);
     const slaves = [slave, ...this.#additionalSlaves(master, slave, request.additionalSlaves)];
-    this.#events.publish(() => EventText.requested(master.id.text, slave.id.text));
+    const number = this.#requests++;
+    this.#events.publish(
+      () => EventText.requested(master.id.text, slave.id.text),
+      () => ({ request: number }),
+    );
     const { thisKme } = this.#config;
     const plan = makePlan(thisKme.id.text, this.#routes, slaves);
     if (plan === undefined) throw noLink(slave.kmeId);
+    this.#observer.requested(plan.source);
     const keys = plan.hops.length === 0
       ? await this.#deliverHere(master, slaves, request)
-      : await this.#deliverRemotely(master, slaves, request, plan);
+      : await this.#deliverRemotely(master, slaves, request, plan, number);
     this.#observer.delivered(slave.kmeId, keys.length);
-    for (const key of keys) for (const { id } of slaves) this.#activated(key.id, master.id.text, id.text);
+    for (const key of keys) {
+      for (const { id } of slaves) this.#activated(key.id, master.id.text, id.text, number);
+    }
     return keys;
   }
 
@@ -189,7 +198,10 @@ export class Delivery {
       case "keys": {
         this.#observer.collected(collected.keys.length);
         for (const key of collected.keys) {
-          this.#events.publish(() => EventText.collected(slave.id.text, formatKeyId(key.id), masterId));
+          this.#events.publish(
+            () => EventText.collected(slave.id.text, formatKeyId(key.id), masterId),
+            () => ({ keyId: formatKeyId(key.id) }),
+          );
         }
         const byId = new Map(collected.keys.map((key) => [mapKey(key.id), key]));
         return ids.map((id) => byId.get(mapKey(id))!);
@@ -279,11 +291,12 @@ export class Delivery {
     slaves: readonly Sae[],
     request: KeyRequest,
     plan: Plan,
+    number: number,
   ): Promise<readonly Key[]> {
     const [slave] = slaves as [Sae, ...Sae[]];
     for (const { id, kmeId } of slaves) {
       if (kmeId !== this.#config.thisKme.id.text) {
-        this.#events.publish(() => EventText.activating(id.text, kmeId));
+        this.#events.publish(() => EventText.activating(id.text, kmeId), () => ({ request: number }));
       }
     }
     const common = {
@@ -350,8 +363,11 @@ export class Delivery {
     return this.#abilities.get(kme) === "blocks";
   }
 
-  #activated(key: KeyIdBytes, master: SaeId, slave: SaeId): void {
-    this.#events.publish(() => EventText.activated(formatKeyId(key), master, slave));
+  #activated(key: KeyIdBytes, master: SaeId, slave: SaeId, request?: number): void {
+    this.#events.publish(
+      () => EventText.activated(formatKeyId(key), master, slave),
+      () => ({ keyId: formatKeyId(key), request }),
+    );
   }
 
   #requireSae(id: SaeId): Sae {

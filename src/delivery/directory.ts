@@ -37,6 +37,12 @@ export class Directory {
     return this.#tables.bySerial.get(identity.serial);
   }
 
+  /** How logs name the client of an inter-KME connection. */
+  callerName(identity: ClientIdentity): string {
+    const kme = this.#tables.callers.get(identity.serial);
+    return kme === undefined ? `client ${identity.subject.slice(0, 200)}` : `KME ${kme}`;
+  }
+
   /** Ids of the SAEs of a KME, this one or another. */
   saesOf(kme: KmeId): SaeId[] {
     return [...this.#tables.saes.values()].filter((sae) => sae.kmeId === kme).map((sae) => sae.id.text);

@@ -1,8 +1,10 @@
-/** What happens to keys, for whoever counts it. */
+/** What happens to keys, for counting. */
 import type { KmeId } from "../domain/ids.ts";
 
-/** Called on the way of every request: an implementation counts, and neither waits nor throws. */
+/** Called within every request: an implementation counts, and neither waits nor throws. */
 export interface KeyObserver {
+  /** A master SAE here requested keys that are made of blocks of the link with `kme`. */
+  requested(kme: KmeId): void;
   /** A master SAE here got keys; `kme` is that of the request's (first) slave. */
   delivered(kme: KmeId, keys: number): void;
   /** Slave SAEs here may fetch keys that the master of another KME got. */
@@ -16,13 +18,14 @@ export interface KeyObserver {
 }
 
 /**
- * `unresolved`: nobody can say whether a peer has used them;
+ * `unresolved`: it is not known whether a peer has used them;
  * `refused`: a peer does not have them.
  */
 export type BurnReason = "unresolved" | "refused";
 
 /** Ignores everything. */
 export const noopObserver: KeyObserver = {
+  requested() {},
   delivered() {},
   activated() {},
   collected() {},

@@ -1,4 +1,4 @@
-/** What users follow on the console and in the log: who asked for which key. No event holds a key's bits. */
+/** Key events on the console and in the log: which SAE requested or fetched which key. No event holds a key's bits. */
 import { log } from "../log.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 
@@ -13,7 +13,14 @@ export const EventText = {
     `SAE ${slave} requested key ${keyId} (from ${master})`,
 } as const;
 
-export interface KmeEvent {
+/** What an event belongs to, so that the events of one key can be shown together. */
+export interface About {
+  /** Number of the Get key request, unique within the process. */
+  readonly request?: number;
+  readonly keyId?: string;
+}
+
+export interface KmeEvent extends About {
   /** With the KME's nickname in front. */
   readonly message: string;
   readonly at: Date;
@@ -21,7 +28,7 @@ export interface KmeEvent {
 
 export type EventListener = (event: KmeEvent) => void;
 
-/** Hands each event to the log and to whoever listens. */
+/** Passes each event on to the log and to all listeners. */
 export class Events {
   readonly #prefix: string;
   readonly #listeners = new Set<EventListener>();
@@ -31,15 +38,18 @@ export class Events {
     this.#prefix = `[${nickname}] `;
   }
 
-  /** @param text makes the event's text; not called when nobody wants it, since a request for many keys has many events. */
-  publish(text: () => string): void {
+  /**
+   * @param text makes the event's text; not called without a listener, since a request for many keys has many events.
+   * @param about what the event belongs to; called as the text is.
+   */
+  publish(text: () => string, about: () => About = () => ({})): void {
     if (this.#listeners.size === 0 && !this.#log.isEnabledFor("info")) return;
-    const event = { message: this.#prefix + text(), at: new Date() };
+    const event = { ...about(), message: this.#prefix + text(), at: new Date() };
     this.#log.info("{message}", { message: event.message });
     for (const listener of this.#listeners) listener(event);
   }
 
-  /** Returns what ends the subscription. */
+  /** @returns a function that ends the subscription. */
   subscribe(listener: EventListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

@@ -13,6 +13,8 @@ export type IncidentKind =
 export type Severity = "info" | "warning" | "error";
 
 export interface Incident {
+  /** The same for all reports of one incident. */
+  readonly id: number;
   /** Grows with each report; a repeated incident gets a new number. */
   readonly number: number;
   readonly kind: IncidentKind;
@@ -51,8 +53,10 @@ export class Incidents {
     const name = `${kind} ${same}`;
     const known = this.#kept.get(name);
     this.#kept.delete(name);
+    const number = ++this.#number;
     this.#kept.set(name, {
-      number: ++this.#number,
+      id: known?.id ?? number,
+      number,
       kind,
       severity,
       message,
@@ -69,9 +73,10 @@ export class Incidents {
   }
 
   /** Adds what an earlier process has seen; called before the first report. */
-  restore(incidents: readonly Omit<Incident, "number">[]): void {
+  restore(incidents: readonly Omit<Incident, "id" | "number">[]): void {
     for (const incident of incidents.slice(-MAX_KEPT)) {
-      this.#kept.set(`${incident.kind} ${incident.message}`, { ...incident, number: ++this.#number });
+      const number = ++this.#number;
+      this.#kept.set(`${incident.kind} ${incident.message}`, { ...incident, id: number, number });
     }
   }
 }

@@ -1,8 +1,9 @@
-/** What becomes of requests, for whoever counts it. */
+/** What becomes of requests, for whoever counts and reports it. */
+import type { SaeId } from "../domain/ids.ts";
 
 /** Why a request was refused, in one word for a label. */
 export type RefusalReason =
-  /** Wrong in itself. */
+  /** The request itself is invalid. */
   | "invalid"
   /** Not allowed to the caller. */
   | "unauthorized"
@@ -12,12 +13,51 @@ export type RefusalReason =
   | "peer"
   /** The database failed or was too busy. */
   | "database"
-  /** Wrong by HTTP: no such resource, method, size or type. */
+  /** Wrong by HTTP: unknown path, wrong method, body size or type. */
   | "http"
-  /** A mistake of the program. */
+  /** An error of the program. */
   | "internal";
 
-/** Told of each request that is answered with an error status, after the answer is made. */
+export interface RefusedRequest {
+  /** The HTTP status code. */
+  readonly status: number;
+  readonly reason: RefusalReason;
+  /** Like `SAE 1`, `KME 2` or `unknown client CN=x`. */
+  readonly caller: string;
+  /** Method and path without parameters, like `GET /api/v1/keys/3/enc_keys`. */
+  readonly request: string;
+  /** What the caller was told. */
+  readonly message: string;
+}
+
+/** Told of each request that is answered with an error, after the answer is made. */
 export interface RequestObserver {
-  refused(status: number, reason: RefusalReason): void;
+  refused(request: RefusedRequest): void;
+}
+
+/** Requests whose duration is measured. */
+export type Operation = "enc_keys" | "dec_keys";
+
+/** Called for every request of an SAE: an implementation neither waits nor throws. */
+export interface SaeRequestObserver extends RequestObserver {
+  /**
+   * An SAE sent a request.
+   *
+   * @param certificateEnd milliseconds since 1970 at which its certificate, or one of its CAs, expires.
+   */
+  seen(sae: SaeId, certificateEnd: number): void;
+  /** Keys were delivered. `milliseconds` is from the complete request to the answer. */
+  answered(operation: Operation, milliseconds: number): void;
+}
+
+/** Characters of a path or message in a report: enough to recognize it. */
+const MAX_TEXT = 200;
+
+/** Method and path of a request, cut to a length that a log can hold. */
+export function describeRequest(method: string, path: string): string {
+  return cut(`${method} ${path}`);
+}
+
+export function cut(text: string): string {
+  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
 }

@@ -1,5 +1,5 @@
 /** The inter-KME interface, compatible with `qkd_kme_server`: plain text answers, status 200 or a refusal. */
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { z } from "zod";
 import type { ActivationResult } from "../delivery/delivery.ts";
 import { parseKeyId } from "../domain/block.ts";
@@ -7,7 +7,7 @@ import { parseExactJson } from "../domain/exact_json.ts";
 import { PEER_PATHS } from "./wire.ts";
 import { readBody } from "../http/body.ts";
 import type { FrontEnv } from "../http/context.ts";
-import type { RefusalReason, RequestObserver } from "../http/request_observer.ts";
+import { cut, describeRequest, type RefusalReason, type RequestObserver } from "../http/request_observer.ts";
 import { tolerantPath } from "../http/path.ts";
 import { HttpProblem, toProblem } from "../http/problem.ts";
 import { transactionRoutes, type TransactionRoutesOptions } from "./transaction_routes.ts";
@@ -30,7 +30,7 @@ const ANSWERS: Record<ActivationResult, readonly [200 | 400 | 404, string, Refus
   unknown: [404, "Not found", "invalid"],
 };
 
-export interface KmeAppOptions extends TransactionRoutesOptions {
+export interface KmeAppOptions extends Omit<TransactionRoutesOptions, "refused"> {
   readonly observer?: RequestObserver;
 }
 
@@ -39,12 +39,12 @@ export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<F
 
   app.onError((error, c) => {
     const { status, reason, message, headers } = toProblem(error);
-    observer?.refused(status, reason);
+    refused(c, status, reason, message);
     if (c.req.path.startsWith(PEER_PATHS)) return c.json({ message }, status, headers);
     return c.text(status === 400 ? "Bad request" : message, status, headers);
   });
   app.notFound((c) => {
-    observer?.refused(404, "http");
+    refused(c, 404, "http", "Not found");
     return c.text("Not found", 404);
   });
 
@@ -56,7 +56,7 @@ export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<F
     c.env.connection.requestComplete();
     const message = parse(body);
     const invalid = (text: string) => {
-      observer?.refused(400, "invalid");
+      refused(c, 400, "invalid", text);
       return c.text(text, 400);
     };
     if (message === undefined) return invalid("Bad request");
@@ -68,12 +68,22 @@ export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<F
     const { identity } = c.env.connection;
     const result = await delivery.activate(identity, message.origin_SAE_ID, message.remote_SAE_ID, ids);
     const [status, text, reason] = ANSWERS[result];
-    if (reason !== undefined) observer?.refused(status, reason);
+    if (reason !== undefined) refused(c, status, reason, text);
     return c.text(text, status);
   });
 
-  transactionRoutes(app, { delivery, directory });
+  transactionRoutes(app, { delivery, directory, refused });
   return app;
+
+  function refused(c: Context<FrontEnv>, status: number, reason: RefusalReason, message: string): void {
+    observer?.refused({
+      status,
+      reason,
+      caller: directory.callerName(c.env.connection.identity),
+      request: describeRequest(c.req.raw.method, c.req.path),
+      message: cut(message),
+    });
+  }
 }
 
 function parse(body: string) {

@@ -16,6 +16,7 @@ import {
   transactionsSchema,
 } from "./wire.ts";
 import { readBody } from "../http/body.ts";
+import type { RefusalReason } from "../http/request_observer.ts";
 import type { FrontEnv } from "../http/context.ts";
 import { JSON_HEADERS } from "../http/headers.ts";
 import { HttpProblem } from "../http/problem.ts";
@@ -23,11 +24,19 @@ import { HttpProblem } from "../http/problem.ts";
 export interface TransactionRoutesOptions {
   readonly delivery: Delivery;
   readonly directory: Directory;
+  /** Told of each transaction that is not accepted, though the message is answered with 200. */
+  readonly refused: (c: Context<FrontEnv>, status: number, reason: RefusalReason, message: string) => void;
 }
+
+const REFUSALS: Partial<Record<ReceptionAnswer["kind"], RefusalReason>> = {
+  rejected: "invalid",
+  refused: "out_of_keys",
+  unknown: "database",
+};
 
 export function transactionRoutes(
   app: Hono<FrontEnv>,
-  { delivery, directory }: TransactionRoutesOptions,
+  { delivery, directory, refused }: TransactionRoutesOptions,
 ): void {
   app.all(PeerPath.hello, async (c) => {
     const { sender_KME_ID } = await message(c, helloSchema);
@@ -48,6 +57,11 @@ export function transactionRoutes(
         }))
       ),
     );
+    for (const answer of answers) {
+      const reason = REFUSALS[answer.kind];
+      if (reason === undefined) continue;
+      refused(c, 200, reason, "reason" in answer ? answer.reason : "the blocks are not free here");
+    }
     return c.body(formatReceptionAnswers(answers), 200, JSON_HEADERS);
   });
 

@@ -1,7 +1,8 @@
-/** Plain numbers: all that the way of a request touches. They become metrics only when somebody asks. */
+/** Plain numbers: all that a request touches. They become metrics and charts only when somebody asks. */
 import type { BurnReason } from "../delivery/key_observer.ts";
-import type { RefusalReason } from "../http/request_observer.ts";
-import type { KmeId } from "../domain/ids.ts";
+import type { Operation, RefusalReason } from "../http/request_observer.ts";
+import type { KmeId, SaeId } from "../domain/ids.ts";
+import { Histogram } from "./histogram.ts";
 
 /** A listener whose requests are counted. */
 export type Listener = "sae" | "kme";
@@ -13,18 +14,53 @@ export interface Refusals {
   count: number;
 }
 
-/** What came from a link's key files. */
-export interface IngestionCounts {
+/** How an exchange with a peer ended. */
+export type Outcome = "activated" | "refused" | "unreached" | "unknown";
+
+export interface Activations {
+  readonly kme: KmeId;
+  readonly outcome: Outcome;
+  readonly durations: Histogram;
+}
+
+/** What became of a key file. */
+export interface FileRecord {
+  /** Name without directory. */
+  readonly file: string;
+  at: Date;
   /** Blocks newly stored. */
   stored: number;
-  /** Blocks left out because they had been stored before. */
+  /** Blocks skipped because they had been stored before. */
+  known: number;
+  /** Whether all of it was ingested. */
+  complete: boolean;
+  /** Why it could not be read or was refused. */
+  error?: string;
+}
+
+/** What came from a link's key files. */
+export interface IngestionCounts {
+  stored: number;
   known: number;
   files: number;
+  /** The file from which blocks were stored last. */
   last?: { readonly at: Date; readonly file: string };
+  /** The latest files, the newest last; bounded. */
+  readonly recent: FileRecord[];
+}
+
+/** When an SAE of this KME was here. */
+export interface Presence {
+  /** Milliseconds since 1970. */
+  lastSeen: number;
+  /** Milliseconds since 1970 at which its certificate expires; undefined after a restart until it is seen again. */
+  certificateEnd: number | undefined;
 }
 
 /** Since the process started. */
 export interface Counts {
+  /** Get key requests by the link whose blocks the keys are made of. */
+  readonly requested: Map<KmeId, number>;
   /** Keys by the (first) slave's KME. */
   readonly delivered: Map<KmeId, number>;
   /** Keys by the master's KME. */
@@ -32,42 +68,33 @@ export interface Counts {
   readonly burnt: Record<BurnReason, number>;
   readonly ingestion: ReadonlyMap<KmeId, IngestionCounts>;
   readonly refusals: Map<string, Refusals>;
+  readonly durations: Readonly<Record<Operation, Histogram>>;
+  readonly activations: Map<string, Activations>;
+  readonly saes: Map<SaeId, Presence>;
+  readonly reloads: { applied: number; refused: number };
   collected: number;
   expired: number;
   databaseErrors: number;
   events: number;
 }
 
-/** Sums that rates are made of. */
-export interface Totals {
-  /** Keys that masters got. */
-  readonly delivered: number;
-  /** Keys that slaves fetched. */
-  readonly collected: number;
-  /** Blocks stored from key files. */
-  readonly takenUp: number;
-}
-
-/** @param links ids of the KMEs that a pool is shared with, this one's own included. */
+/** @param links ids of the KMEs that a pool is shared with, including this one. */
 export function noCounts(links: readonly KmeId[]): Counts {
   return {
+    requested: new Map(links.map((kme) => [kme, 0])),
     delivered: new Map(),
     activated: new Map(),
     burnt: { unresolved: 0, refused: 0 },
-    ingestion: new Map(links.map((kme) => [kme, { stored: 0, known: 0, files: 0 }])),
+    ingestion: new Map(links.map((kme) => [kme, { stored: 0, known: 0, files: 0, recent: [] }])),
     refusals: new Map(),
+    durations: { enc_keys: new Histogram(), dec_keys: new Histogram() },
+    activations: new Map(),
+    saes: new Map(),
+    reloads: { applied: 0, refused: 0 },
     collected: 0,
     expired: 0,
     databaseErrors: 0,
     events: 0,
-  };
-}
-
-export function totalsOf({ delivered, collected, ingestion }: Counts): Totals {
-  return {
-    delivered: sum(delivered.values()),
-    collected,
-    takenUp: sum(ingestion.values().map(({ stored }) => stored)),
   };
 }
 
@@ -76,7 +103,7 @@ export function add(counts: Map<string, number>, name: string, count: number): v
   counts.set(name, (counts.get(name) ?? 0) + count);
 }
 
-function sum(numbers: Iterable<number>): number {
+export function sum(numbers: Iterable<number>): number {
   let total = 0;
   for (const number of numbers) total += number;
   return total;

@@ -1,21 +1,19 @@
-/** The figures as Prometheus reads them. */
+/** The metrics in the Prometheus text format. */
 import { PrometheusExporter, PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
 import { MeterProvider } from "@opentelemetry/sdk-metrics";
 import type { KmeStatus } from "./kme_status.ts";
 import { VERSION } from "../version.ts";
 import type { Counts } from "./counts.ts";
+import { DURATION_BOUNDS, type Histogram } from "./histogram.ts";
 import { type ProcessFigures, watchProcess } from "./process.ts";
 import type { Watch } from "./watch.ts";
-
-/** Upper bounds in seconds: a LAN takes some milliseconds, the default time-out is 10 s. */
-const ACTIVATION_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
 
 interface Family {
   readonly name: string;
   readonly help: string;
 }
 
-/** Value of a combination of labels; without a value there is no line. */
+/** Value for a combination of labels; without a value there is no line. */
 type Sample = readonly [labels: Readonly<Record<string, string>>, value: number | null | undefined];
 
 type Read = (counts: Counts, status: KmeStatus) => Iterable<Sample>;
@@ -29,28 +27,41 @@ export class Exposition {
   readonly #serializer = new PrometheusSerializer(undefined, false, undefined, true, true);
   readonly #watch: Watch;
   readonly #readProcess = watchProcess();
-  /** What is told now. */
+  /** What the current answer is made of. */
   #status!: KmeStatus;
   #process!: ProcessFigures;
 
   constructor(watch: Watch) {
     this.#watch = watch;
-    const activations = this.#meter.createHistogram("kme_activation_duration_seconds", {
-      description: "Time from sending keys to a peer to its answer, by how that ended",
-      advice: { explicitBucketBoundaries: ACTIVATION_BOUNDS },
-    });
-    watch.onActivation = (kme, outcome, milliseconds) =>
-      activations.record(milliseconds / 1000, { kme, outcome });
     this.#define();
     this.#defineProcess();
   }
 
-  /** @param status what is known now; the rest was counted. */
+  /** @param status of the KME now. */
   async text(status: KmeStatus): Promise<string> {
     this.#status = status;
     this.#process = this.#readProcess();
     const { resourceMetrics } = await this.#exporter.collect();
-    return this.#serializer.serialize(resourceMetrics);
+    return `${this.#serializer.serialize(resourceMetrics)}${this.#durations()}`;
+  }
+
+  /** The library's histograms look up labels for each duration, which costs more than all counting of a request. */
+  #durations(): string {
+    const { durations, activations } = this.#watch.counts;
+    return [
+      ...formatHistograms(
+        "kme_request_duration_seconds",
+        "Time from a complete request of an SAE to its answer with keys",
+        Object.entries(durations).map(([operation, histogram]) => [{ operation }, histogram] as const),
+      ),
+      ...formatHistograms(
+        "kme_activation_duration_seconds",
+        "Time from sending keys to a peer until its answer, by the outcome",
+        [...activations.values()].map((each) =>
+          [{ kme: each.kme, outcome: each.outcome }, each.durations] as const
+        ),
+      ),
+    ].map((line) => `${line}\n`).join("");
   }
 
   #define(): void {
@@ -66,12 +77,12 @@ export class Exposition {
     this.#gauge(
       {
         name: "kme_link_free_blocks",
-        help: "Blocks of 256 bits in stock, by the KME they are shared with",
+        help: "Free blocks of 256 bits, by the KME with which they are shared",
       },
       (_, { links }) => links.map(({ kme, free }) => [{ kme }, free]),
     );
     this.#gauge(
-      { name: "kme_link_max_blocks", help: "Blocks that a link's stock may hold" },
+      { name: "kme_link_max_blocks", help: "Limit of a link's stock" },
       (_, { links }) => links.map(({ kme, max }) => [{ kme }, max]),
     );
     this.#gauge(
@@ -80,8 +91,15 @@ export class Exposition {
     );
     this.#counter(
       {
+        name: "kme_key_requests_total",
+        help: "Get key requests, by the link whose blocks the keys are made of",
+      },
+      ({ requested }) => byKme(requested),
+    );
+    this.#counter(
+      {
         name: "kme_keys_delivered_total",
-        help: "Keys given to master SAEs, by the KME of the (first) slave",
+        help: "Keys delivered to master SAEs, by the KME of the (first) slave",
       },
       ({ delivered }) => byKme(delivered),
     );
@@ -104,7 +122,7 @@ export class Exposition {
       {
         name: "kme_blocks_burnt_total",
         help:
-          "Blocks that became part of no key: a peer refused them, or nobody can say whether it used them (unresolved)",
+          "Blocks that became part of no key: a peer refused them, or it is not known whether it used them (unresolved)",
       },
       ({ burnt }) => Object.entries(burnt).map(([reason, blocks]) => [{ reason }, blocks]),
     );
@@ -127,12 +145,12 @@ export class Exposition {
     this.#counter(
       {
         name: "kme_ingestion_known_blocks_total",
-        help: "Blocks of key files left out because they had been stored before",
+        help: "Blocks of key files that were skipped because they had been stored before",
       },
       ({ ingestion }) => ingestion.entries().map(([kme, { known }]) => [{ kme }, known]),
     );
     this.#counter(
-      { name: "kme_ingested_files_total", help: "Key files taken up completely" },
+      { name: "kme_ingested_files_total", help: "Key files ingested completely" },
       ({ ingestion }) => ingestion.entries().map(([kme, { files }]) => [{ kme }, files]),
     );
     this.#gauge(
@@ -147,18 +165,18 @@ export class Exposition {
     this.#gauge(
       {
         name: "kme_peer_up",
-        help: "Whether a peer answered the last message (1) or not (0)",
+        help: "Whether a peer answered the last message or probe (1) or not (0)",
       },
-      (_, { peers }) => peers.map(({ kme, up }) => [{ kme }, up === null ? null : up ? 1 : 0]),
+      (_, { peers }) => peers.map(({ kme, up }) => [{ kme }, up ? 1 : 0]),
     );
     this.#counter(
-      { name: "kme_database_errors_total", help: "Failures of the database" },
+      { name: "kme_database_errors_total", help: "Database errors" },
       ({ databaseErrors }) => [[{}, databaseErrors]],
     );
     this.#gauge(
       {
         name: "kme_certificate_expiry_timestamp_seconds",
-        help: "When a certificate expires, by the configuration's member that names it",
+        help: "When a certificate expires, by the member of the configuration that names it",
       },
       (_, { certificates }) =>
         certificates.map(({ member, subject, serial, notAfter }) => [
@@ -169,13 +187,16 @@ export class Exposition {
     this.#gauge(
       {
         name: "kme_key_entropy_ratio",
-        help:
-          "Shannon entropy of the bytes of all blocks ever stored, as a part of the 8 bits a byte can have",
+        help: "Shannon entropy of the bytes of all blocks ever stored, divided by the maximum of 8 bits",
       },
       (_, { entropy }) => [[{}, entropy === null ? null : entropy / 8]],
     );
     this.#counter(
-      { name: "kme_events_total", help: "Events of keys that were published to log and console" },
+      { name: "kme_reloads_total", help: "Reloads of the configuration, by their outcome" },
+      ({ reloads }) => Object.entries(reloads).map(([outcome, count]) => [{ outcome }, count]),
+    );
+    this.#counter(
+      { name: "kme_events_total", help: "Key events in the log and on the console" },
       ({ events }) => [[{}, events]],
     );
   }
@@ -194,7 +215,7 @@ export class Exposition {
       () => [[{}, this.#process.residentBytes]],
     );
     this.#gauge(
-      { name: "process_heap_bytes", help: "Memory in use for JavaScript's objects" },
+      { name: "process_heap_bytes", help: "Memory of JavaScript objects" },
       () => [[{}, this.#process.heapBytes]],
     );
     this.#gauge(
@@ -208,8 +229,7 @@ export class Exposition {
     this.#gauge(
       {
         name: "kme_event_loop_lag_p99_seconds",
-        help:
-          "By how much 99 of 100 turns of the event loop were late at most, since this was last asked for",
+        help: "99th percentile of the delay of the event loop since the last scrape",
       },
       () => [[{}, this.#process.eventLoopLag]],
     );
@@ -233,6 +253,29 @@ export class Exposition {
 }
 
 type Observable = ReturnType<ReturnType<MeterProvider["getMeter"]>["createObservableGauge"]>;
+
+function* formatHistograms(
+  name: string,
+  help: string,
+  histograms: readonly (readonly [labels: Readonly<Record<string, string>>, histogram: Histogram])[],
+): Generator<string> {
+  yield `# HELP ${name} ${help}`;
+  yield `# TYPE ${name} histogram`;
+  for (const [labels, { buckets, sum }] of histograms) {
+    const text = Object.entries(labels).map(([label, value]) => `${label}="${escapeLabel(value)}"`).join();
+    let count = 0;
+    for (const [i, inBucket] of buckets.entries()) {
+      count += inBucket;
+      yield `${name}_bucket{${text},le="${DURATION_BOUNDS[i] ?? "+Inf"}"} ${count}`;
+    }
+    yield `${name}_sum{${text}} ${sum}`;
+    yield `${name}_count{${text}} ${count}`;
+  }
+}
+
+function escapeLabel(value: string): string {
+  return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}
 
 function byKme(counts: ReadonlyMap<string, number>): Iterable<Sample> {
   return counts.entries().map(([kme, count]) => [{ kme }, count] as const);

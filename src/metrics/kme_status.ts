@@ -1,14 +1,29 @@
-/** What `/status` on the console's listener says about a running KME: JSON for the console, `kme status` and scripts. */
+/** The answer of `/status` on the console's listener: JSON for the console, `kme status` and scripts. */
 import { z } from "zod";
 
 /** ISO 8601 in UTC. */
 const instant = z.iso.datetime();
 
-/** Blocks that came from a key file. */
+/** The file from which blocks were stored last. */
 export const ingestionStatusSchema = z.object({
   at: instant,
   /** File name without directory. */
   file: z.string(),
+});
+
+/** What became of a key file, in this process. */
+export const fileStatusSchema = z.object({
+  /** File name without directory. */
+  file: z.string(),
+  at: instant,
+  /** Blocks newly stored. */
+  stored: z.int().nonnegative(),
+  /** Blocks skipped because they had been stored before. */
+  known: z.int().nonnegative(),
+  /** Whether all of it was ingested. */
+  complete: z.boolean(),
+  /** Why it could not be read or was refused. */
+  error: z.string().nullable(),
 });
 
 export const linkStatusSchema = z.object({
@@ -16,19 +31,25 @@ export const linkStatusSchema = z.object({
   kme: z.string(),
   /** Free blocks of 256 bits; null: the database does not answer. */
   free: z.int().nonnegative().nullable(),
-  /** Cap of free blocks. */
+  /** Limit of free blocks. */
   max: z.int().positive(),
-  /** Of this process; null: nothing was taken up since it started. */
+  /** Whether it has blocks, or had blocks or requests before. A pool that is not used may be empty without harm. */
+  used: z.boolean(),
+  /** Blocks that only one end has; absent: not known. */
+  unmatched: z.int().nonnegative().optional(),
+  /** Of this process; null: nothing was ingested since it started. */
   lastIngestion: ingestionStatusSchema.nullable(),
+  /** The latest key files, newest first. */
+  files: z.array(fileStatusSchema),
 });
 
 export const peerStatusSchema = z.object({
   kme: z.string(),
-  /** As the last message found out; null: no message was sent yet. */
+  /** As the last message or probe found out; null: there was none yet. */
   up: z.boolean().nullable(),
-  /** Since when it is so. */
+  /** Since when. */
   since: instant.nullable(),
-  /** Kept when the peer is up again. */
+  /** Of the last failure; kept when the peer is up again. */
   lastError: z.string().nullable(),
 });
 
@@ -41,22 +62,52 @@ export const certificateStatusSchema = z.object({
   serial: z.string(),
   notBefore: instant,
   notAfter: instant,
-  /** Whole days until `notAfter`, negative when it is over. */
+  /** Whole days until `notAfter`, negative afterwards. */
   daysLeft: z.int(),
+});
+
+export const saeStatusSchema = z.object({
+  sae: z.string(),
+  /** When it sent its last request; null: not known. */
+  lastSeen: instant.nullable(),
+  /** Whole days until the certificate of its last connection expires; null: not seen since the start. */
+  certificateDaysLeft: z.int().nullable(),
+});
+
+export const problemSchema = z.object({
+  severity: z.enum(["warning", "error"]),
+  /** The link that is affected, by its KME; null: all of them. */
+  link: z.string().nullable(),
+  what: z.string(),
+  since: instant,
 });
 
 export const kmeStatusSchema = z.object({
   kme: z.string(),
   nickname: z.string(),
   version: z.string(),
-  /** Whether requests of SAEs can be answered; `/health/ready` has it as a status code. */
+  /** Whether this KME can deliver keys, given blocks and a peer; `/health/ready` has it as a status code. */
   ready: z.boolean(),
   /** Why it is not ready. */
   reason: z.string().nullable(),
+  /** Since when it is ready, or not. */
+  since: instant,
+  delivery: z.object({
+    /** Which of the links in use can deliver keys now. */
+    links: z.enum(["all", "some", "none"]),
+    /** What keeps keys from being delivered, or soon will; errors first. */
+    problems: z.array(problemSchema),
+  }),
   /** Seconds since the start. */
   uptime: z.number().nonnegative(),
   /** This KME's own pool first, then one link a neighbour. */
   links: z.array(linkStatusSchema),
+  /** KMEs without a link, and the neighbour that leads to each. */
+  relayed: z.array(z.object({ kme: z.string(), through: z.string() })),
+  /** SAEs of this KME. */
+  saes: z.array(saeStatusSchema),
+  /** Blocks that became part of no key, since the start. */
+  burnt: z.int().nonnegative(),
   /** Keys that a slave of this KME has not fetched yet; null: not known. */
   keysWaiting: z.int().nonnegative().nullable(),
   peers: z.array(peerStatusSchema),
@@ -65,6 +116,9 @@ export const kmeStatusSchema = z.object({
   entropy: z.number().nullable(),
 });
 
+export type FileStatus = z.infer<typeof fileStatusSchema>;
+export type SaeStatus = z.infer<typeof saeStatusSchema>;
+export type Problem = z.infer<typeof problemSchema>;
 export type LinkStatus = z.infer<typeof linkStatusSchema>;
 export type PeerStatus = z.infer<typeof peerStatusSchema>;
 export type CertificateStatus = z.infer<typeof certificateStatusSchema>;

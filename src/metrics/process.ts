@@ -1,4 +1,4 @@
-/** Figures of the process, under the names that Prometheus' own client libraries use. */
+/** Values of the process, under the names that the Prometheus client libraries use. */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import process from "node:process";
 
@@ -8,14 +8,14 @@ export interface ProcessFigures {
   readonly startTime: number;
   readonly residentBytes: number;
   readonly heapBytes: number;
-  /** Absent where the system does not tell. */
+  /** Absent on systems other than Linux. */
   readonly openFiles?: number;
   readonly maxFiles?: number;
-  /** Seconds by which 99 of 100 turns of the event loop are late at most, since it was last asked. */
+  /** 99th percentile of the delay of the event loop in seconds, since the last reading. */
   readonly eventLoopLag: number;
 }
 
-/** Begins to measure the event loop; the result reads all figures. */
+/** Starts to measure the event loop; the returned function reads all values. */
 export function watchProcess(): () => ProcessFigures {
   const delays = monitorEventLoopDelay({ resolution: 20 });
   delays.enable();

@@ -1,27 +1,37 @@
-/** Watches the parts of a KME at work, and counts. */
+/** Observes the parts of a KME at work, counts, and reports what an operator has to know. */
 import type { KeyObserver } from "../delivery/key_observer.ts";
 import type { Peer } from "../delivery/peer.ts";
-import type { RequestObserver } from "../http/request_observer.ts";
+import type { Incidents } from "../events/incidents.ts";
+import type { RefusedRequest, SaeRequestObserver } from "../http/request_observer.ts";
 import type { BlockStore } from "../store/block_store.ts";
 import type { IngestedFile } from "../ingest/ingestion.ts";
 import type { KmeId } from "../domain/ids.ts";
-import { add, type Counts, type Listener, noCounts } from "./counts.ts";
+import { RateLimitedLog } from "../rate_limited_log.ts";
+import { add, type Counts, type FileRecord, type Listener, noCounts, type Outcome } from "./counts.ts";
+import { Histogram } from "./histogram.ts";
 
-/** How an exchange with a peer ended. */
-export type Outcome = "activated" | "refused" | "unreached" | "unknown";
+/** Files of a link that are kept. */
+const MAX_FILES = 20;
+
+/** SAEs whose last request is remembered: more than a KME has, unless its configuration is reloaded again and again. */
+const MAX_SAES = 10_000;
+
+const LISTENER_NAMES: Record<Listener, string> = { sae: "SAE", kme: "inter-KME" };
 
 export class Watch {
   readonly counts: Counts;
-  /** Told of each exchange with a peer in which keys are to be activated. */
-  onActivation: (kme: KmeId, outcome: Outcome, milliseconds: number) => void = () => {};
+  readonly #incidents: Incidents;
+  readonly #refusedLog = new RateLimitedLog("http");
 
-  /** @param links ids of the KMEs that a pool is shared with, this one's own included. */
-  constructor(links: readonly KmeId[]) {
+  /** @param links ids of the KMEs that a pool is shared with, including this one. */
+  constructor(links: readonly KmeId[], incidents: Incidents) {
     this.counts = noCounts(links);
+    this.#incidents = incidents;
   }
 
   /** For delivery and housekeeping. */
   readonly keys: KeyObserver = {
+    requested: (kme) => add(this.counts.requested, kme, 1),
     delivered: (kme, keys) => add(this.counts.delivered, kme, keys),
     activated: (origin, keys) => add(this.counts.activated, origin, keys),
     collected: (keys) => {
@@ -35,25 +45,64 @@ export class Watch {
     },
   };
 
-  /** For a listener's application. */
-  requests(listener: Listener): RequestObserver {
-    const { refusals } = this.counts;
+  /** For the application of a listener. */
+  requests(listener: Listener): SaeRequestObserver {
+    const { saes, durations } = this.counts;
     return {
-      refused(status, reason) {
-        const name = `${listener} ${status} ${reason}`;
-        const known = refusals.get(name);
-        if (known === undefined) refusals.set(name, { listener, status, reason, count: 1 });
-        else known.count++;
+      refused: (request) => this.#refused(listener, request),
+      seen: (sae, certificateEnd) => {
+        const known = saes.get(sae);
+        if (known !== undefined) {
+          known.lastSeen = Date.now();
+          known.certificateEnd = certificateEnd;
+        } else if (saes.size < MAX_SAES) saes.set(sae, { lastSeen: Date.now(), certificateEnd });
       },
+      answered: (operation, milliseconds) => durations[operation].record(milliseconds / 1000),
     };
+  }
+
+  #refused(listener: Listener, { status, reason, caller, request, message }: RefusedRequest): void {
+    const { refusals } = this.counts;
+    const name = `${listener} ${status} ${reason}`;
+    const known = refusals.get(name);
+    if (known === undefined) refusals.set(name, { listener, status, reason, count: 1 });
+    else known.count++;
+    this.#refusedLog.warn(
+      name,
+      "the {listener} interface refused a request of {caller}: {request}: {status} {reason}: {message}",
+      { listener: LISTENER_NAMES[listener], caller, request, status, reason, message },
+    );
+    this.#incidents.report({
+      kind: "refused request",
+      severity: reason === "internal" || reason === "database" ? "error" : "warning",
+      message: `${caller}: ${request}: ${status} ${message}`,
+      same: `${listener} ${status} ${reason} ${caller}`,
+    });
   }
 
   databaseFailed(): void {
     this.counts.databaseErrors++;
   }
 
+  /** A key event was published. */
   happened(): void {
     this.counts.events++;
+  }
+
+  /** A changed configuration was applied. */
+  reloadApplied(message: string): void {
+    this.counts.reloads.applied++;
+    this.#incidents.report({ kind: "reload", severity: "info", message });
+  }
+
+  /** A changed configuration was refused: the KME continues with the one before. */
+  reloadRefused(reason: string): void {
+    this.counts.reloads.refused++;
+    this.#incidents.report({
+      kind: "reload",
+      severity: "error",
+      message: `the configuration was not reloaded: ${reason}`,
+    });
   }
 
   /** Counts what ingestion stores; passes everything on. */
@@ -74,18 +123,43 @@ export class Watch {
           counts.stored += added.stored;
           counts.known += added.known;
           if (added.stored > 0) counts.last = { at: new Date(), file: batch.file.name };
+          const record = this.#file(batch.link, batch.file.name);
+          record.stored += added.stored;
+          record.known += added.known;
         }
         return added;
       },
     };
   }
 
-  ingested({ link }: IngestedFile): void {
+  ingested({ link, file }: IngestedFile): void {
     const counts = this.counts.ingestion.get(link);
-    if (counts !== undefined) counts.files++;
+    if (counts === undefined) return;
+    counts.files++;
+    const record = this.#file(link, file);
+    record.complete = true;
+    record.error = undefined;
   }
 
-  /** Times the activations at a peer; passes everything on. */
+  /** A key file could not be read, or was refused. */
+  notIngested(link: KmeId, file: string, reason: string): void {
+    if (!this.counts.ingestion.has(link)) return;
+    this.#file(link, file).error = reason;
+  }
+
+  #file(link: KmeId, file: string): FileRecord {
+    const { recent } = this.counts.ingestion.get(link)!;
+    const place = recent.findIndex((record) => record.file === file);
+    const record = place < 0
+      ? { file, at: new Date(), stored: 0, known: 0, complete: false }
+      : recent.splice(place, 1)[0]!;
+    record.at = new Date();
+    recent.push(record);
+    if (recent.length > MAX_FILES) recent.shift();
+    return record;
+  }
+
+  /** Measures the activations at a peer; passes everything on. */
   peer(peer: Peer): Peer {
     const { kme } = peer;
     return {
@@ -97,17 +171,26 @@ export class Watch {
         const answer = await peer.activate(request);
         const { activated } = answer;
         const outcome = activated.length === request.keyIds.length ? "activated" : outcomeOf(answer);
-        this.onActivation(kme, outcome, performance.now() - begin);
+        this.activation(kme, outcome, performance.now() - begin);
         return answer;
       },
       send: async (transaction) => {
         const begin = performance.now();
         const answer = await peer.send(transaction);
         const outcome = answer.kind === "rejected" ? "refused" : answer.kind;
-        this.onActivation(kme, outcome, performance.now() - begin);
+        this.activation(kme, outcome, performance.now() - begin);
         return answer;
       },
     };
+  }
+
+  /** An exchange with a peer in which keys were to be activated. */
+  activation(kme: KmeId, outcome: Outcome, milliseconds: number): void {
+    const { activations } = this.counts;
+    const name = `${kme} ${outcome}`;
+    let known = activations.get(name);
+    if (known === undefined) activations.set(name, known = { kme, outcome, durations: new Histogram() });
+    known.durations.record(milliseconds / 1000);
   }
 }
 

@@ -15,6 +15,8 @@ const PERIOD_MS = 4000;
 export interface GenerationGuard {
   /** Resolves, with why, when the database was replaced by an older one while it was in use. */
   readonly replaced: Promise<string>;
+  /** Why the database could not record the latest generation durably; undefined if it could. */
+  readonly failure: string | undefined;
   /** Records the last generation. */
   close(): Promise<void>;
 }
@@ -89,9 +91,15 @@ export async function startGuard(options: GuardOptions): Promise<GenerationGuard
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<void> | undefined;
   let closed = false;
+  let failure: string | undefined;
+  let recorded = performance.now();
   const next = () => {
-    // Where the store is away, it reports that itself.
-    running = grow().catch(() => {}).finally(() => {
+    running = grow().then(() => {
+      failure = undefined;
+      recorded = performance.now();
+    }, (error) => {
+      failure = `the database does not record: ${errorMessage(error)}`;
+    }).finally(() => {
       if (!closed && !lost) timer = setTimeout(next, period);
     });
   };
@@ -99,6 +107,12 @@ export async function startGuard(options: GuardOptions): Promise<GenerationGuard
   timer = setTimeout(next, period);
   return {
     replaced: replaced.promise,
+    get failure() {
+      // A write that hangs does not fail.
+      const overdue = performance.now() - recorded > 3 * period;
+      return failure ??
+        (overdue ? `the database has recorded nothing for ${3 * period / 1000} s` : undefined);
+    },
     async close() {
       closed = true;
       clearTimeout(timer);

@@ -10,7 +10,12 @@ import { idToJson } from "../domain/ids.ts";
 import type { Key } from "../domain/key.ts";
 import { isBlank, readBody } from "../http/body.ts";
 import type { FrontEnv } from "../http/context.ts";
-import type { RequestObserver } from "../http/request_observer.ts";
+import {
+  cut,
+  describeRequest,
+  type RefusalReason,
+  type SaeRequestObserver,
+} from "../http/request_observer.ts";
 import { tolerantPath } from "../http/path.ts";
 import { JSON_HEADERS } from "../http/headers.ts";
 import { HttpProblem, toProblem } from "../http/problem.ts";
@@ -25,7 +30,7 @@ import {
 export interface SaeAppOptions {
   readonly delivery: Delivery;
   readonly directory: Directory;
-  readonly observer?: RequestObserver;
+  readonly observer?: SaeRequestObserver;
 }
 
 type SaeContext = Context<FrontEnv>;
@@ -35,12 +40,12 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
 
   app.onError((error, c) => {
     const { status, reason, message, details, headers } = toProblem(error);
-    observer?.refused(status, reason);
+    refused(c, status, reason, message);
     return c.body(JSON.stringify({ message, details }), status, { ...JSON_HEADERS, ...headers });
   });
   app.notFound((c) => {
     if (/^\/api\/v1\/keys(\/|$)/.test(c.req.path)) identify(c);
-    observer?.refused(404, "http");
+    refused(c, 404, "http", "no such resource");
     return c.body(JSON.stringify({ message: "no such resource" }), 404, JSON_HEADERS);
   });
 
@@ -71,10 +76,23 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
 
   return app;
 
-  /** Who calls is settled before anything else about a request for keys. */
+  function refused(c: SaeContext, status: number, reason: RefusalReason, message: string): void {
+    const { identity } = c.env.connection;
+    const sae = directory.saeOf(identity);
+    observer?.refused({
+      status,
+      reason,
+      caller: sae === undefined ? `unknown client ${cut(identity.subject)}` : `SAE ${sae.id.text}`,
+      request: describeRequest(c.req.raw.method, c.req.path),
+      message: cut(message),
+    });
+  }
+
+  /** The caller is identified before anything else about a request for keys is checked. */
   function identify(c: SaeContext): Sae {
     const sae = directory.saeOf(c.env.connection.identity);
     if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
+    observer?.seen(sae.id.text, c.env.connection.identity.notAfter);
     return sae;
   }
 
@@ -115,7 +133,10 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
       checkParameters(parameters(c), []);
       request = parseKeyRequest(await jsonBody(c), defaults);
     }
-    return answer(c, container(await delivery.getKeys(sae, saeId(c, "slave"), request)));
+    const begin = performance.now();
+    const keys = await delivery.getKeys(sae, saeId(c, "slave"), request);
+    observer?.answered("enc_keys", performance.now() - begin);
+    return answer(c, container(keys));
   }
 
   async function decKeys(c: SaeContext, sae: Sae): Promise<Response> {
@@ -128,7 +149,10 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
       checkParameters(parameters(c), []);
       ids = parseKeyIds(await jsonBody(c));
     }
-    return answer(c, container(await delivery.getKeysWithIds(sae, saeId(c, "master"), ids)));
+    const begin = performance.now();
+    const keys = await delivery.getKeysWithIds(sae, saeId(c, "master"), ids);
+    observer?.answered("dec_keys", performance.now() - begin);
+    return answer(c, container(keys));
   }
 }
 

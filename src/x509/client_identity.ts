@@ -8,4 +8,6 @@ export interface ClientIdentity {
   readonly fingerprint: string;
   /** Common name or whole subject, for logs. */
   readonly subject: string;
+  /** Milliseconds since 1970 at which the certificate expires. */
+  readonly notAfter: number;
 }

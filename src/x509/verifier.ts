@@ -107,7 +107,7 @@ export class ClientVerifier {
       }
     }
     return {
-      identity: { serial: leaf.serial, fingerprint, subject: subjectOf(leaf.x509) },
+      identity: { serial: leaf.serial, fingerprint, subject: subjectOf(leaf.x509), notAfter: leaf.notAfter },
       notBefore: Math.max(...chain.map((certificate) => certificate.notBefore)),
       notAfter: Math.min(...chain.map((certificate) => certificate.notAfter)),
     };

@@ -1,4 +1,4 @@
-/** A real browser without a window that watches the console's page. */
+/** A real browser without a window for the console's page. */
 import assert from "node:assert/strict";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { findProgram, testWith } from "../harness/installed.ts";
@@ -31,15 +31,15 @@ export async function closeBrowser(): Promise<void> {
 
 export interface WatchedPage extends AsyncDisposable {
   readonly page: Page;
-  /** What the page complained about on the browser's console; what a test brings about may be taken out. */
+  /** Errors and warnings on the browser's console; a test may remove those that it causes. */
   readonly complaints: string[];
-  /** Requests to anywhere else, blocked ones too. */
-  readonly strangers: string[];
+  /** Requests to other origins, including blocked ones. */
+  readonly otherOrigins: string[];
 }
 
 /**
- * Opens the console's page. When it is closed, nothing may have been complained about, and no request may have gone
- * anywhere but to `origin`.
+ * Opens the console's page. When it is closed, there must have been no error or warning, and no request to another origin
+ * than `origin`.
  */
 export async function openPage(
   executablePath: string,
@@ -53,25 +53,25 @@ export async function openPage(
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
   const complaints: string[] = [];
-  const strangers: string[] = [];
+  const otherOrigins: string[] = [];
   page.on("console", (message) => {
     if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(error.message));
   page.on("dialog", (dialog) => complaints.push(`dialog: ${dialog.message()}`));
   context.on("request", (request) => {
-    if (new URL(request.url()).origin !== origin) strangers.push(request.url());
+    if (new URL(request.url()).origin !== origin) otherOrigins.push(request.url());
   });
   await page.goto(`${origin}/`);
   await page.locator("#links li").first().waitFor();
   return {
     page,
     complaints,
-    strangers,
+    otherOrigins,
     async [Symbol.asyncDispose]() {
       await context.close();
       assert.deepEqual(complaints, []);
-      assert.deepEqual(strangers, []);
+      assert.deepEqual(otherOrigins, []);
     },
   };
 }

@@ -1,4 +1,4 @@
-/** Contrast of the texts of a page, as WCAG 2 reckons it. */
+/** Contrast of the texts of a page, by WCAG 2. */
 import type { Page } from "playwright-core";
 
 export interface TextContrast {
@@ -6,7 +6,7 @@ export interface TextContrast {
   readonly contrast: number;
 }
 
-/** Each element with a text of its own that can be seen, with the contrast to what is behind it. */
+/** Each visible element that has text, with its contrast to the background. */
 export async function contrasts(page: Page): Promise<TextContrast[]> {
   return await page.evaluate(() => {
     // deno-lint-ignore no-explicit-any

@@ -55,13 +55,18 @@ Deno.test("/messages has the recent events, oldest first, and no more than a tho
   assert.equal(kept.at(-1).message, "[Alice] event 2499");
 });
 
-Deno.test("/status has the form that it promises", async () => {
+Deno.test("/status has the documented form", async () => {
   await using served = await serve();
   const { origin, world, watch } = served;
   watch.counts.ingestion.get("2")!.last = { at: new Date(1_700_000_000_000), file: "a.cor" };
   world.health = { up: false, since: new Date(1_700_000_001_000), lastError: "connection refused" };
   const status = kmeStatusSchema.strict().parse(await (await fetch(`${origin}/status`)).json());
-  const { uptime, version, certificates, ...rest } = status;
+  const { uptime, version, certificates, since, delivery, ...rest } = status;
+  assert.ok(Math.abs(Date.parse(since) - Date.now()) < 10_000);
+  assert.equal(delivery.links, "some");
+  assert.deepEqual(delivery.problems.map(({ severity, link, what }) => [severity, link, what]).slice(0, 1), [
+    ["error", "2", "KME 2 does not answer: connection refused"],
+  ]);
   assert.ok(uptime >= 0 && uptime < 60);
   assert.match(version, /^\d+\.\d+\.\d+/);
   assert.deepEqual(rest, {
@@ -70,14 +75,19 @@ Deno.test("/status has the form that it promises", async () => {
     ready: true,
     reason: null,
     links: [
-      { kme: "1", free: 10, max: 1_000_000, lastIngestion: null },
+      { kme: "1", free: 10, max: 1_000_000, used: true, lastIngestion: null, files: [] },
       {
         kme: "2",
         free: 20,
         max: 1_000_000,
+        used: true,
         lastIngestion: { at: "2023-11-14T22:13:20.000Z", file: "a.cor" },
+        files: [],
       },
     ],
+    relayed: [],
+    saes: [{ sae: "1", lastSeen: null, certificateDaysLeft: null }],
+    burnt: 0,
     keysWaiting: 3,
     peers: [{ kme: "2", up: false, since: "2023-11-14T22:13:21.000Z", lastError: "connection refused" }],
     entropy: 7.5,
@@ -106,7 +116,7 @@ Deno.test("the certificates are those of the configuration now", async () => {
   assert.notEqual(after[0]!.serial, before[0]!.serial);
 });
 
-Deno.test("ready needs a running program and a database that answers", async () => {
+Deno.test("ready needs a running program and a database that answers and records", async () => {
   await using served = await serve();
   const { origin, world } = served;
   const ready = async () => {
@@ -123,6 +133,9 @@ Deno.test("ready needs a running program and a database that answers", async () 
   assert.deepEqual(await ready(), [503, { ready: false, reason: "the database does not answer" }]);
   world.database = "answers";
   assert.deepEqual(await ready(), [200, { ready: true, reason: null }]);
+  world.obstacle = "the database does not record";
+  assert.deepEqual(await ready(), [503, { ready: false, reason: "the database does not record" }]);
+  world.obstacle = undefined;
   world.database = "hangs";
   assert.deepEqual(await ready(), [503, { ready: false, reason: "the database does not answer" }]);
   const live = await fetch(`${origin}/health/live`);
@@ -175,7 +188,7 @@ Deno.test("the page's files are all there, and name no other host", async () => 
   assert.ok(seen.has("/chart.js"), [...seen].join());
 });
 
-Deno.test("the listener is for reading only", async () => {
+Deno.test("the listener is read-only", async () => {
   await using served = await serve();
   const { origin } = served;
   for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
@@ -213,13 +226,13 @@ Deno.test("on a loopback address only its own names are answered", async () => {
   ) {
     assert.equal(await status(host), 200, host);
   }
-  const strangers = [
+  const others = [
     "attacker.example",
     "localhost.attacker.example",
     "127.0.0.1.attacker.example",
     "10.0.0.1",
   ];
-  for (const host of [...strangers, "attacker.example@localhost", "localhost/x", "[::2]", "0.0.0.0"]) {
+  for (const host of [...others, "attacker.example@localhost", "localhost/x", "[::2]", "0.0.0.0"]) {
     assert.equal(await status(host), 403, host);
   }
 });
@@ -243,7 +256,7 @@ Deno.test("a page of another site gets nothing, a link from there works", async 
   assert.equal(await status("cross-site", "navigate", "/"), 200);
 });
 
-Deno.test("a stream begins with all that is known, and goes on with what changes", async () => {
+Deno.test("a stream starts with all that is known, and continues with changes", async () => {
   await using served = await serve();
   const { origin, events, world, watch } = served;
   events.publish(() => "before");
@@ -265,10 +278,10 @@ Deno.test("a stream begins with all that is known, and goes on with what changes
   const again = follow(origin, stop.signal);
   world.free["2"] = 7;
   watch.keys.delivered("2", 100);
-  const changed = await first(again, ({ name, data }) => name === "status" && data.rates.delivered > 0);
+  const changed = await first(again, ({ name, data }) => name === "status" && data.live.delivered > 0);
   assert.equal(changed.data.status.links[1].free, 7);
-  const point = await first(again, ({ data }) => data.point !== undefined && data.point.free[1] === 7);
-  assert.deepEqual(point.data.point.free, [10, 7]);
+  const point = await first(again, ({ data }) => data.fine !== undefined && data.fine.free["2"] === 7);
+  assert.deepEqual(point.data.fine.free, { 1: 10, 2: 7 });
   stop.abort();
   await eventually(() => served.console.clients === 0, { what: "no clients" });
 });

@@ -45,10 +45,10 @@ browserTest("an event appears on the page without a reload", async (chromium) =>
   const { page } = watched;
   await page.evaluate(() => Object.assign(globalThis, { notReloaded: true }));
   const [keyId] = await deliver(1);
-  const text = `[${HOSTILE}] Key ${keyId} activated between SAEs 1 and 3`;
-  await page.locator("#log li", { hasText: text }).waitFor();
+  const entry = page.locator("#log > li", { hasText: `Key ${keyId} activated between SAEs 1 and 3` });
+  await entry.waitFor();
   assert.ok(await page.evaluate(() => "notReloaded" in globalThis));
-  assert.match((await page.locator("#log li time").first().textContent())!, /^\d\d:\d\d:\d\d$/);
+  assert.match((await page.locator("#log > li time").first().textContent())!, /^\d\d:\d\d:\d\d$/);
 });
 
 browserTest(
@@ -82,7 +82,7 @@ browserTest("a hostile nickname stays text", async (chromium) => {
   await using watched = await openPage(chromium, origin);
   const { page } = watched;
   await deliver(1);
-  await page.locator("#log li").first().waitFor();
+  await page.locator("#log > li").first().waitFor();
   assert.equal(await page.locator("#nickname").textContent(), HOSTILE);
   assert.equal(await page.title(), `${HOSTILE}: KME 1`);
   assert.equal(await page.locator("img, b").count(), 0);
@@ -90,9 +90,9 @@ browserTest("a hostile nickname stays text", async (chromium) => {
 
 browserTest("the page's policy runs nothing that is not a file of the console", async (chromium) => {
   await using watched = await openPage(chromium, origin);
-  const { page, complaints, strangers } = watched;
+  const { page, complaints, otherOrigins } = watched;
   let visitors = 0;
-  await using stranger = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, () => {
+  await using other = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, () => {
     visitors++;
     return new Response();
   });
@@ -118,16 +118,16 @@ browserTest("the page's policy runs nothing that is not a file of the console", 
     await new Promise((resolve) => image.onerror = resolve);
     image.remove();
     return page.title;
-  }, `http://127.0.0.1:${stranger.addr.port}/stranger.png`);
+  }, `http://127.0.0.1:${other.addr.port}/other.png`);
   assert.doesNotMatch(ran, /inline/);
   assert.equal(await page.locator("#links").count(), 1);
   assert.ok(complaints.some((complaint) => /Content Security Policy/.test(complaint)), complaints.join("\n"));
   complaints.length = 0;
   assert.equal(visitors, 0);
-  strangers.length = 0;
+  otherOrigins.length = 0;
 });
 
-browserTest("the stock's number and chart move when keys are delivered and taken up", async (chromium) => {
+browserTest("the stock's number and chart move when keys are delivered and ingested", async (chromium) => {
   await using watched = await openPage(chromium, origin);
   const { page } = watched;
   const card = page.locator(linkTo("2"));
@@ -149,28 +149,28 @@ browserTest("the stock's number and chart move when keys are delivered and taken
     new RegExp(`^Stock of KME 2 in the last hour: ${(before + 2900).toLocaleString("en")} blocks`),
   );
   assert.match((await card.locator(".file").textContent())!, /^keys-000003\.cor, \d+ s ago$/);
-  assert.notEqual(await page.locator(`#figures [data-key="takenUp"] strong`).textContent(), "0");
+  assert.notEqual(await page.locator(`#figures [data-key="ingested"] strong`).textContent(), "0");
 });
 
 browserTest("the filter shows the events that match, and Escape all of them again", async (chromium) => {
   await using watched = await openPage(chromium, origin);
   const { page } = watched;
   const [keyId] = await deliver(1);
-  await page.locator("#log li", { hasText: keyId! }).waitFor();
-  const all = await page.locator("#log li").count();
+  await page.locator("#log > li", { hasText: keyId! }).waitFor();
+  const all = await page.locator("#log > li").count();
   const filter = page.getByRole("searchbox", { name: "Filter the events by text" });
   await filter.fill(keyId!.toUpperCase());
-  await eventually(async () => await page.locator("#log li").count() === 1);
+  await eventually(async () => await page.locator("#log > li").count() === 1);
   const kept = async () =>
     Number(/^1 of (\d+) match$/.exec((await page.locator("#shown").textContent())!)?.[1]);
   const before = await kept();
-  // New events are filtered too.
+  // New events are filtered too; one key is one entry.
   const [other] = await deliver(1);
-  await eventually(async () => await kept() === before + 3, { what: "three events more" });
-  assert.equal(await page.locator("#log li").count(), 1);
+  await eventually(async () => await kept() === before + 1, { what: "one entry more" });
+  assert.equal(await page.locator("#log > li").count(), 1);
   await filter.press("Escape");
-  await page.locator("#log li", { hasText: other! }).waitFor();
-  assert.ok(await page.locator("#log li").count() > all);
+  await page.locator("#log > li", { hasText: other! }).waitFor();
+  assert.ok(await page.locator("#log > li").count() > all);
 });
 
 browserTest("held events are shown when they are let go", async (chromium) => {
@@ -182,16 +182,37 @@ browserTest("held events are shown when they are let go", async (chromium) => {
   const [keyId] = await deliver(1);
   const figure = page.locator(`#figures [data-key="delivered"] strong`);
   await eventually(async () => await figure.textContent() !== "0");
-  assert.equal(await page.locator("#log li", { hasText: keyId! }).count(), 0);
+  assert.equal(await page.locator("#log > li", { hasText: keyId! }).count(), 0);
   await hold.click();
-  await page.locator("#log li", { hasText: keyId! }).waitFor();
+  await page.locator("#log > li", { hasText: keyId! }).waitFor();
 });
 
 browserTest("everything can be reached and seen with the keyboard", async (chromium) => {
   await using watched = await openPage(chromium, origin);
   const { page } = watched;
   const reached: string[] = [];
-  const expected = ["Skip to the events", "filter", "hold", "events-title", "certificates-title", "status"];
+  const expected = [
+    "Skip to the events",
+    "own SAEs",
+    "KME 2",
+    "15 min",
+    "1 h",
+    "24 h",
+    "Stock of own pool",
+    "Stock of KME 2",
+    "kind",
+    "filter",
+    "hold",
+    "events-title",
+    "Keys per second",
+    "Latency of enc_keys",
+    "Latency of dec_keys",
+    "Latency of activation at a peer",
+    "Refused requests per minute",
+    "files-title",
+    "certificates-title",
+    "status",
+  ];
   for (const _ of expected) {
     await page.keyboard.press("Tab");
     const focus = await page.evaluate(() => {
@@ -201,7 +222,9 @@ browserTest("everything can be reached and seen with the keyboard", async (chrom
       const { outlineStyle, outlineWidth } = getComputedStyle(element);
       const box = element.getBoundingClientRect();
       return {
-        name: element.id || element.getAttribute("aria-labelledby") || element.textContent.trim(),
+        name: element.id || element.getAttribute("aria-labelledby") ||
+          (element.getAttribute("aria-label") ?? element.querySelector(".name")?.textContent ??
+            element.textContent.trim()).split(" in the last")[0],
         visible: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 && box.width > 0 && box.top > -10,
       };
     });
@@ -223,12 +246,23 @@ browserTest("everything can be reached and seen with the keyboard", async (chrom
 browserTest("the page has landmarks, headings and names", async (chromium) => {
   await using watched = await openPage(chromium, origin);
   const { page } = watched;
-  for (const name of ["Figures", "Links", "Events", "Certificates"]) {
-    await page.getByRole("heading", { name }).waitFor({ state: "attached" });
+  for (
+    const name of [
+      "Topology",
+      "Current values",
+      "Links",
+      "Events",
+      "Requests",
+      "Key files",
+      "SAEs of this KME",
+      "Certificates",
+    ]
+  ) {
+    await page.getByRole("heading", { name, exact: true }).waitFor({ state: "attached" });
   }
   await page.getByRole("banner").waitFor();
   await page.getByRole("main").waitFor();
-  await page.getByRole("columnheader", { name: "Days left" }).waitFor();
+  await page.getByRole("columnheader", { name: "Days left" }).first().waitFor();
   await page.getByRole("rowheader", { name: /this_kme\.saes_https_interface\.server_cert_path/ }).waitFor();
   await page.getByRole("img", { name: /^Stock of KME 2/ }).waitFor();
   assert.equal(await page.getAttribute("html", "lang"), "en");
@@ -239,11 +273,11 @@ for (const colorScheme of ["light", "dark"] as const) {
     await using watched = await openPage(chromium, origin, { colorScheme });
     const { page } = watched;
     await deliver(1);
-    await page.locator("#log li").first().waitFor();
+    await page.locator("#log > li").first().waitFor();
     const found = await contrasts(page);
     assert.ok(found.length > 30, `${found.length} texts`);
     assert.deepEqual(found.filter(({ contrast }) => contrast < 4.5), []);
-    // Otherwise both schemes would be the same one.
+    // Otherwise both schemes would look the same.
     const background = await page.evaluate("getComputedStyle(document.body).backgroundColor");
     assert.match(String(background), colorScheme === "light" ? /^rgb\(2/ : /^rgb\(1/);
   });
@@ -253,9 +287,25 @@ browserTest("a page of 360 pixels needs no scrolling to the side", async (chromi
   await using watched = await openPage(chromium, origin, { viewport: { width: 360, height: 740 } });
   const { page } = watched;
   await deliver(1);
-  await page.locator("#log li").first().waitFor();
+  await page.locator("#log > li").first().waitFor();
   assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 360);
-  for (const selector of ["#figures", linkTo("2"), "#filter", "#log", "#certificates"]) {
+  // Events have a height of their own, below the links.
+  const links = (await page.locator("#links").boundingBox())!;
+  const log = (await page.locator(".events").boundingBox())!;
+  assert.ok(log.y >= links.y + links.height && log.height < 500, `${log.y} ${log.height}`);
+  for (
+    const selector of [
+      "#verdict",
+      "#topology",
+      "#figures",
+      linkTo("2"),
+      "#filter",
+      "#log",
+      "#trends",
+      "#files",
+      "#certificates",
+    ]
+  ) {
     const box = (await page.locator(selector).boundingBox())!;
     assert.ok(box.x >= 0 && box.x + box.width <= 360, `${selector} is outside`);
   }
@@ -270,34 +320,124 @@ browserTest("a peer that goes down is shown, and one that comes back", async (ch
   await using watched = await openPage(chromium, origin);
   const { page } = watched;
   const chip = page.locator(`${linkTo("2")} .chip`);
+  const verdict = page.locator("#verdict-words");
   await deliver(1);
   await eventually(async () => /^up/.test((await chip.textContent())!));
   await kmes[1]!.stop();
   await network.client(1).encKeys(3);
   await eventually(async () => /^down/.test((await chip.textContent())!));
-  assert.notEqual(await page.locator(`${linkTo("2")} .error`).textContent(), "");
+  const error = page.locator(`${linkTo("2")} .error:not(.unmatched)`);
+  assert.notEqual(await error.textContent(), "");
+  assert.match((await verdict.textContent())!, /^Keys can be delivered for own SAEs, but not for KME 2$/);
+  const problem = page.locator("#problems li", { hasText: "KME 2 does not answer" });
+  assert.match((await problem.textContent())!, /since \d\d:\d\d:\d\d \(\d+ s\)$/);
+  await page.locator("#log > li.incident", { hasText: "SAE 1: GET /api/v1/keys/3/enc_keys: 503" }).waitFor();
   kmes[1] = await network.start(2);
   await deliver(1);
   await eventually(async () => /^up/.test((await chip.textContent())!));
-  assert.equal(await page.locator(`${linkTo("2")} .error`).isVisible(), false);
+  assert.equal(await error.isVisible(), false);
+  assert.match((await verdict.textContent())!, /^Keys can be delivered on all links in use/);
+  assert.equal(await problem.count(), 0);
 });
 
-browserTest("the page says that its KME is gone, and goes on by itself when it is back", async (chromium) => {
+browserTest("the events of a key are the details of one entry", async (chromium) => {
   await using watched = await openPage(chromium, origin);
-  const { page, complaints } = watched;
-  await page.evaluate(() => Object.assign(globalThis, { notReloaded: true }));
-  await kmes[0]!.stop();
-  await page.getByRole("alert").waitFor();
-  assert.match((await page.getByRole("alert").textContent())!, /^No connection since \d\d:\d\d:\d\d/);
-  assert.equal(await page.locator("#connection").textContent(), "not connected");
-  kmes[0] = await network.start(1);
-  await page.getByRole("alert").waitFor({ state: "hidden" });
+  const { page } = watched;
   const [keyId] = await deliver(1);
-  await page.locator("#log li", { hasText: keyId! }).first().waitFor();
-  assert.ok(await page.evaluate(() => "notReloaded" in globalThis));
-  // The browser tells of the connections that failed.
-  const others = complaints.filter((complaint) =>
-    !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED/.test(complaint)
-  );
-  complaints.splice(0, complaints.length, ...others);
+  const entry = page.locator("#log > li", { hasText: keyId! });
+  await entry.waitFor();
+  assert.equal(await entry.count(), 1);
+  const details = entry.locator(".details li");
+  assert.equal(await details.first().isVisible(), false);
+  await page.locator(".events .scroll").focus();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  assert.deepEqual(await details.locator("span").allTextContents(), [
+    `[${HOSTILE}] SAE 1 requested a key to communicate with 3`,
+    `[${HOSTILE}] As SAE 3 belongs to KME 2, activating it through inter KMEs network`,
+    `[${HOSTILE}] Key ${keyId} activated between SAEs 1 and 3`,
+  ]);
+  // It stays open when another event comes.
+  const [other] = await deliver(1);
+  await page.locator("#log > li", { hasText: other! }).waitFor();
+  assert.equal(await details.first().isVisible(), true);
 });
+
+browserTest("a chart shows its values by keyboard and on hover, over the chosen time", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  const chart = page.locator(`${linkTo("2")} .plot`);
+  const readout = page.locator(`${linkTo("2")} .readout`);
+  assert.match((await readout.textContent())!, /^now: [\d,]+$/);
+  await chart.focus();
+  await page.keyboard.press("Home");
+  assert.match((await readout.textContent())!, /^\d\d:\d\d:\d\d: [\d,]+$/);
+  await page.keyboard.press("Escape");
+  assert.match((await readout.textContent())!, /^now: /);
+  const box = (await chart.boundingBox())!;
+  await page.mouse.move(box.x + box.width - 2, box.y + box.height / 2);
+  await eventually(async () => /^\d\d:/.test((await readout.textContent())!));
+  await page.getByRole("button", { name: "24 h" }).click();
+  assert.match(
+    (await page.locator(`${linkTo("2")} svg`).getAttribute("aria-label"))!,
+    /in the last 24 hours: /,
+  );
+  assert.equal(await page.getByRole("button", { name: "24 h" }).getAttribute("aria-pressed"), "true");
+});
+
+browserTest("latency, refused requests, key files and SAEs are shown", async (chromium) => {
+  await using watched = await openPage(chromium, origin);
+  const { page } = watched;
+  const [keyId] = await deliver(1);
+  assert.equal((await network.client(3).decKeys(1, [keyId!])).status, 200);
+  assert.equal((await network.client(1).encKeys(3, { number: 0 })).status, 400);
+  const summary = page.locator(`#trends [data-key="enc_keys"] .summary`);
+  await eventually(
+    async () => /^p50 [\d.]+ ms, p99 [\d.]+ ms, \d+ in all$/.test((await summary.textContent())!),
+    {
+      timeout: 20_000,
+    },
+  );
+  await page.locator("#reasons tr", { hasText: "invalid request" }).waitFor();
+  await page.locator("#files tr", { hasText: "keys-000001.cor" }).first().waitFor();
+  await page.locator("#saes tr", { hasText: "SAE 1" }).waitFor();
+  assert.match((await page.locator("#saes tr").first().textContent())!, /^1 dSAE 1\d+ s ago$/);
+});
+
+browserTest("an empty pool that was never used is not red", async (chromium) => {
+  await using other = await makeTestNetwork({ kmes: [{ id: 1, saes: [1], console: true }] });
+  await other.start(1);
+  await using watched = await openPage(chromium, `http://127.0.0.1:${other.kme(1).consolePort}`);
+  const { page } = watched;
+  const card = page.locator(linkTo("1"));
+  assert.equal(await card.locator(".chip").textContent(), "not used");
+  assert.equal(await card.getAttribute("data-state"), "");
+  assert.equal(await page.locator("#verdict").getAttribute("data-state"), "warn");
+  assert.equal((await other.client(1).encKeys(1)).status, 503);
+  await eventually(async () => await card.getAttribute("data-state") === "empty");
+  await eventually(async () => await page.locator("#verdict").getAttribute("data-state") === "bad");
+  await page.locator("#problems li", { hasText: "no blocks left" }).waitFor();
+});
+
+browserTest(
+  "the page shows that its KME is gone, and continues by itself when it is back",
+  async (chromium) => {
+    await using watched = await openPage(chromium, origin);
+    const { page, complaints } = watched;
+    await page.evaluate(() => Object.assign(globalThis, { notReloaded: true }));
+    await kmes[0]!.stop();
+    await page.getByRole("alert").waitFor();
+    assert.match((await page.getByRole("alert").textContent())!, /^No connection since \d\d:\d\d:\d\d/);
+    assert.equal(await page.locator("#connection").textContent(), "not connected");
+    kmes[0] = await network.start(1);
+    await page.getByRole("alert").waitFor({ state: "hidden" });
+    const [keyId] = await deliver(1);
+    await page.locator("#log > li", { hasText: keyId! }).first().waitFor();
+    assert.ok(await page.evaluate(() => "notReloaded" in globalThis));
+    // The browser reports failed connections.
+    const others = complaints.filter((complaint) =>
+      !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED/.test(complaint)
+    );
+    complaints.splice(0, complaints.length, ...others);
+  },
+);

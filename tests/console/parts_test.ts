@@ -1,14 +1,17 @@
-/** Parts of the console by themselves. */
+/** Single parts of the console. */
 import assert from "node:assert/strict";
 import { EventStreams, formatEvent } from "../../src/console/event_stream.ts";
-import { History, RateMeter } from "../../src/console/history.ts";
-import { patiently } from "../../src/console/patience.ts";
+import { History, type Point, Sampler } from "../../src/console/history.ts";
+import { limitQuestion } from "../../src/console/limited_question.ts";
+import { Incidents } from "../../src/events/incidents.ts";
+import { DURATION_BOUNDS, Histogram } from "../../src/metrics/histogram.ts";
+import { Watch } from "../../src/metrics/watch.ts";
 import type { KmeStatus } from "../../src/metrics/kme_status.ts";
 
 Deno.test("a question is not asked again while it is under way", async () => {
   let asked = 0;
   let answer = (_: number) => {};
-  const question = patiently(() => {
+  const question = limitQuestion(() => {
     asked++;
     return new Promise<number>((resolve) => answer = resolve);
   }, { timeout: 10 });
@@ -23,11 +26,11 @@ Deno.test("a question is not asked again while it is under way", async () => {
   answer(8);
 });
 
-Deno.test("an answer that was dear is good for longer", async () => {
+Deno.test("an answer that took long is reused for longer", async () => {
   let asked = 0;
-  const question = patiently(() => {
+  const question = limitQuestion(() => {
     const begin = performance.now();
-    while (performance.now() - begin < 5) { /* dear */ }
+    while (performance.now() - begin < 5) { /* a slow question */ }
     return Promise.resolve(++asked);
   }, { timeout: 1000, rest: 1e6 });
   assert.equal(await question(), 1);
@@ -36,7 +39,7 @@ Deno.test("an answer that was dear is good for longer", async () => {
 
 Deno.test("a question that fails has no answer, and is asked again", async () => {
   let fails = true;
-  const question = patiently(() => {
+  const question = limitQuestion(() => {
     if (fails) throw new Error("away");
     return Promise.resolve(1);
   }, { timeout: 1000, rest: 1e6 });
@@ -45,36 +48,84 @@ Deno.test("a question that fails has no answer, and is asked again", async () =>
   assert.equal(await question(), 1);
 });
 
-Deno.test("rates are those of the last looks", () => {
-  const meter = new RateMeter(2);
-  const look = (at: number, delivered: number) => meter.look(at, { delivered, collected: 0, takenUp: 0 });
-  assert.equal(meter.rates.delivered, 0);
-  look(0, 0);
-  assert.equal(meter.rates.delivered, 0);
-  look(1000, 50);
-  assert.equal(meter.rates.delivered, 50);
-  look(2000, 51);
-  assert.equal(meter.rates.delivered, 26);
-  look(3000, 51);
-  assert.equal(meter.rates.delivered, 0.5);
-  look(4000, 51);
-  assert.deepEqual(meter.rates, { delivered: 0, collected: 0, takenUp: 0 });
+Deno.test("a sample has what was counted since the one before", () => {
+  const watch = new Watch(["1", "2"], new Incidents());
+  const sampler = new Sampler(watch.counts, 1000);
+  watch.keys.delivered("2", 10);
+  watch.requests("sae").answered("enc_keys", 2.5);
+  watch.requests("sae").refused({
+    status: 503,
+    reason: "out_of_keys",
+    caller: "SAE 1",
+    request: "GET /",
+    message: "for a test",
+  });
+  const links = [{ kme: "2", free: 7 }] as KmeStatus["links"];
+  const point = sampler.sample(3000, 99, links);
+  const bucket = DURATION_BOUNDS.findIndex((bound) => bound >= 0.0025);
+  assert.deepEqual(point, {
+    at: 99,
+    seconds: 2,
+    free: { 2: 7 },
+    delivered: 10,
+    collected: 0,
+    ingested: 0,
+    burnt: 0,
+    refused: { "sae out_of_keys": 1 },
+    durations: { enc_keys: [[bucket, 1]], dec_keys: [], activation: [] },
+  });
+  watch.keys.delivered("2", 1);
+  const next = sampler.sample(4000, 100);
+  assert.deepEqual([next.delivered, next.refused, next.durations.enc_keys], [1, {}, []]);
 });
 
-Deno.test("the history is bounded", () => {
-  const history = new History(3);
-  const rates = { delivered: 0, collected: 0, takenUp: 0 };
-  for (let at = 0; at < 10; at++) {
-    history.add(at, { links: [{ free: at }, { free: null }] } as unknown as KmeStatus, rates);
-  }
-  assert.deepEqual(history.points.map(({ at, free }) => [at, ...free]), [[7, 7, null], [8, 8, null], [
-    9,
-    9,
-    null,
-  ]]);
+Deno.test("the history is bounded, and its coarse points have all counts of the fine ones", () => {
+  const history = new History({ fine: 4, coarse: 2, ticksPerFine: 2, finePerCoarse: 3 });
+  const tick = (at: number): Point => ({
+    at,
+    seconds: 1,
+    free: { 2: at },
+    delivered: 1,
+    collected: 0,
+    ingested: 0,
+    burnt: 0,
+    refused: { "sae http": 2 },
+    durations: { enc_keys: [[3, 1]], dec_keys: [], activation: [] },
+  });
+  for (let at = 0; at < 100; at++) history.add(tick(at));
+  assert.equal(history.fine.length, 4);
+  assert.equal(history.coarse.length, 2);
+  assert.equal(history.fine.at(-1)!.delivered, 2);
+  const coarse = history.coarse.at(-1)!;
+  assert.deepEqual([coarse.delivered, coarse.refused, coarse.durations.enc_keys], [6, { "sae http": 12 }, [[
+    3,
+    6,
+  ]]]);
+  assert.equal(history.live!.delivered, 2);
 });
 
-Deno.test("no text can end an event or begin another one", () => {
+Deno.test("a histogram puts a duration into the first bucket that holds it", () => {
+  const histogram = new Histogram();
+  const durations = [0, DURATION_BOUNDS[0]!, DURATION_BOUNDS[5]!, DURATION_BOUNDS[5]! + 1e-9, 1e9];
+  for (const seconds of durations) histogram.record(seconds);
+  const filled = histogram.buckets.flatMap((count, i) => count > 0 ? [[i, count]] : []);
+  assert.deepEqual(filled, [[0, 2], [5, 1], [6, 1], [DURATION_BOUNDS.length, 1]]);
+  assert.equal(histogram.count, 5);
+});
+
+Deno.test("incidents are bounded, and repeated ones are counted instead of listed", () => {
+  const incidents = new Incidents();
+  const report = (message: string, same?: string) =>
+    incidents.report({ kind: "neighbour", severity: "error", message, same });
+  for (let i = 0; i < 1000; i++) report(`message ${i}`);
+  assert.equal(incidents.since().length, 200);
+  const { number } = incidents;
+  report("first", "one");
+  report("second", "one");
+  assert.deepEqual(incidents.since(number).map(({ message, count }) => [message, count]), [["second", 2]]);
+});
+
+Deno.test("no text can end an event or start another one", () => {
   const text = new TextDecoder().decode(
     formatEvent("messages", { message: "a\n\nevent: status\ndata: {}\r\r\u2028" }),
   );
@@ -82,7 +133,7 @@ Deno.test("no text can end an event or begin another one", () => {
   assert.ok(text.endsWith("\n\n") && !text.includes("\r"));
 });
 
-Deno.test("streams that ended are not told anything", async () => {
+Deno.test("streams that ended get nothing", async () => {
   const streams = new EventStreams(1);
   const body = streams.open(formatEvent("begin", {}))!;
   await body.cancel();

@@ -1,11 +1,12 @@
 /**
- * Takes the pictures of the console in docs/, with an hour that was made up:
+ * Takes the pictures of the console in docs/, with made-up data:
  * `deno run -A tests/console/screenshots.ts`
  */
 import { EventText } from "../../src/events/events.ts";
 import { formatEvent } from "../../src/console/event_stream.ts";
-import type { Point } from "../../src/console/history.ts";
+import type { Buckets, Point } from "../../src/console/history.ts";
 import { PAGE } from "../../src/console/page.ts";
+import { DURATION_BOUNDS } from "../../src/metrics/histogram.ts";
 import type { KmeStatus } from "../../src/metrics/kme_status.ts";
 import { VERSION } from "../../src/version.ts";
 import { CHROMIUM, closeBrowser, openPage } from "./browser.ts";
@@ -14,41 +15,60 @@ const now = Date.now();
 const before = (seconds: number) => new Date(now - seconds * 1000).toISOString();
 const inDays = (days: number) => new Date(now + days * 86_400_000).toISOString();
 
-/** The same picture every time: no true chance. */
+/** Pseudo-random, so that every run makes the same pictures. */
 let seed = 1;
-function chance(): number {
+function random(): number {
   seed = seed * 48271 % 2147483647;
   return seed / 2147483647;
 }
 
-/** An hour of three links: one is well supplied, one lives from file to file, one runs dry. */
-function hour(): Point[] {
+/** Buckets of `count` durations around `seconds`. */
+function durations(count: number, seconds: number): Buckets {
+  const buckets = new Map<number, number>();
+  for (let i = 0; i < count; i++) {
+    const duration = seconds * (0.7 + random() * 0.8 + (random() < 0.03 ? 3 : 0));
+    const bucket = DURATION_BOUNDS.findIndex((bound) => duration <= bound);
+    buckets.set(bucket, (buckets.get(bucket) ?? 0) + 1);
+  }
+  return [...buckets].sort(([a], [b]) => a - b);
+}
+
+/** An hour of three links: one has ample stock, one depends on each key file, one runs empty if the KME fails. */
+function hour(failing: boolean): Point[] {
   const points: Point[] = [];
-  let [own, second, third] = [8200, 41_000, 5200];
+  let [own, second, third] = [8200, 41_000, failing ? 4100 : 25_200];
   for (let i = 0; i < 360; i++) {
-    const busy = 1 + Math.sin(i / 55) / 2 + chance() / 3;
+    const load = 1 + Math.sin(i / 55) / 2 + random() / 3;
+    const down = failing && i > 325;
     const fileSecond = i % 60 === 20 ? 16_384 : 0;
     const fileOwn = i === 180 ? 4096 : 0;
-    own += fileOwn - Math.round(14 * busy);
-    second += fileSecond - Math.round(250 * busy);
-    third -= Math.round(13 * busy);
+    own += fileOwn - Math.round(14 * load);
+    second += fileSecond - (down ? 0 : Math.round(250 * load));
+    third = Math.max(0, third - Math.round(13 * load));
+    const delivered = Math.round((down ? 14 : 277) * load);
     points.push({
       at: now - (359 - i) * 10_000,
-      free: [own, second, Math.max(0, third)],
-      rates: {
-        delivered: Math.round(28 * busy),
-        collected: Math.round(26 * busy + chance()),
-        takenUp: (fileOwn + fileSecond) / 10,
+      seconds: 10,
+      free: { 1: own, 2: second, 3: third },
+      delivered,
+      collected: Math.round(delivered * 0.95 + random()),
+      ingested: fileOwn + fileSecond,
+      burnt: 0,
+      refused: down
+        ? { "sae peer": Math.round(200 * load), "sae out_of_keys": Math.round(12 * load) }
+        : random() < 0.02
+        ? { "sae invalid": 1 }
+        : {},
+      durations: {
+        enc_keys: durations(delivered, 0.004),
+        dec_keys: durations(delivered, 0.0012),
+        activation: down ? [] : durations(delivered, 0.003),
       },
     });
   }
   return points;
 }
 
-const points = hour();
-const last = points.at(-1)!;
-
-const subject = (name: string) => `CN=${name}, O=sample`;
 const certificate = (
   member: string,
   use: KmeStatus["certificates"][number]["use"],
@@ -57,91 +77,201 @@ const certificate = (
 ): KmeStatus["certificates"][number] => ({
   member,
   use,
-  subject: subject(name),
+  subject: `CN=${name}, O=sample`,
   serial: `${member}${name}`,
   notBefore: inDays(days - 365),
   notAfter: inDays(days + 0.5),
   daysLeft: days,
 });
 
-const status: KmeStatus = {
-  kme: "1",
-  nickname: "Alice",
-  version: VERSION,
-  ready: true,
-  reason: null,
-  uptime: 1_071_000,
-  links: [
-    {
-      kme: "1",
-      free: last.free[0]!,
-      max: 1_000_000,
-      lastIngestion: { at: before(1790), file: "local-0412.cor" },
-    },
-    {
-      kme: "2",
-      free: last.free[1]!,
-      max: 1_000_000,
-      lastIngestion: { at: before(390), file: "keys-20867.cor" },
-    },
-    {
-      kme: "3",
-      free: last.free[2]!,
-      max: 1_000_000,
-      lastIngestion: { at: before(7460), file: "keys-00931.cor" },
-    },
-  ],
-  keysWaiting: 214,
-  peers: [
-    { kme: "2", up: true, since: before(1_070_000), lastError: null },
-    { kme: "3", up: false, since: before(340), lastError: "no connection within 10 s" },
-  ],
-  certificates: [
-    certificate("this_kme.saes_https_interface.server_cert_path", "server", "kme-1", 212),
-    certificate("this_kme.saes_https_interface.ca_client_cert_path", "client CA", "zone 1 CA", 1912),
-    certificate("this_kme.kmes_https_interface.server_cert_path", "server", "kme-1", 212),
-    certificate("other_kmes[0].https_client_authentication_certificate", "client", "kme-1 to kme-2", 24),
-    certificate("other_kmes[1].https_client_authentication_certificate", "client", "kme-1 to kme-3", 5),
-  ],
-  entropy: 7.99991,
-};
+function statusAt(point: Point, failing: boolean): KmeStatus {
+  const file = (name: string, seconds: number, stored: number, error: string | null = null) => ({
+    file: name,
+    at: before(seconds),
+    stored,
+    known: 0,
+    complete: error === null,
+    error,
+  });
+  const link = (kme: string, files: ReturnType<typeof file>[], unmatched?: number) => ({
+    kme,
+    free: point.free[kme]!,
+    max: 1_000_000,
+    used: true,
+    unmatched,
+    lastIngestion: { at: files.at(-1)!.at, file: files.at(-1)!.file },
+    files,
+  });
+  const problem = (severity: "error" | "warning", kme: string | null, what: string, seconds: number) => ({
+    severity,
+    link: kme,
+    what,
+    since: before(seconds),
+  });
+  const refused = file("keys-00932.cor", 1260, 0, "not readable: permission denied");
+  return {
+    kme: "1",
+    nickname: "Alice",
+    version: VERSION,
+    ready: true,
+    reason: null,
+    since: before(1_071_000),
+    delivery: failing
+      ? {
+        links: "some",
+        problems: [
+          problem(
+            "error",
+            "2",
+            "KME 2 does not answer, nor can KME 5 be reached through it: no connection within 10 s",
+            340,
+          ),
+          problem("error", "3", "no blocks left in the link with KME 3", 655),
+          problem(
+            "warning",
+            "3",
+            "key file keys-00932.cor of the link with KME 3 was not ingested: not readable: permission denied",
+            1260,
+          ),
+          problem(
+            "warning",
+            null,
+            "the certificate of other_kmes[1].https_client_authentication_certificate expires in 5 days",
+            86_000,
+          ),
+        ],
+      }
+      : { links: "all", problems: [] },
+    uptime: 1_071_000,
+    links: [
+      link("1", [file("local-0412.cor", 1790, 4096)]),
+      link(
+        "2",
+        [file("keys-20867.cor", 390, 16_384), file("keys-20866.cor", 990, 16_384)],
+        failing ? 128 : 0,
+      ),
+      link("3", [...failing ? [refused] : [], file("keys-00931.cor", 7460, 8192)], 0),
+    ],
+    relayed: [{ kme: "5", through: "2" }],
+    saes: [
+      { sae: "1", lastSeen: before(1), certificateDaysLeft: 131 },
+      { sae: "2", lastSeen: before(4), certificateDaysLeft: 24 },
+      { sae: "router-7", lastSeen: null, certificateDaysLeft: null },
+    ],
+    burnt: failing ? 24 : 0,
+    keysWaiting: 214,
+    peers: [
+      failing
+        ? { kme: "2", up: false, since: before(340), lastError: "no connection within 10 s" }
+        : { kme: "2", up: true, since: before(1_070_000), lastError: null },
+      { kme: "3", up: true, since: before(90_000), lastError: null },
+    ],
+    certificates: [
+      certificate("this_kme.saes_https_interface.server_cert_path", "server", "kme-1", 212),
+      certificate("this_kme.saes_https_interface.ca_client_cert_path", "client CA", "zone 1 CA", 1912),
+      certificate("this_kme.kmes_https_interface.server_cert_path", "server", "kme-1", 212),
+      certificate("other_kmes[0].https_client_authentication_certificate", "client", "kme-1 to kme-2", 64),
+      certificate(
+        "other_kmes[1].https_client_authentication_certificate",
+        "client",
+        "kme-1 to kme-3",
+        failing ? 5 : 64,
+      ),
+    ],
+    entropy: 7.99991,
+  };
+}
 
-const messages = Array.from({ length: 14 }, (_, i) => {
-  const bytes = Array.from({ length: 16 }, () => Math.floor(chance() * 256).toString(16).padStart(2, "0"))
-    .join("");
-  const key = bytes.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-  const [master, slave] = i % 3 === 0 ? ["2", "7"] : ["1", "3"];
-  return [
-    EventText.requested(master, slave),
-    EventText.activating(slave, "2"),
-    EventText.activated(key, master, slave),
-    ...i % 2 === 0 ? [EventText.collected("1", key, "3")] : [],
-  ].map((text) => ({ message: `[Alice] ${text}`, datetime: before((14 - i) * 0.7) }));
-}).flat();
+function messages() {
+  return Array.from({ length: 24 }, (_, i) => {
+    const bytes = Array.from({ length: 16 }, () => Math.floor(random() * 256).toString(16).padStart(2, "0"))
+      .join("");
+    const keyId = bytes.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+    const [master, slave] = i % 3 === 0 ? ["2", "7"] : ["1", "3"];
+    const datetime = before((24 - i) * 0.7);
+    const event = (text: string, about: object) => ({ message: `[Alice] ${text}`, datetime, ...about });
+    return [
+      event(EventText.requested(master, slave), { request: i }),
+      event(EventText.activating(slave, "3"), { request: i }),
+      event(EventText.activated(keyId, master, slave), { request: i, keyId }),
+      ...i % 2 === 0 ? [event(EventText.collected("1", keyId, "3"), { keyId })] : [],
+    ];
+  }).flat();
+}
 
-await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
-  const { pathname } = new URL(request.url);
-  if (pathname === "/events") {
-    const begin = formatEvent("begin", { status, rates: last.rates, points, from: 0, messages, now });
-    // Never ends: a page that lost its stream looks different.
-    const body = new ReadableStream({ start: (controller) => controller.enqueue(begin) });
-    return new Response(body, { headers: { "content-type": "text/event-stream" } });
-  }
-  const file = PAGE.get(pathname);
-  return file === undefined
-    ? new Response(null, { status: 404 })
-    : new Response(file.text, { headers: { "content-type": file.type } });
-});
+const incidents = [
+  ["neighbour", "error", "KME 2 is unreachable: no connection within 10 s", 340, 340, 1],
+  [
+    "refused request",
+    "warning",
+    "SAE 1: GET /api/v1/keys/3/enc_keys: 503 the keys cannot be activated on every slave's KME",
+    338,
+    1,
+    6902,
+  ],
+  [
+    "refused request",
+    "warning",
+    "SAE 2: POST /api/v1/keys/7/enc_keys: 503 not enough keys are in stock",
+    655,
+    2,
+    412,
+  ],
+  ["reload", "info", "the configuration was reloaded: certificates and 9 SAEs", 52_000, 52_000, 1],
+].map(([kind, severity, message, first, last, count], id) => ({
+  id,
+  number: id,
+  kind,
+  severity,
+  message,
+  first: before(first as number),
+  last: before(last as number),
+  count,
+}));
+
+function serve(failing: boolean) {
+  const fine = hour(failing);
+  const last = fine.at(-1)!;
+  const begin = formatEvent("begin", {
+    status: statusAt(last, failing),
+    live: last,
+    fine,
+    coarse: [],
+    bounds: DURATION_BOUNDS,
+    incidents: failing ? incidents : incidents.slice(-1),
+    from: 0,
+    messages: messages(),
+    now,
+  });
+  return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/events") {
+      // Never ends: a page that lost its stream looks different.
+      const body = new ReadableStream({ start: (controller) => controller.enqueue(begin) });
+      return new Response(body, { headers: { "content-type": "text/event-stream" } });
+    }
+    const file = PAGE.get(pathname);
+    return file === undefined
+      ? new Response(null, { status: 404 })
+      : new Response(file.text, { headers: { "content-type": file.type } });
+  });
+}
 
 if (CHROMIUM === undefined) throw new Error("chromium is not installed");
+const wide = { width: 1280, height: 1180 };
+const narrow = { width: 360, height: 1900 };
 const pictures = [
-  { name: "light", colorScheme: "light", viewport: { width: 1280, height: 830 } },
-  { name: "dark", colorScheme: "dark", viewport: { width: 1280, height: 830 } },
-  { name: "narrow", colorScheme: "light", viewport: { width: 360, height: 1500 } },
+  { name: "light", failing: false, colorScheme: "light", viewport: wide },
+  { name: "dark", failing: false, colorScheme: "dark", viewport: wide },
+  { name: "narrow", failing: false, colorScheme: "light", viewport: narrow },
+  { name: "failing-light", failing: true, colorScheme: "light", viewport: wide },
+  { name: "failing-dark", failing: true, colorScheme: "dark", viewport: wide },
+  { name: "failing-narrow", failing: true, colorScheme: "light", viewport: narrow },
 ] as const;
-for (const { name, ...options } of pictures) {
-  const path = new URL(`../../docs/console-${name}.png`, import.meta.url).pathname;
+const directory = Deno.args[0] ?? new URL("../../docs/", import.meta.url).pathname;
+for (const { name, failing, ...options } of pictures) {
+  await using server = serve(failing);
   await using watched = await openPage(CHROMIUM, `http://127.0.0.1:${server.addr.port}`, options);
-  await watched.page.screenshot({ path });
+  await watched.page.screenshot({ path: `${directory}/console-${name}.png` });
 }
 await closeBrowser();

@@ -1,22 +1,25 @@
-/** A console in the test's own process, with a store that does as it is told. */
+/** A console in the test's own process, with a store whose answers the test chooses. */
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/config.ts";
 import { type Console, type ConsoleOptions, startConsole } from "../../src/console/console.ts";
 import { Facts, type Phase } from "../../src/console/facts.ts";
+import { Incidents } from "../../src/events/incidents.ts";
 import { Events } from "../../src/events/events.ts";
 import { Watch } from "../../src/metrics/watch.ts";
 import type { PeerHealth } from "../../src/inter_kme/channel.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 
-/** What the store, the peer and the program say; free to be changed. */
+/** What the store, the peer and the program report; a test may change it. */
 export interface World {
   phase: Phase;
   free: Record<string, number>;
   keysWaiting: number;
   entropy: number;
-  /** In place of an answer: an error, or none at all. */
+  /** Instead of an answer: an error, or none at all. */
   database: "answers" | "fails" | "hangs";
   health: PeerHealth;
+  /** Why no key can be handed out. */
+  obstacle?: string;
   config: Config;
 }
 
@@ -26,6 +29,7 @@ export interface Served extends AsyncDisposable {
   readonly world: World;
   readonly watch: Watch;
   readonly events: Events;
+  readonly incidents: Incidents;
   readonly facts: Facts;
 }
 
@@ -49,7 +53,8 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     if (world.database === "hangs") return new Promise(() => {});
     return world.database === "fails" ? Promise.reject(new Error("away")) : Promise.resolve(answer());
   };
-  const watch = new Watch(["1", "2"]);
+  const incidents = new Incidents();
+  const watch = new Watch(["1", "2"], incidents);
   const events = new Events("Alice");
   const facts = new Facts({
     config: () => world.config,
@@ -66,6 +71,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     }],
     counts: watch.counts,
     phase: () => world.phase,
+    obstacle: () => world.obstacle,
     timeout: 100,
     freshMs: 0,
   });
@@ -74,6 +80,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     facts,
     watch,
     events,
+    incidents,
     tickMs: 50,
     ...options,
   });
@@ -83,6 +90,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     world,
     watch,
     events,
+    incidents,
     facts,
     [Symbol.asyncDispose]: () => console.close(),
   };
@@ -95,7 +103,7 @@ export interface StreamEvent {
   readonly data: any;
 }
 
-/** Follows `/events` until it is left or the stream ends. */
+/** Follows `/events` until the caller stops or the stream ends. */
 export async function* follow(origin: string, signal?: AbortSignal): AsyncGenerator<StreamEvent> {
   const response = await fetch(`${origin}/events`, { signal });
   if (response.status !== 200) throw new Error(`status ${response.status}`);
@@ -111,7 +119,7 @@ export async function* follow(origin: string, signal?: AbortSignal): AsyncGenera
   }
 }
 
-/** The first event that fits; the stream goes on. */
+/** The first matching event; the stream continues. */
 export async function first(
   stream: AsyncIterator<StreamEvent>,
   fits: (event: StreamEvent) => boolean,

@@ -1,4 +1,4 @@
-/** What the documents say of the metrics, held against what is there. */
+/** Compares what the documents say of the metrics with what a KME serves. */
 import assert from "node:assert/strict";
 import { findProgram, testWith } from "../harness/installed.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
@@ -8,14 +8,16 @@ import { type Samples, scrape } from "./scrape.ts";
 const read = (name: string) => Deno.readTextFile(new URL(`../../docs/${name}`, import.meta.url));
 const PROMTOOL = findProgram("/usr/bin/promtool", "/usr/local/bin/promtool");
 
-/** Everything that can be counted has been. */
+/** The metrics of a KME in which everything that can be counted has happened. */
 async function everyMetric(): Promise<{ text: string; samples: Samples }> {
   await using served = await serve();
   const { watch, world } = served;
   watch.keys.delivered("2", 1);
   watch.keys.activated("2", 1);
-  watch.requests("sae").refused(400, "invalid");
-  watch.onActivation("2", "activated", 5);
+  const caller = { caller: "SAE 1", request: "GET /", message: "for a test" };
+  watch.requests("sae").refused({ status: 400, reason: "invalid", ...caller });
+  watch.requests("sae").answered("enc_keys", 5);
+  watch.activation("2", "activated", 5);
   watch.counts.ingestion.get("2")!.last = { at: new Date(), file: "a.cor" };
   world.health = { up: true, since: new Date() };
   const text = await (await fetch(`${served.origin}/metrics`)).text();
@@ -23,11 +25,11 @@ async function everyMetric(): Promise<{ text: string; samples: Samples }> {
 }
 
 function namesIn(text: string): Set<string> {
-  // Units and functions look the same, but do not begin like that.
+  // Units and functions do not have these prefixes.
   return new Set(text.match(/\b(?:kme|process)_[a-z0-9_]+\b/g));
 }
 
-/** A histogram's parts have names of their own. */
+/** The series of a histogram have names with suffixes. */
 function familyOf(name: string, samples: Samples): string {
   const whole = name.replace(/_(bucket|sum|count)$/, "");
   return samples.families.get(whole) === "histogram" ? whole : name;
@@ -67,7 +69,7 @@ Deno.test("the reasons and outcomes that the dashboard and the rules select are 
   for (const value of selected) assert.ok(markdown.includes(`\`${value}\``), value);
 });
 
-Deno.test("the dashboard is JSON whose panels do not lie upon each other", async () => {
+Deno.test("the dashboard is JSON whose panels do not overlap", async () => {
   const { panels } = JSON.parse(await read("grafana-dashboard.json"));
   const taken = new Set<string>();
   for (const { gridPos: { x, y, w, h }, title, targets } of panels) {

@@ -332,7 +332,7 @@ function stubApp() {
 
 function request(app: ReturnType<typeof stubApp>, method: string, path: string, body?: string) {
   const connection = {
-    identity: { serial: 1n, fingerprint: "", subject: "" },
+    identity: { serial: 1n, fingerprint: "", subject: "", notAfter: 0 },
     requestComplete: () => {},
   };
   return app.request(

@@ -8,7 +8,7 @@ export function showCertificates(body, { status }) {
   const sorted = status.certificates
     .map((certificate, index) => ({ ...certificate, index }))
     .toSorted((a, b) => a.daysLeft - b.daysLeft);
-  // One file may hold two certificates of one serial, as of two CAs or twice the same.
+  // One file may hold two certificates with one serial, of two CAs or the same one twice.
   const rows = keep(body, sorted, ({ member, serial, index }) => `${member} ${serial} ${index}`, makeRow);
   rows.forEach((row, i) => showRow(row, sorted[i]));
 }
@@ -40,7 +40,8 @@ function showRow(row, certificate) {
   setText(expires, formatDay(certificate.notAfter));
 }
 
-function daysChip(days) {
+/** State and words for the days that a certificate is still valid. */
+export function daysChip(days) {
   if (days < 0) return ["bad", "expired"];
   if (days < 7) return ["bad", `${days} d`];
   return [days < 30 ? "warn" : "good", `${days} d`];

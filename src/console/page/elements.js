@@ -1,4 +1,4 @@
-/** Builds and changes elements. Texts only ever become text nodes. */
+/** Builds and changes elements. Texts become text nodes only. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -17,18 +17,18 @@ export function makeSvg(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
-/** Changes a text where it is another one, so that a selection or a reader is not disturbed. */
+/** Changes a text only if it differs, so that a selection or a screen reader is not disturbed. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A chip is told apart by its colour, its sign and its words. */
+/** The state of a chip is visible by its colour, its symbol and its words. */
 export function setChip(element, state, text) {
   if (element.dataset.state !== state) element.dataset.state = state;
   setText(element, text);
 }
 
-/** Keeps one element an item under a parent, in the order of the items, made once by key, and no other child. */
+/** Keeps one child for each item under a parent, in the order of the items; an element is made once for each key. */
 export function keep(parent, items, keyOf, makeOne) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   const wanted = items.map((item) => {

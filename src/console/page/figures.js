@@ -1,35 +1,48 @@
-/** The strip of figures at the top. */
-import { draw, makeChart, niceTop } from "./chart.js";
+/** The current values at the top. */
+import { drawSpark, makeSpark, niceTop } from "./chart.js";
 import { keep, make, setText } from "./elements.js";
 import { formatCount, formatRate, formatSpan } from "./format.js";
+import { rate, refusedOf } from "./series.js";
 
 const RATES = [
-  { key: "delivered", title: "Delivered", unit: "keys/s", what: "keys a second given to masters" },
-  { key: "collected", title: "Fetched", unit: "keys/s", what: "keys a second fetched by slaves" },
-  { key: "takenUp", title: "Taken up", unit: "blocks/s", what: "blocks a second stored from key files" },
+  { key: "delivered", title: "Delivered", unit: "keys/s", what: "keys per second delivered to masters" },
+  { key: "collected", title: "Fetched", unit: "keys/s", what: "keys per second fetched by slaves" },
+  { key: "ingested", title: "Ingested", unit: "blocks/s", what: "blocks per second stored from key files" },
+  { key: "refused", title: "Refused", unit: "requests/s", what: "requests per second refused" },
 ];
 
 const parts = new WeakMap();
 
-/** @param state what {@linkcode ./console.js} knows. */
-export function showFigures(list, { status, rates, points, now }) {
+/** @param state of {@linkcode ./console.js}. */
+export function showFigures(list, { status, live, points, range, now }) {
   const last = status.links.map((link) => link.lastIngestion).filter(Boolean)
     .sort((a, b) => a.at < b.at ? 1 : -1)[0];
+  const valueOf = (key, point) => rate(key === "refused" ? refusedOf(point) : point[key], point);
   const figures = [
-    ...RATES.map(({ key, title, unit, what }) => ({
-      key,
-      title,
-      unit,
-      value: formatRate(rates[key]),
-      what,
-      line: [...points.map((point) => [point.at, point.rates[key]]), [now, rates[key]]],
-    })),
+    ...RATES.map(({ key, title, unit, what }) => {
+      const current = live === undefined ? 0 : valueOf(key, live);
+      return {
+        key,
+        title,
+        unit,
+        value: formatRate(current),
+        what,
+        line: [...points.map((point) => [point.at, valueOf(key, point)]), [now, current]],
+      };
+    }),
     {
       key: "waiting",
       title: "Waiting",
       unit: "keys",
       value: formatCount(status.keysWaiting),
       note: "for their slaves",
+    },
+    {
+      key: "burnt",
+      title: "Burnt",
+      unit: "blocks",
+      value: formatCount(status.burnt),
+      note: "since the start",
     },
     {
       key: "entropy",
@@ -47,14 +60,14 @@ export function showFigures(list, { status, rates, points, now }) {
     },
   ];
   const elements = keep(list, figures, (figure) => figure.key, makeFigure);
-  elements.forEach((element, i) => showFigure(element, figures[i], now));
+  elements.forEach((element, i) => showFigure(element, figures[i], range, now));
 }
 
 function makeFigure({ line, title }) {
   const value = make("strong");
   const unit = make("span", { class: "unit" });
   const note = make("span", { class: "note muted" });
-  const chart = line && makeChart(28, "spark");
+  const chart = line && makeSpark(28);
   const element = make(
     "div",
     {},
@@ -65,18 +78,18 @@ function makeFigure({ line, title }) {
   return element;
 }
 
-function showFigure(element, figure, now) {
+function showFigure(element, figure, range, now) {
   const { value, unit, note, chart } = parts.get(element);
   setText(value, figure.value);
   setText(unit, figure.unit);
   if (chart) {
-    const highest = Math.max(...figure.line.map(([, rate]) => rate));
-    draw(
+    const highest = Math.max(...figure.line.map(([, each]) => each));
+    drawSpark(
       chart,
-      figure.line,
-      niceTop(highest),
+      { points: figure.line, top: niceTop(highest) },
+      range,
       now,
-      `${figure.what}: ${figure.value} now, ${formatRate(highest)} at most in the last hour`,
+      `${figure.what}: ${figure.value} now, at most ${formatRate(highest)} in the last ${range.words}`,
     );
   } else {
     setText(note, figure.note);

@@ -14,7 +14,7 @@ export function formatShort(count) {
   return short.format(count);
 }
 
-/** Something a second. */
+/** A rate or another number with at most two decimal places. */
 export function formatRate(rate) {
   return (rate < 10 ? fine : whole).format(rate);
 }
@@ -38,7 +38,13 @@ export function formatTime(date) {
   return time.format(date);
 }
 
-/** The day, as ISO 8601 has it. */
+/** The day in ISO 8601. */
 export function formatDay(instant) {
   return instant.slice(0, 10);
+}
+
+/** Seconds as milliseconds or seconds; null: there is no value. */
+export function formatSeconds(seconds) {
+  if (seconds === null) return "–";
+  return seconds < 1 ? `${formatRate(seconds * 1000)} ms` : `${formatRate(seconds)} s`;
 }

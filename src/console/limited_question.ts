@@ -1,20 +1,20 @@
 /** Questions to a database that may not answer. */
 
-export interface PatienceOptions {
+export interface QuestionLimits {
   /** Milliseconds to wait for an answer. */
   readonly timeout: number;
-  /** Times as long as the last answer took for which that answer is good enough; 0: always ask again. */
+  /** How long an answer may be reused, as a multiple of the time that it took; 0: always ask again. */
   readonly rest?: number;
 }
 
 /**
  * Asks a question, but never twice at the same time.
  *
- * @returns a function that resolves with the answer, or with null when there is none in time or the question failed.
+ * @returns a function that resolves with the answer, or with null if there is none in time or the question failed.
  */
-export function patiently<T>(
+export function limitQuestion<T>(
   ask: () => Promise<T>,
-  { timeout, rest = 0 }: PatienceOptions,
+  { timeout, rest = 0 }: QuestionLimits,
 ): () => Promise<T | null> {
   let asking: Promise<T | null> | undefined;
   let last: T | null = null;

@@ -1,0 +1,102 @@
+/** What keeps keys from being delivered, or soon will. */
+import type { KmeStatus, Problem } from "../metrics/kme_status.ts";
+
+export type StatusFacts = Omit<KmeStatus, "delivery" | "since">;
+
+/** A problem without the time since when it exists; `name` tells it from others. */
+export type FoundProblem = Omit<Problem, "since"> & { readonly name: string };
+
+/** Days before the end of a certificate from which on it is a problem. */
+const CERTIFICATE_DAYS = 14;
+
+/** The worst first. */
+export function findProblems(facts: StatusFacts): FoundProblem[] {
+  const { kme, ready, reason, links, peers, relayed, certificates, saes } = facts;
+  const problems: FoundProblem[] = [];
+  const add = (severity: Problem["severity"], link: string | null, name: string, what: string) => {
+    problems.push({ severity, link, name, what });
+  };
+  if (!ready) add("error", null, "not ready", reason ?? "not ready");
+  for (const { kme: link, free, used, files, unmatched } of links) {
+    const pool = link === kme ? "the pool of this KME's own SAEs" : `the link with KME ${link}`;
+    if (used && free === 0) add("error", link, `empty ${link}`, `no blocks left in ${pool}`);
+    if (unmatched !== undefined && unmatched > 0) {
+      add("warning", link, `unmatched ${link}`, `${unmatched} blocks of ${pool} are at one end only`);
+    }
+    for (const { file, error } of files) {
+      if (error !== null) {
+        add(
+          "warning",
+          link,
+          `file ${link} ${file}`,
+          `key file ${file} of ${pool} was not ingested: ${error}`,
+        );
+      }
+    }
+  }
+  for (const { kme: peer, up, lastError } of peers) {
+    if (up !== false) continue;
+    const beyond = relayed.filter(({ through }) => through === peer).map((each) => `KME ${each.kme}`);
+    const reached = beyond.length === 0 ? "" : `, nor can ${beyond.join(", ")} be reached through it`;
+    add(
+      "error",
+      peer,
+      `down ${peer}`,
+      `KME ${peer} does not answer${reached}${lastError === null ? "" : `: ${lastError}`}`,
+    );
+  }
+  for (const { member, daysLeft, serial } of certificates) {
+    if (daysLeft >= CERTIFICATE_DAYS) continue;
+    const severity = daysLeft < 0 ? "error" : "warning";
+    const end = daysLeft < 0 ? "has expired" : `expires in ${inDays(daysLeft)}`;
+    add(severity, null, `certificate ${member} ${serial}`, `the certificate of ${member} ${end}`);
+  }
+  for (const { sae, certificateDaysLeft: days } of saes) {
+    if (days === null || days >= CERTIFICATE_DAYS) continue;
+    const end = days < 0 ? "has expired" : `expires in ${inDays(days)}`;
+    add("warning", null, `sae certificate ${sae}`, `the certificate of SAE ${sae} ${end}`);
+  }
+  return problems.sort((a, b) => Number(b.severity === "error") - Number(a.severity === "error"));
+}
+
+function inDays(days: number): string {
+  return days === 1 ? "1 day" : `${days} days`;
+}
+
+/** Whether a link can deliver keys now. */
+export function canDeliver({ ready, peers }: StatusFacts, link: StatusFacts["links"][number]): boolean {
+  const peer = peers.find(({ kme }) => kme === link.kme);
+  return ready && link.free !== null && link.free > 0 && peer?.up !== false;
+}
+
+/** `all`: every link that is in use; `some`: at least one of them. */
+export function deliverable(facts: StatusFacts): KmeStatus["delivery"]["links"] {
+  const used = facts.links.filter((link) => link.used);
+  const able = used.filter((link) => canDeliver(facts, link));
+  if (able.length === 0) return "none";
+  return able.length === used.length ? "all" : "some";
+}
+
+/** Remembers since when each problem exists. */
+export class ProblemTimes {
+  readonly #since = new Map<string, string>();
+
+  /** @returns the problems with their times; what is not among them any more is forgotten. */
+  update(found: readonly FoundProblem[], now: Date): Problem[] {
+    const names = new Set(found.map(({ name }) => name));
+    for (const name of [...this.#since.keys()]) if (!names.has(name)) this.#since.delete(name);
+    return found.map(({ name, ...problem }) => {
+      const since = this.#since.get(name) ?? now.toISOString();
+      this.#since.set(name, since);
+      return { ...problem, since };
+    });
+  }
+
+  get entries(): [name: string, since: string][] {
+    return [...this.#since];
+  }
+
+  restore(entries: readonly (readonly [name: string, since: string])[]): void {
+    for (const [name, since] of entries) this.#since.set(name, since);
+  }
+}
