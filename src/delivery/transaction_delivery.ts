@@ -10,7 +10,7 @@ import { applyPad, blocksPerKey, composeBits, type Key, keyIdFor } from "../doma
 import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Claim } from "../store/operations/claim.ts";
-import { chunks } from "../store/statements.ts";
+import { chunks } from "../domain/chunks.ts";
 import type { Store } from "../store/store.ts";
 import { Unavailable } from "../domain/refusals.ts";
 import type { Peer } from "./peer.ts";

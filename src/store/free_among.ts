@@ -3,7 +3,7 @@ import type { Kysely } from "kysely";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { buffer } from "../domain/bytes.ts";
 import { BlockState, type Schema } from "./table_schema.ts";
-import { chunks } from "./statements.ts";
+import { chunks } from "../domain/chunks.ts";
 
 /** Those of the blocks that are free on the link now. */
 export async function freeAmong(

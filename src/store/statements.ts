@@ -2,6 +2,7 @@
 import { CompiledQuery, type InsertObject, sql } from "kysely";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { buffer } from "../domain/bytes.ts";
+import { chunks } from "../domain/chunks.ts";
 import type { Work } from "./work.ts";
 import { BlockState, type Schema } from "./table_schema.ts";
 
@@ -10,11 +11,6 @@ export const ROWS = 500;
 
 /** Texts kept, one for each statement and number of rows that was met; the least recently used ones are dropped. */
 const MAX_TEXTS = 1000;
-
-/** Consecutive parts of at most `length` items. */
-export function* chunks<T>(items: readonly T[], length: number): Generator<T[]> {
-  for (let i = 0; i < items.length; i += length) yield items.slice(i, i + length);
-}
 
 /** Inserts rows that all name the same columns in the same order. */
 export async function insertRows<Table extends keyof Schema & string>(

@@ -19,7 +19,7 @@ import {
 const HOUR = 3_600_000;
 
 ledgerTest(
-  "blocks are stored once for ever, up to the link's cap, with the file's progress",
+  "blocks are stored once, up to the link's cap, with the file's progress",
   async (ledger) => {
     const store = await ledger.open();
     const blocks = freshBlocks(10);
@@ -48,7 +48,7 @@ ledgerTest(
   },
 );
 
-ledgerTest("the cap of a link holds for files that are taken up at once", async (ledger) => {
+ledgerTest("the cap of a link holds for files that are added at once", async (ledger) => {
   const store = await ledger.open();
   const add = (name: string) =>
     store.addBlocks({
@@ -57,12 +57,36 @@ ledgerTest("the cap of a link holds for files that are taken up at once", async 
       maxFree: 25,
       file: { name, size: 320, mtime: 0, offset: 0 },
     });
-  // One process takes up one file of a link after the other; this is what the store does if it does not.
   const added = ledger.shared
     ? [await add("a"), await add("b"), await add("c"), await add("d")]
     : await Promise.all(["a", "b", "c", "d"].map(add));
   assert.deepEqual(added.map(({ stored }) => stored), [10, 10, 5, 0]);
   assert.equal((await audit(ledger)).free, 25);
+});
+
+ledgerTest("many small files are added together, each with its own result and progress", async (ledger) => {
+  const store = await ledger.open();
+  const blocks = freshBlocks(600);
+  const add = (name: string, part: typeof blocks, offset: number, link = PEER.text) =>
+    store.addBlocks({ link, blocks: part, maxFree: 10_000, file: { name, size: 96, mtime: 1, offset } });
+  const part = (i: number) => blocks.slice(2 * i, 2 * i + 2);
+  const files = Array.from({ length: 300 }, (_, i) => `${i}.cor`);
+  const together = await Promise.all([
+    ...files.map((name, i) => add(name, part(i), 0, i % 2 === 0 ? PEER.text : OWN.text)),
+    add("0.cor", freshBlocks(1), 64), // its next part
+    add("again.cor", part(7), 0), // the same blocks as another file
+  ]);
+  assert.deepEqual(together.slice(0, 301).filter(({ stored, known }) => stored === 0 || known > 0), []);
+  assert.deepEqual(together.at(-1), { stored: 0, known: 2, taken: 2 });
+  const offset = async (name: string, link = PEER.text) => (await store.fileProgress(link, name))?.offset;
+  assert.equal(await offset("0.cor"), 96);
+  assert.equal(await offset("again.cor"), 64);
+  assert.equal(await offset("1.cor"), undefined);
+  assert.equal(await offset("1.cor", OWN.text), 64);
+  assert.equal(await offset("299.cor", OWN.text), 64);
+  assert.equal(await store.freeBlocks(PEER.text), 301);
+  assert.equal(await store.freeBlocks(OWN.text), 300);
+  assert.equal((await audit(ledger)).free, 601);
 });
 
 ledgerTest("names of key files keep case, spaces and every character", async (ledger) => {

@@ -18,7 +18,7 @@ import type * as pg from "pg";
 export const TIME_LIMIT_MS = 4000;
 
 /** The server did not answer in time. Whether the statement was carried out is not known. */
-export class NoAnswer extends Error {
+class NoAnswer extends Error {
   override name = "NoAnswer";
   constructor() {
     super(`the database server did not answer within ${TIME_LIMIT_MS} ms`);
@@ -60,7 +60,7 @@ function limitedPostgresClient(client: pg.PoolClient, limit?: number): PostgresP
   };
 }
 
-export interface MysqlLimits {
+interface MysqlLimits {
   /** Milliseconds for a statement, and for getting a connection; absent: no limit. */
   readonly limit?: number;
   /** Statements for each new connection, before anything else. */

@@ -10,7 +10,8 @@ import { applyPad, composeBits, type Key } from "../../domain/key.ts";
 import type { Link } from "../../domain/link.ts";
 import type { NotNull } from "kysely";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
-import { chunks, ROWS, run } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
+import { ROWS, run } from "../statements.ts";
 import { handOver, isWhole, type NewDelivery, type UsedBlock } from "./hand_over.ts";
 import {
   holdTransactions,

@@ -6,7 +6,8 @@ import type { Operation, Work } from "../work.ts";
 import type { Key } from "../../domain/key.ts";
 import { type Insertable, sql } from "kysely";
 import { BlockState, type KeyReadsTable } from "../table_schema.ts";
-import { chunks, insertRows, ROWS, run } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
+import { insertRows, ROWS, run } from "../statements.ts";
 
 export interface Collection {
   /** The SAE that asks. */

@@ -4,7 +4,7 @@ import type { Operation } from "../work.ts";
 import { blocksPerKey, composeBits, type Key, keyIdFor } from "../../domain/key.ts";
 import type { Link } from "../../domain/link.ts";
 import { claim } from "./claim.ts";
-import { chunks } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
 import { handOver, isWhole, type NewDelivery } from "./hand_over.ts";
 
 export interface Delivery {

@@ -3,7 +3,8 @@ import type { Buffer } from "node:buffer";
 import { buffer } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
-import { chunks, deleteBlocks, deleteDeliveries, deleteReservations, lockBlocks } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
+import { deleteBlocks, deleteDeliveries, deleteReservations, lockBlocks } from "../statements.ts";
 
 export interface Expiry {
   /** Keys of one transaction at most, so that requests do not wait long behind it. */

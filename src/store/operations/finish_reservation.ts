@@ -4,7 +4,8 @@ import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
-import { chunks, deleteBlocks, deleteReservations, ROWS, run } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
+import { deleteBlocks, deleteReservations, ROWS, run } from "../statements.ts";
 import type { KmeId, SaeId } from "../../domain/ids.ts";
 import { handOver, type NewDelivery, type NewKey, type UsedBlock } from "./hand_over.ts";
 

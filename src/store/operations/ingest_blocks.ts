@@ -1,11 +1,12 @@
-/** Blocks of a key file enter a link's pool, each block once for ever. */
+/** Stores blocks of key files in a link's pool, each block at most once. */
 import type { AddedBlocks, BlockBatch } from "../block_store.ts";
 import type { Block } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../../domain/link.ts";
 import { BlockState } from "../table_schema.ts";
-import { chunks, insertRows, ROWS, run } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
+import { insertRows, ROWS, run } from "../statements.ts";
 import { freeBlocks } from "../stock.ts";
 
 export interface IngestBlocks extends Omit<BlockBatch, "link"> {
@@ -15,58 +16,60 @@ export interface IngestBlocks extends Omit<BlockBatch, "link"> {
 export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
   name: "ingestBlocks",
   async run(work, items) {
-    const results: AddedBlocks[] = [];
-    for (const item of items) results.push(await ingestOne(work, item));
+    const seen = await seenAmong(work, items.flatMap((item) => item.blocks));
+    const free = new Map<number, number>();
+    for (const { link: { id } } of items) {
+      if (!free.has(id)) free.set(id, await freeBlocks(work.trx, id) + work.stock.of(id));
+    }
+    const fresh: FreshBlock[] = [];
+    const results = items.map(({ link, blocks, maxFree }): AddedBlocks => {
+      let room = Math.max(0, maxFree - free.get(link.id)!);
+      let taken = 0;
+      let stored = 0;
+      for (const block of blocks) {
+        const key = mapKey(block.id);
+        if (!seen.has(key)) {
+          if (room === 0) break;
+          room--;
+          stored++;
+          seen.add(key);
+          fresh.push({ ...block, linkId: link.id });
+        }
+        taken++;
+      }
+      free.set(link.id, free.get(link.id)! + stored);
+      work.stock.add(link.id, stored);
+      return { stored, known: taken - stored, taken };
+    });
+    await insertBlocks(work, fresh);
+    await countBytes(work, fresh);
+    await recordProgress(work, items, results);
     return results;
   },
 };
 
-async function ingestOne(work: Work, item: IngestBlocks): Promise<AddedBlocks> {
-  const free = await freeBlocks(work.trx, item.link.id) + work.stock.of(item.link.id);
-  let room = Math.max(0, item.maxFree - free);
-  let taken = 0;
-  const fresh: Block[] = [];
-  const inBatch = new Set<string>();
-  for (const part of chunks(item.blocks, ROWS)) {
-    const seen = await seenAmong(work, part);
-    for (const block of part) {
-      const key = mapKey(block.id);
-      const isNew = !seen.has(key) && !inBatch.has(key);
-      if (isNew && room === 0) break;
-      taken++;
-      if (!isNew) continue;
-      room--;
-      inBatch.add(key);
-      fresh.push(block);
-    }
-    if (room === 0 && taken < item.blocks.length) break;
-  }
-  await insertBlocks(work, item.link, fresh);
-  await countBytes(work, fresh);
-  work.stock.add(item.link.id, fresh.length);
-  await recordProgress(work, item, taken);
-  return { stored: fresh.length, known: taken - fresh.length, taken };
+interface FreshBlock extends Block {
+  readonly linkId: number;
 }
 
 async function seenAmong(work: Work, blocks: readonly Block[]): Promise<Set<string>> {
-  const ids = blocks.map((block) => buffer(block.id));
-  const rows = await run(
-    work,
-    `seen ${ids.length}`,
-    ids,
-    () => work.trx.selectFrom("seen_blocks").select("block_id").where("block_id", "in", ids),
-  );
-  return new Set(rows.map((row) => mapKey(row.block_id)));
+  const seen = new Set<string>();
+  for (const part of chunks(blocks, ROWS)) {
+    const ids = part.map((block) => buffer(block.id));
+    const build = () => work.trx.selectFrom("seen_blocks").select("block_id").where("block_id", "in", ids);
+    for (const row of await run(work, `seen ${ids.length}`, ids, build)) seen.add(mapKey(row.block_id));
+  }
+  return seen;
 }
 
-async function insertBlocks(work: Work, link: Link, blocks: readonly Block[]): Promise<void> {
+async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): Promise<void> {
   await insertRows(work, "seen_blocks", blocks.map((block) => ({ block_id: buffer(block.id) })));
   await insertRows(
     work,
     "blocks",
     blocks.map((block) => ({
       block_id: buffer(block.id),
-      link_id: link.id,
+      link_id: block.linkId,
       state: BlockState.free,
       half: halfOf(block.id),
       stored_at: work.now,
@@ -85,21 +88,31 @@ async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Pro
   const view = new BigUint64Array(bytes.buffer);
   const added = new Uint32Array(256);
   for (const { bits } of blocks) {
-    for (let i = 0; i < bits.length; i++) added[bits[i]!]!++; // an iterator takes several times as long
+    for (let i = 0; i < bits.length; i++) added[bits[i]!]!++; // an iterator is several times slower
   }
   added.forEach((count, byte) => view[byte]! += BigInt(count));
   await trx.updateTable("byte_counts").set({ counts: buffer(bytes) }).where("one", "=", 1).execute();
 }
 
+/** Of a file that is there several times, the last progress counts. */
 async function recordProgress(
-  { trx }: Work,
-  { link, file, blocks }: IngestBlocks,
-  taken: number,
+  work: Work,
+  items: readonly IngestBlocks[],
+  results: readonly AddedBlocks[],
 ): Promise<void> {
-  const bytesTaken = file.offset + taken * (blocks[0]?.bits.length ?? 0);
-  const progress = { size: file.size, mtime: Math.trunc(file.mtime), taken: bytesTaken };
-  const updated = await trx.updateTable("key_files").set(progress)
-    .where("link_id", "=", link.id).where("name", "=", file.name).executeTakeFirst();
-  if (Number(updated.numUpdatedRows) > 0) return;
-  await trx.insertInto("key_files").values({ link_id: link.id, name: file.name, ...progress }).execute();
+  const rows = new Map(items.map(({ link, file, blocks }, i) => {
+    const taken = file.offset + results[i]!.taken * (blocks[0]?.bits.length ?? 0);
+    const row = { link_id: link.id, name: file.name, size: file.size, mtime: Math.trunc(file.mtime), taken };
+    return [`${link.id}/${file.name}`, row];
+  }));
+  for (const linkId of new Set(items.map((item) => item.link.id))) {
+    const ofLink = [...rows.values()].filter((row) => row.link_id === linkId);
+    for (const part of chunks(ofLink, ROWS)) {
+      const names = part.map((row) => row.name);
+      const build = () =>
+        work.trx.deleteFrom("key_files").where("link_id", "=", linkId).where("name", "in", names);
+      await run(work, `forget files ${names.length}`, [linkId, ...names], build);
+      await insertRows(work, "key_files", part);
+    }
+  }
 }

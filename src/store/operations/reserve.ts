@@ -4,7 +4,8 @@ import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { type Claim, claim } from "./claim.ts";
-import { chunks, ROWS, run } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
+import { ROWS, run } from "../statements.ts";
 
 export interface Reserve {
   /** 16 random bytes; the same again adds blocks to the reservation. */

@@ -5,7 +5,7 @@ import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
 import type { Link } from "../../domain/link.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
-import { chunks } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
 
 export interface SetAside {
   readonly link: Link;

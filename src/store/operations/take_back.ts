@@ -6,7 +6,8 @@ import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../../domain/link.ts";
 import { BlockState } from "../table_schema.ts";
 import { freeAmong } from "../free_among.ts";
-import { chunks, deleteBlocks, deleteDeliveries, lockBlocks } from "../statements.ts";
+import { chunks } from "../../domain/chunks.ts";
+import { deleteBlocks, deleteDeliveries, lockBlocks } from "../statements.ts";
 import { HELD, holdTransactions, letGoTransactions } from "./voided.ts";
 
 export interface TakeBack {
