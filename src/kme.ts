@@ -1,4 +1,5 @@
 /** One running KME: the only place where its parts are put together. */
+import type { Access } from "./config/access.ts";
 import type { Config } from "./config/config.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
@@ -45,6 +46,14 @@ export interface Kme {
    * @throws Error with one line when a certificate does not serve; then everything stays as it was.
    */
   reload(config: Config): readonly string[];
+  /**
+   * Applies what a configuration with mistakes says about access: all that it takes away, and what its correct parts
+   * grant.
+   *
+   * @returns what changed, a line each.
+   * @throws Error with one line when a CA certificate cannot be used; then the other changes are applied.
+   */
+  reloadAccess(access: Access): readonly string[];
   /** Stops accepting, finishes what is under way (bounded), closes the database. */
   stop(): Promise<void>;
 }
@@ -167,6 +176,7 @@ export async function startKme(config: Config): Promise<Kme> {
   return {
     failed: Promise.race(guard === undefined ? [store.failed] : [store.failed, guard.replaced]),
     reload: (changed) => reloading.reload(changed),
+    reloadAccess: (access) => reloading.reloadAccess(access),
     stop: async () => {
       phase = "stopping";
       operator?.endStreams();

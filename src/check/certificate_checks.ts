@@ -4,7 +4,6 @@ import { parsePkcs12 } from "../x509/pem.ts";
 import type { ClientCertificate, Config, HttpsInterface, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { systemCa } from "../inter_kme/credentials.ts";
-import { ClientVerifier } from "../x509/verifier.ts";
 import {
   certificatesOf,
   type Chain,
@@ -18,7 +17,6 @@ import {
 } from "../x509/chain.ts";
 import { type CheckLine, configError, ok, warn } from "./check_line.ts";
 import { isLoopback } from "../domain/address.ts";
-import { errorMessage } from "../domain/text.ts";
 
 /** Checks chains, key usage and names of all certificates. The loader of the configuration has checked the dates. */
 export function checkCertificates(config: Config): CheckLine[] {
@@ -45,26 +43,13 @@ function checkInterface(
   const certificates = certificatesOf(material.serverCert);
   const server = certificates[0]!;
   return [
-    checkClientCa(`${member}.ca_client_cert_path`, material.clientCa),
+    ok(
+      `${member}.ca_client_cert_path`,
+      `clients need a certificate of ${subjectOf(certificatesOf(material.clientCa))}`,
+    ),
     checkServer(`${member}.server_cert_path`, certificates, authorities),
     checkNames(`${member}.server_cert_path`, server, material.listen.hostname),
   ];
-}
-
-function checkClientCa(member: string, pem: string): CheckLine {
-  try {
-    const { anchors } = new ClientVerifier(pem);
-    return ok(
-      member,
-      `clients need a certificate of ${anchors.map((ca) => subjectOf(certificatesOf(ca))).join("; ")}`,
-    );
-  } catch (error) {
-    return configError(
-      member,
-      errorMessage(error),
-      "write the path of a file with the CA certificate that issues the clients' certificates",
-    );
-  }
 }
 
 function checkServer(

@@ -4,6 +4,7 @@ import type { Config, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { helloAnswerSchema, parseMessage, problemSchema, PROTOCOL } from "../inter_kme/wire.ts";
 import { certificateSerial } from "../x509/serial.ts";
+import { fingerprintOf } from "../x509/chain.ts";
 import { clientCertificates } from "./certificate_checks.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { type Probe, probePeer } from "./peer_probe.ts";
@@ -66,12 +67,13 @@ export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now
       `${address} answers, but only supports keys of 256 bits for one slave (like qkd_kme_server); its SAEs cannot be compared`,
     ));
   } else if (probe.status === 400) {
-    const serial = certificateSerial(clientCertificates(kme.clientCertificate)[0]!).toString(16);
+    const [certificate] = clientCertificates(kme.clientCertificate);
     lines.push(environmentError(
       what,
       `${address} does not know this KME as KME ${config.thisKme.id.text}`,
-      `in other_kmes of KME ${kme.id.text}: check the id ${config.thisKme.id.text} and its ` +
-        `https_client_certificate_serial, which is 0x${serial}`,
+      `in other_kmes of KME ${kme.id.text}: check the id ${config.thisKme.id.text} and its certificates; this one has the ` +
+        `serial number 0x${certificateSerial(certificate!).toString(16)} and the fingerprint_sha256 ` +
+        fingerprintOf(certificate!),
     ));
   } else {
     lines.push(

@@ -29,6 +29,7 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
   return [
     ok("configuration", summary(config)),
     ...loaded.warnings.map(lineOfWarning),
+    ...loaded.downLinks.map(lineOfMistake),
     ...checkPrivacy(loaded.warnings),
     ...checkCertificates(config),
     ...checkUser(),

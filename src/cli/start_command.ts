@@ -1,6 +1,6 @@
 /** `kme CONFIG`: runs a KME until it is told to stop. */
-import { formatMistake, loadConfig } from "../config/load.ts";
-
+import type { Access } from "../config/access.ts";
+import { formatMistake, loadConfig, type LoadedConfig } from "../config/load.ts";
 import { type Kme, startKme } from "../kme.ts";
 import { configureLog, log } from "../log.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -15,7 +15,7 @@ export async function startCommand(file: string): Promise<number> {
     for (const mistake of loaded.mistakes) console.error(formatMistake(mistake));
     return 2;
   }
-  for (const warning of loaded.warnings) log("config").warn("{warning}", { warning: formatMistake(warning) });
+  logWarnings(loaded);
 
   const stopped = stopSignal();
   const starting = startKme(loaded.config);
@@ -63,10 +63,10 @@ async function reload(file: string, kme: Kme): Promise<void> {
   const loaded = await loadConfig(file);
   if ("mistakes" in loaded) {
     for (const mistake of loaded.mistakes) logger.error("{mistake}", { mistake: formatMistake(mistake) });
-    logger.error("{file} was not reloaded: the KME goes on as before", { file });
+    reloadAccess(file, kme, loaded.access);
     return;
   }
-  for (const warning of loaded.warnings) logger.warn("{warning}", { warning: formatMistake(warning) });
+  logWarnings(loaded);
   try {
     for (const change of kme.reload(loaded.config)) {
       logger.warn("left out until the next start: {change}", { change });
@@ -79,6 +79,31 @@ async function reload(file: string, kme: Kme): Promise<void> {
     logger.error("{file} was not reloaded: {reason}", {
       file,
       reason: errorMessage(error),
+    });
+  }
+}
+
+/** What a file with mistakes takes away is taken away nevertheless. */
+function reloadAccess(file: string, kme: Kme, access: Access | undefined): void {
+  const logger = log("config");
+  try {
+    const changes = access === undefined ? [] : kme.reloadAccess(access);
+    for (const change of changes) logger.warn("applied in spite of the mistakes: {change}", { change });
+    logger.error("{file} was not reloaded because of its mistakes{rest}", {
+      file,
+      rest: changes.length === 0 ? "; the KME goes on as before" : ", but for these changes of access",
+    });
+  } catch (error) {
+    logger.error("{file} was not reloaded: {reason}", { file, reason: errorMessage(error) });
+  }
+}
+
+function logWarnings({ warnings, downLinks }: LoadedConfig): void {
+  const logger = log("config");
+  for (const warning of warnings) logger.warn("{warning}", { warning: formatMistake(warning) });
+  for (const reason of downLinks) {
+    logger.error("a link is DOWN, this KME cannot call the other one: {reason}", {
+      reason: formatMistake(reason),
     });
   }
 }

@@ -1,10 +1,16 @@
 /** Makes the configuration from the parsed file and the loaded files. */
 import type { Config, HttpsInterface, OtherKme } from "./config.ts";
+import type { Identities } from "./identities.ts";
 import type { LoadedInterface, LoadedKme, ReferencedFiles } from "./referenced_files.ts";
 import type { ConfigFile } from "./file_schema.ts";
 
 /** @param content a file without mistakes. */
-export function assemble(file: string, content: ConfigFile, files: ReferencedFiles): Config {
+export function assemble(
+  file: string,
+  content: ConfigFile,
+  files: ReferencedFiles,
+  identities: Identities,
+): Config {
   const { this_kme: thisKme, other_kmes: otherKmes, saes } = content;
   return {
     file,
@@ -25,11 +31,13 @@ export function assemble(file: string, content: ConfigFile, files: ReferencedFil
       interKmeTimeoutSeconds: thisKme.inter_kme_timeout_seconds,
       leaseSeconds: thisKme.lease_seconds,
     },
-    otherKmes: otherKmes.map((kme, index) => otherKme(kme, files.otherKmes[index]!)),
-    saes: saes.map((sae) => ({
+    otherKmes: otherKmes.map((kme, index) =>
+      otherKme(kme, files.otherKmes[index]!, identities.otherKmes[index]!)
+    ),
+    saes: saes.map((sae, index) => ({
       id: sae.id,
       kmeId: sae.kme_id.text,
-      certificateSerial: sae.https_client_certificate_serial,
+      certificates: identities.saes[index]!,
     })),
   };
 }
@@ -46,7 +54,11 @@ function httpsInterface(
   };
 }
 
-function otherKme(file: ConfigFile["other_kmes"][number], loaded: LoadedKme): OtherKme {
+function otherKme(
+  file: ConfigFile["other_kmes"][number],
+  loaded: LoadedKme,
+  certificates: NonNullable<Identities["otherKmes"][number]>,
+): OtherKme {
   // `isNeighbour` tests for this member.
   if (file.reached_through !== undefined) return { id: file.id, reachedThrough: file.reached_through.text };
   return {
@@ -56,6 +68,6 @@ function otherKme(file: ConfigFile["other_kmes"][number], loaded: LoadedKme): Ot
     ignoreSystemProxySettings: file.ignore_system_proxy_settings,
     clientCertificate: loaded.clientCertificate!,
     serverCa: loaded.serverCa,
-    callerSerial: file.https_client_certificate_serial,
+    certificates: certificates === "any" ? undefined : certificates,
   };
 }

@@ -2,6 +2,7 @@
 import type { ConfiguredId } from "../domain/ids.ts";
 import type { RemoteKme, Sae } from "../domain/network.ts";
 import type { HostPort } from "../domain/address.ts";
+import type { CertificateSelector } from "../x509/certificate_selector.ts";
 
 /** An mTLS listener. The PEM texts are loaded at once, so that a start or a reload sees one consistent set. */
 export interface HttpsInterface {
@@ -47,10 +48,19 @@ export interface ThisKme {
   readonly leaseSeconds: number;
 }
 
+/** When all certificates of a chain are valid, milliseconds since 1970, both inclusive. */
+export interface Validity {
+  readonly notBefore: number;
+  readonly notAfter: number;
+}
+
 /** The certificate with which this KME calls a neighbour. */
 export type ClientCertificate =
-  | { readonly kind: "pfx"; readonly pfx: Uint8Array; readonly passphrase: string }
-  | { readonly kind: "pem"; readonly cert: string; readonly key: string; readonly passphrase: string };
+  & { readonly validity: Validity; readonly passphrase: string }
+  & (
+    | { readonly kind: "pfx"; readonly pfx: Uint8Array }
+    | { readonly kind: "pem"; readonly cert: string; readonly key: string }
+  );
 
 /** A KME that shares a link with this one. */
 export interface NeighbourKme {
@@ -61,18 +71,23 @@ export interface NeighbourKme {
   readonly clientCertificate: ClientCertificate;
   /** PEM; absent: the system's trust store. */
   readonly serverCa?: string;
-  /** Serial number of the certificate with which that KME calls this one; absent: not checked. */
-  readonly callerSerial?: bigint;
+  /** The certificates with which that KME calls this one; absent: any that is not another neighbour's; empty: none. */
+  readonly certificates?: readonly CertificateSelector[];
 }
 
 export type OtherKme = NeighbourKme | RemoteKme;
+
+export interface ConfiguredSae extends Sae {
+  /** Certificates that identify it; none of an SAE of another KME. */
+  readonly certificates: readonly CertificateSelector[];
+}
 
 export interface Config {
   /** Path of the file as given on the command line. */
   readonly file: string;
   readonly thisKme: ThisKme;
   readonly otherKmes: readonly OtherKme[];
-  readonly saes: readonly Sae[];
+  readonly saes: readonly ConfiguredSae[];
 }
 
 /** A mistake or warning about a configuration file. */

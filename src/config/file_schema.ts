@@ -7,8 +7,10 @@ import { parseHostPort } from "./address_text.ts";
 import { parseDatabaseUri } from "./database_uri.ts";
 import { parseId } from "./id_text.ts";
 import type { Parsed } from "../domain/parsed.ts";
+import { parseFingerprint } from "./fingerprint_text.ts";
 import { parseSerial } from "./serial_text.ts";
 import { hasControlCharacters } from "../domain/text.ts";
+import type { CertificateSelector } from "../x509/certificate_selector.ts";
 
 /** Says what kind of value is there and what should be, never the value: it may be a password. */
 function expected(what: string) {
@@ -46,6 +48,10 @@ function withDefault<T extends number | boolean>(schema: z.ZodType<T, T>, value:
   return z.nullable(schema).default(value as never).transform((given) => given ?? value);
 }
 
+function withoutUndefined<T extends object>(object: T): Partial<T> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
 function integer(min: number, max: number): z.ZodType<number, number> {
   const right = `an integer from ${min} to ${max}`;
   const outside = {
@@ -72,11 +78,39 @@ const serial = z.union(
   [z.array(z.unknown()), z.string()],
   expected('the serial number of a certificate, as in [0x0a, 0xf1] or "0A:F1"'),
 ).transform(parseWith(parseSerial));
+const fingerprint = z.string(expected("the SHA-256 of a certificate, 64 hexadecimal digits"))
+  .transform(parseWith(parseFingerprint));
 const boolean = z.boolean(expected("true or false"));
 /** It is printed in log lines. */
 const nickname = text("a name").refine(
   (name) => !hasControlCharacters(name),
   "the name contains line breaks or other control characters; leave them out",
+);
+
+const selector = z.strictObject({
+  subject_cn: optional(text("a common name")),
+  san_dns: optional(text("a DNS name").transform((name) => name.toLowerCase())),
+  san_uri: optional(text("a URI")),
+  san_email: optional(text("an e-mail address")),
+  fingerprint_sha256: optional(fingerprint),
+  serial: optional(serial),
+  issuer_cn: optional(text("the common name of a CA")),
+  issuer_sha256: optional(fingerprint),
+}, expected('an object that says what the certificate has, as in { subject_cn: "name" }'))
+  .transform((members): CertificateSelector =>
+    withoutUndefined({
+      subjectCn: members.subject_cn,
+      sanDns: members.san_dns,
+      sanUri: members.san_uri,
+      sanEmail: members.san_email,
+      fingerprint: members.fingerprint_sha256,
+      serial: members.serial,
+      issuerCn: members.issuer_cn,
+      issuerFingerprint: members.issuer_sha256,
+    })
+  );
+const selectors = optional(
+  z.array(selector, expected('an array of certificates, as in [{ subject_cn: "name" }]')),
 );
 
 const httpsInterface = (who: string) =>
@@ -123,6 +157,7 @@ const otherKme = z.strictObject({
   ),
   inter_kme_ca_cert_path: optional(path("a CA certificate (PEM)")),
   https_client_certificate_serial: optional(serial),
+  certificates: selectors,
   reached_through: optional(id),
 }, expected("an object that describes another KME"));
 
@@ -130,6 +165,7 @@ const sae = z.strictObject({
   id,
   kme_id: id,
   https_client_certificate_serial: optional(serial),
+  certificates: selectors,
 }, expected("an object that describes an SAE"));
 
 /** A whole configuration file. */

@@ -1,13 +1,15 @@
 /** Loads and checks a configuration file. */
 import JSON5 from "json5";
 import { resolve } from "node:path";
+import { type Access, readAccess } from "./access.ts";
 import { assemble } from "./assemble.ts";
 import type { Config, Mistake } from "./config.ts";
 import { readPartialConfig } from "./partial_config.ts";
 import { Findings } from "./findings.ts";
 import { loadReferencedFiles } from "./referenced_files.ts";
 import { pathBase, reason } from "./paths.ts";
-import { checkRules, checkTrust } from "./rules.ts";
+import { checkRules } from "./rules.ts";
+import { readIdentities, warnOfUnnamedNeighbours } from "./identities.ts";
 import type { ConfigFile } from "./file_schema.ts";
 
 export { formatMistake } from "./findings.ts";
@@ -19,10 +21,22 @@ export interface LoadOptions {
   readonly now?: Date;
 }
 
-/** A usable configuration with warnings, or all mistakes of the file. */
-export type Loaded =
-  | { readonly config: Config; readonly warnings: Mistake[] }
-  | { readonly mistakes: Mistake[] };
+/** A configuration that a KME can run with. */
+export interface LoadedConfig {
+  readonly config: Config;
+  readonly warnings: Mistake[];
+  /** Links that cannot be used because the certificate of this KME has expired or is not valid yet. */
+  readonly downLinks: Mistake[];
+}
+
+/** All mistakes of a file. */
+export interface RejectedConfig {
+  readonly mistakes: Mistake[];
+  /** What the file says about access nevertheless; absent if it cannot be parsed. */
+  readonly access?: Access;
+}
+
+export type Loaded = LoadedConfig | RejectedConfig;
 
 /**
  * Loads a configuration file with all certificates and keys that it names, and checks everything that does not need
@@ -38,12 +52,15 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
   const partial = readPartialConfig(raw.content, findings);
   checkRules(partial, findings);
   const files = await loadReferencedFiles(partial, pathBase(file, cwd), options.now ?? new Date(), findings);
-  checkTrust(partial, files, findings);
-  if (findings.mistakes.length > 0) return { mistakes: findings.mistakes };
+  const identities = readIdentities(partial, files, findings);
+  warnOfUnnamedNeighbours(partial, files, identities, findings);
+  const { mistakes, warnings, downLinks } = findings;
+  if (mistakes.length > 0) return { mistakes, access: readAccess(partial, files, identities, findings) };
   return {
     // Without a mistake nothing is missing in it.
-    config: assemble(file, partial.content as ConfigFile, files),
-    warnings: findings.warnings,
+    config: assemble(file, partial.content as ConfigFile, files, identities),
+    warnings,
+    downLinks,
   };
 }
 

@@ -4,9 +4,11 @@ import type { Findings } from "./findings.ts";
 import { type ConfigFile, configSchema, kindOf } from "./file_schema.ts";
 import { nearest } from "./spelling.ts";
 import type { MemberPath } from "../domain/member_path.ts";
+import type { CertificateSelector } from "../x509/certificate_selector.ts";
 
 /** The same type with every member optional. */
-export type Part<T> = T extends readonly (infer Element)[] ? (Part<Element> | undefined)[]
+export type Part<T> = T extends readonly CertificateSelector[] ? T
+  : T extends readonly (infer Element)[] ? (Part<Element> | undefined)[]
   : T extends { text: string } | { hostname: string } | { kind: string } ? T
   : T extends object ? { [Name in keyof T]?: Part<T[Name]> }
   : T;
@@ -82,14 +84,23 @@ function unknownMember(name: string, path: MemberPath): { message: string; meant
 function namesAt(path: MemberPath): string[] {
   let schema: unknown = configSchema;
   for (const step of path) {
-    if (schema instanceof z.ZodArray) schema = schema.element;
-    else if (schema instanceof z.ZodObject) schema = schema.shape[step];
+    if (schema instanceof z.ZodArray) schema = written(schema.element);
+    else if (schema instanceof z.ZodObject) schema = written(schema.shape[step]);
   }
   return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
 }
 
+/** The schema of what is written in the file: before transformations, not null. */
+function written(schema: unknown): unknown {
+  if (schema instanceof z.ZodPipe) return written(schema.in);
+  return schema instanceof z.ZodOptional || schema instanceof z.ZodNullable
+    ? written(schema.unwrap())
+    : schema;
+}
+
 /** The objects that have a member of this name. */
-function homesOf(name: string, schema: unknown, place: string): string[] {
+function homesOf(name: string, outer: unknown, place: string): string[] {
+  const schema = written(outer);
   if (schema instanceof z.ZodArray) return homesOf(name, schema.element, `${place}[]`);
   if (!(schema instanceof z.ZodObject)) return [];
   return Object.entries(schema.shape).flatMap(([member, inner]) => [

@@ -1,7 +1,9 @@
 /** Checks every directory and file that a configuration names, and loads the certificates and keys. */
-import type { ClientCertificate, Database, HttpsInterface } from "./config.ts";
+import type { X509Certificate } from "node:crypto";
+import type { ClientCertificate, Database, HttpsInterface, Validity } from "./config.ts";
 import {
   belongTogether,
+  type Certificates,
   checkCaDates,
   checkChainDates,
   type DateCheck,
@@ -15,6 +17,9 @@ import type { Findings } from "./findings.ts";
 import { findDatabaseFile, findDirectory, type FoundFile, type PathBase, readSmallFile } from "./paths.ts";
 import type { ConfigFile } from "./file_schema.ts";
 import { formatMember, type MemberPath } from "../domain/member_path.ts";
+import { errorMessage } from "../domain/text.ts";
+import { issuersOf } from "../x509/chain.ts";
+import { ClientVerifier } from "../x509/verifier.ts";
 
 type OtherKmeFile = ConfigFile["other_kmes"][number];
 type InterfaceFile = ConfigFile["this_kme"]["saes_https_interface"];
@@ -29,7 +34,10 @@ export interface ReferencedFiles {
   readonly otherKmes: readonly LoadedKme[];
 }
 
-export type LoadedInterface = Partial<Omit<HttpsInterface, "listen">>;
+export interface LoadedInterface extends Partial<Omit<HttpsInterface, "listen">> {
+  /** The CA certificates of `clientCa`, each once. */
+  readonly clientIssuers?: readonly X509Certificate[];
+}
 
 export interface LoadedKme {
   readonly keyDirectory?: string;
@@ -109,6 +117,7 @@ class Loader {
   async #interface(member: MemberPath, file: Part<InterfaceFile> | undefined): Promise<LoadedInterface> {
     const at = (name: keyof InterfaceFile): MemberPath => [...member, name];
     const clientCa = await this.#ca(at("ca_client_cert_path"), file?.ca_client_cert_path);
+    const canVerify = clientCa && this.#canVerifyClients(at("ca_client_cert_path"), clientCa.pem);
 
     const certFile = await this.#file(at("server_cert_path"), file?.server_cert_path);
     const cert = certFile && this.#value(at("server_cert_path"), parseCertificates(certFile.bytes));
@@ -123,7 +132,11 @@ class Loader {
           "certificate and its key",
       );
     }
-    return { clientCa, serverCert: cert?.pem, serverKey: key?.pem };
+    return {
+      ...canVerify ? { clientCa: clientCa.pem, clientIssuers: issuersOf(clientCa.pem) } : {},
+      serverCert: cert?.pem,
+      serverKey: key?.pem,
+    };
   }
 
   async #kme(member: MemberPath, file: Part<OtherKmeFile>, openable: boolean): Promise<LoadedKme> {
@@ -136,7 +149,7 @@ class Loader {
         openable ? file.https_client_authentication_certificate : undefined,
         file.https_client_authentication_certificate_password ?? "",
       ),
-      serverCa: await this.#ca(at("inter_kme_ca_cert_path"), file.inter_kme_ca_cert_path),
+      serverCa: (await this.#ca(at("inter_kme_ca_cert_path"), file.inter_kme_ca_cert_path))?.pem,
     };
   }
 
@@ -163,17 +176,35 @@ class Loader {
     const wrongPassword = "problem" in parsed && /password/.test(parsed.problem);
     const credentials = this.#value(wrongPassword ? passwordMember : member, parsed);
     if (credentials === undefined) return undefined;
-    this.#dates(member, checkChainDates(credentials.certificates, this.#now));
+    const { problem, warning } = checkChainDates(credentials.certificates, this.#now);
+    if (problem !== undefined) this.#findings.downLink(member, problem);
+    if (warning !== undefined) this.#findings.warning(member, warning);
+    const validity = validityOf(credentials.certificates);
     return extension === "pem"
-      ? { kind: "pem", cert: credentials.cert, key: credentials.key, passphrase: "" }
-      : { kind: "pfx", pfx: file.bytes, passphrase: password };
+      ? { kind: "pem", validity, cert: credentials.cert, key: credentials.key, passphrase: "" }
+      : { kind: "pfx", validity, pfx: file.bytes, passphrase: password };
   }
 
-  async #ca(member: MemberPath, path: string | undefined): Promise<string | undefined> {
+  #canVerifyClients(member: MemberPath, pem: string): boolean {
+    try {
+      new ClientVerifier(pem);
+      return true;
+    } catch (error) {
+      this.#findings.mistake(
+        member,
+        `${
+          errorMessage(error)
+        }; write the path of a file with the CA certificate that issues the clients' certificates`,
+      );
+      return false;
+    }
+  }
+
+  async #ca(member: MemberPath, path: string | undefined): Promise<Certificates | undefined> {
     const file = await this.#file(member, path);
     const certificates = file && this.#value(member, parseCertificates(file.bytes));
     if (certificates) this.#dates(member, checkCaDates(certificates.certificates, this.#now));
-    return certificates?.pem;
+    return certificates;
   }
 
   async #file(member: MemberPath, path: string | undefined, kind?: "secret"): Promise<FoundFile | undefined> {
@@ -199,4 +230,11 @@ class Loader {
     this.#findings.mistake(member, parsed.problem);
     return undefined;
   }
+}
+
+function validityOf(certificates: readonly X509Certificate[]): Validity {
+  return {
+    notBefore: Math.max(...certificates.map(({ validFromDate }) => validFromDate.getTime())),
+    notAfter: Math.min(...certificates.map(({ validToDate }) => validToDate.getTime())),
+  };
 }

@@ -1,8 +1,7 @@
 /** Rules between members. Pure: no file is read. */
-import { shareCertificate } from "../x509/pem.ts";
 import type { PartialConfig } from "./partial_config.ts";
 import type { Findings } from "./findings.ts";
-import type { ReferencedFiles } from "./referenced_files.ts";
+import { explainedByMistakes, otherKmeIds, ownKmeId } from "./kme_ids.ts";
 import { formatHostPort, type HostPort, isLoopback, overlap } from "../domain/address.ts";
 import { formatMember, type MemberPath } from "../domain/member_path.ts";
 
@@ -10,7 +9,6 @@ import { formatMember, type MemberPath } from "../domain/member_path.ts";
 export function checkRules(partial: PartialConfig, findings: Findings): void {
   checkKmeIds(partial, findings);
   checkRoutes(partial, findings);
-  checkCallers(partial, findings);
   checkSaes(partial, findings);
   checkListeners(partial, findings);
   checkConsequences(partial, findings);
@@ -44,9 +42,11 @@ const LINK_OPTIONAL = [
   "https_client_authentication_certificate_password",
   "inter_kme_ca_cert_path",
   "https_client_certificate_serial",
+  "certificates",
 ] as const;
 
-function checkRoutes({ content, given }: PartialConfig, findings: Findings): void {
+function checkRoutes(partial: PartialConfig, findings: Findings): void {
+  const { content, given } = partial;
   const kmes = content.other_kmes ?? [];
   const routes = new Map<string, { index: number; through?: string }>();
   for (const [index, kme] of kmes.entries()) {
@@ -54,7 +54,7 @@ function checkRoutes({ content, given }: PartialConfig, findings: Findings): voi
     if (id !== undefined && !routes.has(id)) routes.set(id, { index, through: kme!.reached_through?.text });
   }
   const explained = explainedByMistakes(
-    content,
+    partial,
     kmes.flatMap((kme) => kme?.reached_through?.text ?? []).filter((id) => !routes.has(id)),
   );
   for (const [index, kme] of kmes.entries()) {
@@ -128,22 +128,14 @@ function loops(routes: ReadonlyMap<string, { through?: string }>): string[][] {
   return found;
 }
 
-function checkCallers({ content }: PartialConfig, findings: Findings): void {
-  checkSerials(
-    (content.other_kmes ?? []).map((kme) => kme?.https_client_certificate_serial),
-    "other_kmes",
-    "every KME needs its own certificate",
-    findings,
-  );
-}
-
 function checkSaes(partial: PartialConfig, findings: Findings): void {
-  const { content, given } = partial;
-  const saes = content.saes ?? [];
-  const own = content.this_kme?.id?.text ?? guessOwnId(partial);
-  const known = [content.this_kme?.id?.text, ...otherIds(content)].filter((id) => id !== undefined);
+  const saes = partial.content.saes ?? [];
+  const own = ownKmeId(partial);
+  const known = [partial.content.this_kme?.id?.text, ...otherKmeIds(partial)].filter((id) =>
+    id !== undefined
+  );
   const explained = explainedByMistakes(
-    content,
+    partial,
     saes.flatMap((sae) => sae?.kme_id?.text ?? []).filter((id) => id !== own && !known.includes(id)),
   );
   const seen = new Map<string, number>();
@@ -156,79 +148,9 @@ function checkSaes(partial: PartialConfig, findings: Findings): void {
     } else if (id !== undefined) seen.set(id, index);
 
     const kme = sae?.kme_id?.text;
-    if (kme === undefined) continue;
-    const serialMember = member("https_client_certificate_serial");
-    if (kme === own) {
-      if (!given(serialMember)) {
-        findings.mistake(
-          serialMember,
-          "is missing; write the serial number of the certificate of this SAE, as in [0x0a, 0xf1]",
-        );
-      }
-    } else if (!known.includes(kme)) {
-      if (explained.has(kme)) continue;
-      const right = listed("write one of", known);
-      findings.mistake(member("kme_id"), `no KME ${kme} is configured; ${right}, or add it to other_kmes`);
-    } else if (given(serialMember)) {
-      findings.mistake(
-        serialMember,
-        `the SAE belongs to KME ${kme}, and only that KME checks its certificate; leave it out`,
-      );
-    }
-  }
-  checkSerials(
-    saes.map((sae) => sae?.kme_id?.text === own ? sae?.https_client_certificate_serial : undefined),
-    "saes",
-    "every SAE needs its own certificate",
-    findings,
-  );
-}
-
-function otherIds(content: PartialConfig["content"]): (string | undefined)[] {
-  return (content.other_kmes ?? []).map((kme) => kme?.id?.text);
-}
-
-/**
- * Unknown KME ids that may be right: each other KME whose id has a mistake itself may have one of them. Without a list of
- * other KMEs, all of them may be right.
- */
-function explainedByMistakes(content: PartialConfig["content"], unknown: readonly string[]): Set<string> {
-  if (content.other_kmes === undefined) return new Set(unknown);
-  const unreadable = otherIds(content).filter((id) => id === undefined).length;
-  return new Set([...new Set(unknown)].slice(0, unreadable));
-}
-
-/** Where `this_kme.id` has a mistake: the KME of most SAEs that have a certificate in the file, which only own SAEs have. */
-function guessOwnId({ content, given }: PartialConfig): string | undefined {
-  const others = otherIds(content);
-  const counts = new Map<string, number>();
-  for (const [index, sae] of (content.saes ?? []).entries()) {
-    const kme = sae?.kme_id?.text;
-    if (kme === undefined || others.includes(kme)) continue;
-    if (given(["saes", index, "https_client_certificate_serial"])) {
-      counts.set(kme, (counts.get(kme) ?? 0) + 1);
-    }
-  }
-  return [...counts].toSorted(([, a], [, b]) => b - a)[0]?.[0];
-}
-
-function checkSerials(
-  serials: readonly (bigint | undefined)[],
-  place: string,
-  rule: string,
-  findings: Findings,
-): void {
-  const seen = new Map<bigint, number>();
-  for (const [index, serial] of serials.entries()) {
-    if (serial === undefined) continue;
-    const first = seen.get(serial);
-    if (first === undefined) seen.set(serial, index);
-    else {
-      findings.mistake(
-        [place, index, "https_client_certificate_serial"],
-        `is the serial number of ${place}[${first}] too (0x${serial.toString(16)}); ${rule}`,
-      );
-    }
+    if (kme === undefined || kme === own || known.includes(kme) || explained.has(kme)) continue;
+    const right = listed("write one of", known);
+    findings.mistake(member("kme_id"), `no KME ${kme} is configured; ${right}, or add it to other_kmes`);
   }
 }
 
@@ -266,28 +188,6 @@ function checkConsequences({ content: { this_kme: thisKme } }: PartialConfig, fi
       `the web console has no authentication, and other machines can reach ${formatHostPort(console)}`,
     );
   }
-}
-
-/** Warns if an SAE could call as a KME. No mistake: the Rust KME accepts such a file. */
-export function checkTrust(
-  { content, given }: PartialConfig,
-  files: ReferencedFiles,
-  findings: Findings,
-): void {
-  const [saes, kmes] = [files.saesInterface.clientCa, files.kmesInterface.clientCa];
-  if (saes === undefined || kmes === undefined || !shareCertificate(saes, kmes)) return;
-  const anonymous = (content.other_kmes ?? []).flatMap((kme, index) =>
-    given(["other_kmes", index, "reached_through"]) ||
-      given(["other_kmes", index, "https_client_certificate_serial"])
-      ? []
-      : [kme?.id?.text ?? "?"]
-  );
-  if (anonymous.length === 0) return;
-  findings.warning(
-    ["this_kme", "kmes_https_interface", "ca_client_cert_path"],
-    `trusts a CA that saes_https_interface trusts too: every SAE can call as KME ${anonymous.join(", ")}; ` +
-      "use a separate CA for KMEs, or write https_client_certificate_serial for each of them in other_kmes",
-  );
 }
 
 function listed(what: string, ids: readonly string[]): string {

@@ -1,29 +1,47 @@
 /** Who is who in the network, as configured. */
-import type { Config, OtherKme } from "../config/config.ts";
+import type { Config, ConfiguredSae, OtherKme } from "../config/config.ts";
 import { isNeighbour, type Sae } from "../domain/network.ts";
 import type { ConfiguredId, KmeId, SaeId } from "../domain/ids.ts";
+import { NotAuthorized } from "../domain/refusals.ts";
+import { RateLimitedLog } from "../rate_limited_log.ts";
+import { type CertificateSelector, selects, withIssuer } from "../x509/certificate_selector.ts";
+import { fingerprintOf, issuersOf } from "../x509/chain.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 
 /** What a directory is made of. */
-export type DirectoryContent = Pick<Config, "otherKmes" | "saes">;
+export type DirectoryContent = Pick<Config, "thisKme" | "otherKmes" | "saes">;
+
+const refused = new RateLimitedLog("delivery");
+
+/** An SAE or KME with the certificates that identify it. */
+interface Party {
+  readonly id: string;
+  readonly selectors: readonly CertificateSelector[];
+}
 
 interface Tables {
-  readonly saes: ReadonlyMap<SaeId, Sae>;
-  readonly bySerial: ReadonlyMap<bigint, Sae>;
+  readonly saes: ReadonlyMap<SaeId, ConfiguredSae>;
   readonly kmes: ReadonlyMap<KmeId, OtherKme>;
-  readonly callers: ReadonlyMap<bigint, KmeId>;
+  /** SAEs of this KME. */
+  readonly saeParties: readonly Party[];
+  /** Neighbours whose certificates are named. */
+  readonly kmeParties: readonly Party[];
+  /** Ids of the SAEs that a certificate identifies: one, unless the configuration has a mistake. */
+  readonly saesByIdentity: WeakMap<ClientIdentity, readonly SaeId[]>;
+  /** Ids of the neighbours that a certificate identifies. */
+  readonly kmesByIdentity: WeakMap<ClientIdentity, readonly KmeId[]>;
 }
 
 export class Directory {
   readonly thisKme: ConfiguredId;
   #tables: Tables;
 
-  constructor({ thisKme, ...content }: Pick<Config, "thisKme"> & DirectoryContent) {
-    this.thisKme = thisKme.id;
+  constructor(content: DirectoryContent) {
+    this.thisKme = content.thisKme.id;
     this.#tables = tablesOf(content);
   }
 
-  /** From now on this is who is who; requests ask anew, so that it holds for open connections too. */
+  /** Replaces what is configured; open connections are identified again at their next request. */
   replace(content: DirectoryContent): void {
     this.#tables = tablesOf(content);
   }
@@ -32,15 +50,27 @@ export class Directory {
     return this.#tables.saes.get(id);
   }
 
-  /** The SAE of this KME that a client certificate identifies. */
+  /**
+   * The SAE of this KME that a client certificate identifies.
+   *
+   * @throws NotAuthorized when it identifies several.
+   */
   saeOf(identity: ClientIdentity): Sae | undefined {
-    return this.#tables.bySerial.get(identity.serial);
+    const ids = this.#saeIds(identity);
+    if (ids.length > 1) {
+      throw new NotAuthorized("the client certificate identifies more than one SAE of this KME");
+    }
+    return ids[0] === undefined ? undefined : this.#tables.saes.get(ids[0]);
+  }
+
+  /** How logs name the client of an SAE connection. */
+  saeName(identity: ClientIdentity): string {
+    return nameOf("SAE", this.#saeIds(identity), identity);
   }
 
   /** How logs name the client of an inter-KME connection. */
   callerName(identity: ClientIdentity): string {
-    const kme = this.#tables.callers.get(identity.serial);
-    return kme === undefined ? `client ${identity.subject.slice(0, 200)}` : `KME ${kme}`;
+    return nameOf("KME", this.#kmeIds(identity), identity);
   }
 
   /** Ids of the SAEs of a KME, this one or another. */
@@ -56,30 +86,97 @@ export class Directory {
     return sae.kmeId === this.thisKme.text;
   }
 
+  /** Whether a certificate may be that of a neighbour at all. */
+  mayBeNeighbour(identity: ClientIdentity): boolean {
+    return [...this.#tables.kmes.values()].some((kme) =>
+      isNeighbour(kme) && this.maySpeakFor(identity, kme.id.text)
+    );
+  }
+
   /**
-   * Whether a certificate may speak for a KME: where serials are configured for peers, each speaks for its own only.
+   * Whether a certificate may speak for a KME: one that identifies a neighbour speaks for that one only, any other for
+   * neighbours whose certificates are not named.
    */
   maySpeakFor(identity: ClientIdentity, kme: KmeId): boolean {
-    const named = this.#tables.callers.get(identity.serial);
-    if (named !== undefined) return named === kme;
+    const ids = this.#kmeIds(identity);
+    if (ids.length > 0) return ids.length === 1 && ids[0] === kme;
     const peer = this.#tables.kmes.get(kme);
-    return peer !== undefined && (!isNeighbour(peer) || peer.callerSerial === undefined);
+    return peer !== undefined && (!isNeighbour(peer) || peer.certificates === undefined);
+  }
+
+  #saeIds(identity: ClientIdentity): readonly SaeId[] {
+    return identified(identity, this.#tables.saeParties, this.#tables.saesByIdentity, "SAE");
+  }
+
+  #kmeIds(identity: ClientIdentity): readonly KmeId[] {
+    return identified(identity, this.#tables.kmeParties, this.#tables.kmesByIdentity, "KME");
   }
 }
 
-function tablesOf({ otherKmes, saes }: DirectoryContent): Tables {
+function tablesOf({ thisKme, otherKmes, saes }: DirectoryContent): Tables {
+  const [saeIssuers, kmeIssuers] = [thisKme.saesInterface, thisKme.kmesInterface]
+    .map(({ clientCa }) => issuersOf(clientCa).map(fingerprintOf)) as [string[], string[]];
+  const party = (id: string, certificates: readonly CertificateSelector[], authorities: string[]): Party => ({
+    id,
+    selectors: certificates.flatMap((selector) => withIssuer(selector, authorities) ?? []),
+  });
   return {
     saes: new Map(saes.map((sae) => [sae.id.text, sae])),
-    bySerial: new Map(
-      saes.flatMap((sae) =>
-        sae.certificateSerial === undefined ? [] : [[sae.certificateSerial, sae] as const]
-      ),
-    ),
     kmes: new Map(otherKmes.map((kme) => [kme.id.text, kme])),
-    callers: new Map(
-      otherKmes.flatMap((kme) =>
-        isNeighbour(kme) && kme.callerSerial !== undefined ? [[kme.callerSerial, kme.id.text] as const] : []
-      ),
+    saeParties: saes.filter(({ kmeId }) => kmeId === thisKme.id.text)
+      .map(({ id, certificates }) => party(id.text, certificates, saeIssuers)),
+    kmeParties: otherKmes.flatMap((kme) =>
+      isNeighbour(kme) && kme.certificates !== undefined
+        ? [party(kme.id.text, kme.certificates, kmeIssuers)]
+        : []
     ),
+    saesByIdentity: new WeakMap(),
+    kmesByIdentity: new WeakMap(),
   };
+}
+
+/** Ids of those whose selectors match. Each certificate is compared and, if its configuration is at fault, logged once. */
+function identified(
+  identity: ClientIdentity,
+  parties: readonly Party[],
+  known: WeakMap<ClientIdentity, readonly string[]>,
+  what: "SAE" | "KME",
+): readonly string[] {
+  let ids = known.get(identity);
+  if (ids === undefined) {
+    ids = parties.filter(({ selectors }) => selectors.some((selector) => selects(selector, identity)))
+      .map(({ id }) => id);
+    known.set(identity, ids);
+    const reason = faultOf(ids, identity, parties, what);
+    if (reason !== undefined) {
+      const { subject, serial, issuer } = identity;
+      refused.warn(
+        ids.length > 1 ? `certificate of several ${what}s` : "serial number of another issuer",
+        "a client is refused: its certificate {reason} (subject {subject}, serial number 0x{serial}, issuer {issuer})",
+        { reason, subject, serial: serial.toString(16), issuer },
+      );
+    }
+  }
+  return ids;
+}
+
+function faultOf(
+  ids: readonly string[],
+  { serial }: ClientIdentity,
+  parties: readonly Party[],
+  what: string,
+): string | undefined {
+  if (ids.length > 1) {
+    return `identifies several ${what}s (${ids.join(", ")}); correct their certificates in the configuration`;
+  }
+  if (ids.length === 1) return undefined;
+  const similar = parties.find(({ selectors }) => selectors.some((selector) => selector.serial === serial));
+  return similar &&
+    `has the serial number of ${what} ${similar.id}, but not its issuer or another member; if it is that of the ${what}, ` +
+      "write issuer_cn or issuer_sha256 beside the serial number";
+}
+
+function nameOf(what: string, ids: readonly string[], { subject }: ClientIdentity): string {
+  if (ids.length === 0) return `unknown client ${subject.slice(0, 200)}`;
+  return ids.length === 1 ? `${what} ${ids[0]}` : `client of several ${what}s (${ids.join(", ")})`;
 }

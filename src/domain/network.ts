@@ -18,6 +18,4 @@ export function isNeighbour<Neighbour extends { readonly id: ConfiguredId }>(
 export interface Sae {
   readonly id: ConfiguredId;
   readonly kmeId: KmeId;
-  /** Serial of the SAE's client certificate, compared as a number; only for SAEs of this KME. */
-  readonly certificateSerial?: bigint;
 }

@@ -66,6 +66,7 @@ export class PeerChannel {
   readonly #closed = new AbortController();
   readonly #log = log("peer");
   #health: PeerHealth = { up: undefined };
+  #material: ChannelMaterial;
   #probing: Promise<PostOutcome> | undefined;
 
   /**
@@ -90,7 +91,9 @@ export class PeerChannel {
         { kme: this.kmeId },
       );
     }
+    this.#material = neighbour;
     [this.#kept, this.#fresh] = this.#agents(neighbour);
+    this.#reportOwnCertificate();
   }
 
   /** Whether the peer can be reached, as the last message found out. */
@@ -125,6 +128,8 @@ export class PeerChannel {
   renew(material: ChannelMaterial): void {
     const old = [this.#kept, this.#fresh];
     [this.#kept, this.#fresh] = this.#agents(material);
+    this.#material = material;
+    this.#reportOwnCertificate();
     for (const agent of old) {
       // What is idle now, and later what becomes idle, is not kept.
       agent.maxFreeSockets = 0;
@@ -194,6 +199,8 @@ export class PeerChannel {
       return Promise.resolve({ kind: "unreached", reason: "the channel is closed", givenUp: true });
     }
     if (signal?.aborted) return Promise.resolve({ kind: "unreached", reason: "given up", givenUp: true });
+    const invalid = this.#ownCertificateInvalid();
+    if (invalid !== undefined) return Promise.resolve({ kind: "unreached", reason: invalid });
     return new Promise((resolve) => {
       const seconds = this.#timeout / 1000;
       const request = this.#request(agent, path, body.length);
@@ -284,6 +291,24 @@ export class PeerChannel {
         "content-length": length,
       },
     });
+  }
+
+  /** Why the own certificate cannot be used now: a peer would refuse it when a message may have been sent already. */
+  #ownCertificateInvalid(): string | undefined {
+    const { notBefore, notAfter } = this.#material.clientCertificate.validity;
+    const now = Date.now();
+    if (now > notAfter) {
+      return `the certificate for calls to KME ${this.kmeId} expired on ${new Date(notAfter).toISOString()}`;
+    }
+    if (now >= notBefore) return undefined;
+    return `the certificate for calls to KME ${this.kmeId} is not valid before ${
+      new Date(notBefore).toISOString()
+    }`;
+  }
+
+  #reportOwnCertificate(): void {
+    const reason = this.#ownCertificateInvalid();
+    if (reason !== undefined) this.#report({ kind: "unreached", reason });
   }
 
   #report(outcome: PostOutcome): void {

@@ -71,17 +71,29 @@ function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: stri
   const kme = `KME ${running.id.text}`;
   const wanted = all.find(({ id }) => id.text === running.id.text);
   if (wanted === undefined) {
-    ignored.push(`${kme} was removed from other_kmes`);
-    return running;
+    ignored.push(
+      `${kme} was removed from other_kmes${isNeighbour(running) ? "; it may not call any more" : ""}`,
+    );
+    return withoutAccess(running);
   }
   if (!isNeighbour(running) || !isNeighbour(wanted)) {
     if (!same(running, wanted)) ignored.push(`the route to ${kme}`);
-    return running;
+    return isNeighbour(wanted) ? running : withoutAccess(running);
   }
-  const { clientCertificate, serverCa, callerSerial, ...link } = wanted;
-  const { clientCertificate: _certificate, serverCa: _ca, callerSerial: _serial, ...runningLink } = running;
+  const { clientCertificate, serverCa, certificates, ...link } = wanted;
+  const {
+    clientCertificate: _certificate,
+    serverCa: _ca,
+    certificates: _certificates,
+    ...runningLink
+  } = running;
   if (!same(link, runningLink)) ignored.push(`the link with ${kme} (its id, directory, address or proxy)`);
-  return { ...runningLink, clientCertificate, serverCa, callerSerial };
+  return { ...runningLink, clientCertificate, serverCa, certificates };
+}
+
+/** No certificate identifies the KME any more; the link itself stays until the next start. */
+export function withoutAccess(kme: OtherKme): OtherKme {
+  return isNeighbour(kme) ? { ...kme, certificates: [] } : kme;
 }
 
 /** Whether two parts of configurations are equal. */

@@ -77,12 +77,10 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
   return app;
 
   function refused(c: SaeContext, status: number, reason: RefusalReason, message: string): void {
-    const { identity } = c.env.connection;
-    const sae = directory.saeOf(identity);
     observer?.refused({
       status,
       reason,
-      caller: sae === undefined ? `unknown client ${cut(identity.subject)}` : `SAE ${sae.id.text}`,
+      caller: directory.saeName(c.env.connection.identity),
       request: describeRequest(c.req.raw.method, c.req.path),
       message: cut(message),
     });

@@ -35,6 +35,8 @@ export interface CertificateFields {
   /** Dotted; absent: any use. */
   readonly extendedKeyUsage?: readonly string[];
   readonly hasNameConstraints: boolean;
+  /** Contents of the extension, DER of GeneralNames. */
+  readonly subjectAltName?: Uint8Array;
   /** Dotted names of critical extensions that are not understood. */
   readonly notUnderstood: readonly string[];
 }
@@ -80,6 +82,7 @@ function readExtensions(extensions: DerElement | undefined) {
   let pathLength = Infinity;
   let mayCertify = true;
   let extendedKeyUsage: string[] | undefined;
+  let subjectAltName: Uint8Array | undefined;
   const notUnderstood: string[] = [];
   const seen = new Set<string>();
   const list = extensions ? derElements(derElement(extensions.content, TAG.sequence).content) : [];
@@ -103,12 +106,15 @@ function readExtensions(extensions: DerElement | undefined) {
     } else if (id === OID.extendedKeyUsage) {
       extendedKeyUsage = derElements(derElement(value.content, TAG.sequence).content)
         .map((usage) => objectIdentifier(usage.content));
+    } else if (id === OID.subjectAltName) {
+      subjectAltName = value.content;
     }
   }
   return {
     isCa: ca && mayCertify,
     pathLength,
     extendedKeyUsage,
+    subjectAltName,
     hasNameConstraints: seen.has(OID.nameConstraints),
     notUnderstood,
   };

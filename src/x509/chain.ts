@@ -71,6 +71,17 @@ export function hostsOf(certificate: X509Certificate): string[] {
   return text.split(", ").flatMap((name) => /^(?:DNS|IP Address):(.+)$/.exec(name)?.[1] ?? []);
 }
 
+/** The CA certificates of a PEM text, each once. */
+export function issuersOf(pem: string): X509Certificate[] {
+  const issuers = certificatesOf(pem).filter((certificate) => fieldsOf(certificate).isCa);
+  return [...new Map(issuers.map((issuer) => [issuer.fingerprint256, issuer])).values()];
+}
+
+/** SHA-256 of a certificate's DER, lower-case hex. */
+export function fingerprintOf(certificate: X509Certificate): string {
+  return certificate.fingerprint256.replaceAll(":", "").toLowerCase();
+}
+
 /** A subject or issuer in one line. */
 export function nameOf(name: string): string {
   return name.split("\n").join(", ") || "(no name)";

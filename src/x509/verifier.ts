@@ -5,6 +5,7 @@
  */
 import { createHash, verify as verifySignature, X509Certificate } from "node:crypto";
 import { type CertificateFields, readCertificate, sameBytes } from "./certificate_fields.ts";
+import { alternativeNames, commonNames } from "./certificate_names.ts";
 import type { ClientIdentity } from "./client_identity.ts";
 
 /** Extended key usage of a TLS client, RFC 5280 section 4.2.1.12. */
@@ -107,7 +108,7 @@ export class ClientVerifier {
       }
     }
     return {
-      identity: { serial: leaf.serial, fingerprint, subject: subjectOf(leaf.x509), notAfter: leaf.notAfter },
+      identity: identityOf(leaf, fingerprint, chain[1]!),
       notBefore: Math.max(...chain.map((certificate) => certificate.notBefore)),
       notAfter: Math.min(...chain.map((certificate) => certificate.notAfter)),
     };
@@ -145,6 +146,27 @@ export class ClientVerifier {
     const chain = usable(leaf) ? search([leaf]) : undefined;
     if (!chain) throw new ClientRefused(reason);
     return chain;
+  }
+}
+
+function identityOf(leaf: Certificate, fingerprint: string, issuer: Certificate): ClientIdentity {
+  try {
+    const { dns, uri, email } = alternativeNames(leaf.subjectAltName);
+    return {
+      serial: leaf.serial,
+      fingerprint,
+      subject: subjectOf(leaf.x509),
+      notAfter: leaf.notAfter,
+      subjectCns: commonNames(leaf.subject),
+      sanDns: dns,
+      sanUri: uri,
+      sanEmail: email,
+      issuer: subjectOf(issuer.x509),
+      issuerCns: commonNames(leaf.issuer),
+      issuerFingerprint: createHash("sha256").update(issuer.x509.raw).digest("hex"),
+    };
+  } catch (cause) {
+    throw new ClientRefused("unreadable names", { cause });
   }
 }
 

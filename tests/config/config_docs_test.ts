@@ -9,6 +9,12 @@ const text = await Deno.readTextFile(new URL("../../docs/config.md", import.meta
 type Described = z.core.JSONSchema.JSONSchema;
 const object = (schema: unknown) => schema as Described;
 
+/** The schema of an element of `certificates`. */
+function selectorOf(owner: Described): Described {
+  const list = object(owner.properties!.certificates).anyOf!.find((each) => object(each).type === "array");
+  return object(object(list).items);
+}
+
 /** Rows of the table below a heading: member and default. */
 function rows(heading: string): [string, string][] {
   const section = text.split(`\n### ${heading}\n`)[1]?.split(/\n#/)[0];
@@ -26,6 +32,8 @@ Deno.test("docs/config.md has every member, with its default, and no other", () 
     ["Listeners", object(thisKme.properties!.kmes_https_interface)],
     ["`other_kmes[]`", object(object(all.properties!.other_kmes).items)],
     ["`saes[]`", object(object(all.properties!.saes).items)],
+    ["Certificates that identify", selectorOf(object(object(all.properties!.saes).items))],
+    ["Certificates that identify", selectorOf(object(object(all.properties!.other_kmes).items))],
   ];
   for (const [heading, schema] of sections) {
     const documented = rows(heading);

@@ -1,6 +1,6 @@
 /** A directory with all that a right configuration names, to be spoilt in one place at a time. */
-import { loadConfig, type LoadOptions } from "../../src/config/load.ts";
-import type { Config, Mistake } from "../../src/config/config.ts";
+import { loadConfig, type LoadedConfig, type LoadOptions } from "../../src/config/load.ts";
+import type { Mistake } from "../../src/config/config.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import {
   type IssuedCertificate,
@@ -79,6 +79,7 @@ export async function makeFixture(): Promise<Fixture> {
         ignore_system_proxy_settings: true,
         https_client_authentication_certificate: "client.pfx",
         https_client_authentication_certificate_password: PASSWORD,
+        certificates: [{ subject_cn: "KME 2" }] as AnyConfig[],
       },
       {
         id: 3,
@@ -86,6 +87,7 @@ export async function makeFixture(): Promise<Fixture> {
         inter_kme_bind_address: "[::1]:13003",
         https_client_authentication_certificate: "client.pem",
         https_client_authentication_certificate_password: "",
+        certificates: [{ subject_cn: "KME 3" }] as AnyConfig[],
       },
     ],
     saes: [
@@ -122,7 +124,7 @@ export async function makeFixture(): Promise<Fixture> {
 /** The configuration, or a failure that says what is wrong with it. */
 export function right(
   loaded: Awaited<ReturnType<typeof loadConfig>>,
-): { config: Config; warnings: Mistake[] } {
+): LoadedConfig {
   if ("config" in loaded) return loaded;
   throw new Error(`mistakes: ${loaded.mistakes.map((m) => `${m.member}: ${m.message}`).join("; ")}`);
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createPrivateKey } from "node:crypto";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import tls from "node:tls";
 import { z } from "zod";
 import { loadConfig } from "../../src/config/load.ts";
@@ -15,6 +15,8 @@ Deno.test("a right configuration gives what the program needs", async () => {
   const { config, warnings } = right(await fixture.load());
   assert.deepEqual(warnings, []);
   const { path, server, ca, kmesCa, client } = fixture;
+  const { validFromDate, validToDate } = new X509Certificate(client.cert);
+  const validity = { notBefore: validFromDate.getTime(), notAfter: validToDate.getTime() };
   const httpsInterface = (port: number, clientCa: string) => ({
     listen: { hostname: "127.0.0.1", port },
     clientCa,
@@ -50,24 +52,29 @@ Deno.test("a right configuration gives what the program needs", async () => {
           kind: "pfx",
           pfx: await Deno.readFile(`${path}/client.pfx`),
           passphrase: PASSWORD,
+          validity,
         },
         serverCa: undefined,
-        callerSerial: undefined,
+        certificates: [{ subjectCn: "KME 2" }],
       },
       {
         id: { text: "3", integer: true },
         keyDirectory: `${path}/keys-3`,
         address: { hostname: "::1", port: 13003 },
         ignoreSystemProxySettings: false,
-        clientCertificate: { kind: "pem", cert: client.cert, key: client.key, passphrase: "" },
+        clientCertificate: { kind: "pem", cert: client.cert, key: client.key, passphrase: "", validity },
         serverCa: undefined,
-        callerSerial: undefined,
+        certificates: [{ subjectCn: "KME 3" }],
       },
     ],
     saes: [
-      { id: { text: "1", integer: true }, kmeId: "1", certificateSerial: BigInt(`0x${client.serialHex}`) },
-      { id: { text: "2", integer: true }, kmeId: "1", certificateSerial: 0xaf1n },
-      { id: { text: "3", integer: true }, kmeId: "2", certificateSerial: undefined },
+      {
+        id: { text: "1", integer: true },
+        kmeId: "1",
+        certificates: [{ serial: BigInt(`0x${client.serialHex}`) }],
+      },
+      { id: { text: "2", integer: true }, kmeId: "1", certificates: [{ serial: 0xaf1n }] },
+      { id: { text: "3", integer: true }, kmeId: "2", certificates: [] },
     ],
   });
 });
@@ -108,15 +115,58 @@ Deno.test("members that are added or left out", async () => {
   const [neighbour, , remote, middle] = otherKmes;
   assert.ok(neighbour !== undefined && !("reachedThrough" in neighbour));
   assert.equal(neighbour.serverCa, fixture.ca.ca);
-  assert.equal(neighbour.callerSerial, 255n);
+  assert.deepEqual(neighbour.certificates, [{ subjectCn: "KME 2" }, { serial: 255n }]);
   assert.equal(neighbour.ignoreSystemProxySettings, false);
   assert.deepEqual(remote, { id: { text: "5", integer: true }, reachedThrough: "4" });
   assert.deepEqual(middle, { id: { text: "4", integer: false }, reachedThrough: "2" });
   assert.deepEqual(saes[3], {
     id: { text: "18446744073709551615", integer: true },
     kmeId: "5",
-    certificateSerial: undefined,
+    certificates: [],
   });
+});
+
+Deno.test("certificates are compared without regard to notation, beside a serial number", async () => {
+  await using fixture = await makeFixture();
+  const { config } = right(
+    await fixture.load((c) => {
+      c.saes[0].certificates = [
+        { subject_cn: "One", san_dns: "One.Example", san_uri: "urn:a", san_email: "a@b", serial: [0, 7] },
+        { fingerprint_sha256: "AB:".repeat(31) + "cd", issuer_cn: "CA", issuer_sha256: "EF".repeat(32) },
+        { serial: "0x1F", san_dns: null },
+      ];
+    }),
+  );
+  assert.deepEqual(config.saes[0]!.certificates, [
+    { subjectCn: "One", sanDns: "one.example", sanUri: "urn:a", sanEmail: "a@b", serial: 7n },
+    { fingerprint: "ab".repeat(31) + "cd", issuerCn: "CA", issuerFingerprint: "ef".repeat(32) },
+    { serial: 31n },
+    { serial: BigInt(`0x${fixture.client.serialHex}`) },
+  ]);
+});
+
+Deno.test("an expired certificate for calls to a neighbour is no mistake: its link is down", async () => {
+  await using fixture = await makeFixture();
+  const day = 86_400_000;
+  const dates: [number, number, RegExp][] = [[-10, -1, /expired on \d{4}-/], [1, 90, /not valid before/]];
+  for (const [from, to, pattern] of dates) {
+    const { cert, key } = await fixture.ca.client({
+      notBefore: new Date(Date.now() + from * day),
+      notAfter: new Date(Date.now() + to * day),
+    });
+    await fixture.write("old.pem", cert + key);
+    const { config, warnings, downLinks } = right(
+      await fixture.load((c) => c.other_kmes[1].https_client_authentication_certificate = "old.pem"),
+    );
+    assert.deepEqual(warnings, []);
+    assert.deepEqual(downLinks.map(({ member }) => member), [
+      "other_kmes[1].https_client_authentication_certificate",
+    ]);
+    assert.match(downLinks[0]!.message, pattern);
+    const [, kme] = config.otherKmes;
+    assert.ok(kme !== undefined && "clientCertificate" in kme);
+    assert.equal(kme.clientCertificate.validity.notAfter, Math.floor((Date.now() + to * day) / 1000) * 1000);
+  }
 });
 
 Deno.test("a file as written for the Rust KME, with comments and hexadecimal bytes", async () => {
@@ -157,8 +207,11 @@ Deno.test("a file as written for the Rust KME, with comments and hexadecimal byt
   ],
 }`),
   );
-  assert.equal(config.saes[0]!.certificateSerial, 0x70f40c03n);
-  assert.deepEqual(warnings.map(({ member }) => member), ["this_kme.debugging_http_interface"]);
+  assert.deepEqual(config.saes[0]!.certificates, [{ serial: 0x70f40c03n }]);
+  assert.deepEqual(warnings.map(({ member }) => member), [
+    "this_kme.debugging_http_interface",
+    "other_kmes[0].certificates",
+  ]);
 });
 
 Deno.test("paths: the working directory first, beside the configuration file second", async () => {
@@ -259,24 +312,39 @@ Deno.test("what is right but perhaps not meant is a warning", async () => {
   assert.match(expired!, /certificate 2 of 2 in the file expired/);
 });
 
-Deno.test("SAEs that could pass for a neighbour are a warning, until its certificate is named", async () => {
+Deno.test("neighbours whose certificates are not named are a warning, more so if SAEs have the same CA", async () => {
   await using fixture = await makeFixture();
-  // The same certificate among others, in other lines.
+  const warnings = async (named: number, edit: (config: AnyConfig) => void = () => {}) => {
+    const { warnings } = right(
+      await fixture.load((config) => {
+        for (const kme of config.other_kmes.slice(named)) delete kme.certificates;
+        config.other_kmes.push({ id: 4, reached_through: 2 });
+        edit(config);
+      }),
+    );
+    return warnings.map(({ member, message }) => `${member}: ${message}`);
+  };
+  assert.deepEqual(await warnings(2), []);
+  const [third, ...none] = await warnings(1);
+  assert.match(
+    third!,
+    /^other_kmes\[1\]\.certificates: is missing: any certificate .* can call as KME 3; write/,
+  );
+  assert.deepEqual(none, []);
+
+  // The same CA certificate among others, in other lines.
   const other = await makeTestCa("another");
   await fixture.write("both.pem", `${other.ca}text\n${fixture.ca.ca.replaceAll("\n", "\r\n")}`);
-  const shared = (config: AnyConfig, serials: number) => {
+  const shared = (config: AnyConfig) => {
     config.this_kme.kmes_https_interface.ca_client_cert_path = "both.pem";
-    config.other_kmes.push({ id: 4, reached_through: 2 });
-    for (let i = 0; i < serials; i++) config.other_kmes[i].https_client_certificate_serial = [i + 1];
   };
-  const warnings = async (serials: number) =>
-    right(await fixture.load((config) => shared(config, serials))).warnings;
-  const [warning, ...rest] = await warnings(1);
-  assert.equal(warning!.member, "this_kme.kmes_https_interface.ca_client_cert_path");
-  assert.match(warning!.message, /every SAE can call as KME 3;/);
-  assert.deepEqual(rest, []);
-  assert.match((await warnings(0))[0]!.message, /pass for KME 2, 3;/);
-  assert.deepEqual(await warnings(2), []);
+  assert.deepEqual(await warnings(2, shared), []);
+  const both = await warnings(0, shared);
+  assert.match(
+    both[0]!,
+    /^this_kme\.kmes_https_interface\.ca_client_cert_path: .*every SAE can call as KME 2, 3;/,
+  );
+  assert.deepEqual(both.length, 3);
 });
 
 Deno.test({

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
-import { createPrivateKey, generateKeyPairSync } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from "node:crypto";
 import { formatMistake, loadConfig } from "../../src/config/load.ts";
+import { makeTestCa } from "../harness/test_certificates.ts";
+import { issue } from "../tls/authority.ts";
 import { type AnyConfig, type Fixture, makeFixture, PASSWORD, wrong } from "./config_fixture.ts";
 
 type Expected = [member: string, pattern: RegExp];
@@ -194,7 +196,7 @@ Deno.test("ids: of a wrong form, duplicate, of an unknown KME", async () => {
         delete c.this_kme.id;
         c.saes.push({ id: 4, kme_id: 1 });
       },
-      mistakes: [["this_kme.id", /missing/], ["saes[3].https_client_certificate_serial", /missing/]],
+      mistakes: [["this_kme.id", /missing/], ["saes[3].certificates", /missing/]],
     },
     {
       name: "a wrong id of another KME hides one unknown KME at most",
@@ -210,8 +212,13 @@ Deno.test("ids: of a wrong form, duplicate, of an unknown KME", async () => {
 Deno.test("serial numbers: missing, not allowed, duplicate, of a wrong form", async () => {
   const serial = "https_client_certificate_serial";
   await tryAll([
-    one("missing", (c) => delete c.saes[0][serial], `saes[0].${serial}`, /missing/),
-    one("null", (c) => c.saes[0][serial] = null, `saes[0].${serial}`, /missing/),
+    one(
+      "missing",
+      (c) => delete c.saes[0][serial],
+      "saes[0].certificates",
+      /missing.*https_client_certificate_serial/,
+    ),
+    one("null", (c) => c.saes[0][serial] = null, "saes[0].certificates", /missing/),
     one("of a foreign SAE", (c) => c.saes[2][serial] = [1], `saes[2].${serial}`, /KME 2.*leave/),
     one(
       "twice, differently written",
@@ -228,6 +235,100 @@ Deno.test("serial numbers: missing, not allowed, duplicate, of a wrong form", as
       (c) => c.other_kmes[0][serial] = c.other_kmes[1][serial] = [7],
       `other_kmes[1].${serial}`,
       /other_kmes\[0\]/,
+    ),
+    one(
+      "not unique with several CAs",
+      async (c, { write, ca }) => {
+        c.this_kme.saes_https_interface.ca_client_cert_path = await write(
+          "cas.pem",
+          ca.ca + (await makeTestCa("second")).ca,
+        );
+        c.saes[1] = { id: 2, kme_id: 1, certificates: [{ subject_cn: "SAE 2" }] };
+      },
+      `saes[0].${serial}`,
+      /several CA certificates \(CN=configuration.*CN=second.*write certificates: \[\{ serial: "[0-9a-f]+", issuer_cn: /,
+    ),
+  ]);
+});
+
+Deno.test("certificates of SAEs and KMEs: of a wrong form, not identifying, not unique", async () => {
+  const first = "saes[0].certificates";
+  const set = (certificates: unknown) => (c: AnyConfig) => {
+    c.saes[0] = { id: 1, kme_id: 1, certificates };
+  };
+  const sha256 = "ab".repeat(32);
+  await tryAll([
+    one("no list", set({ subject_cn: "x" }), first, /an object is wrong here; write an array/),
+    one("empty", set([]), first, /empty/),
+    one("no object", set(["x"]), `${first}[0]`, /a string is wrong here; write an object/),
+    one(
+      "unknown member",
+      set([{ subject_cn: "x", cn: "y" }]),
+      `${first}[0].cn`,
+      /known here are subject_cn, san_dns/,
+    ),
+    one("misspelt member", set([{ subjectCN: "x" }]), `${first}[0].subjectCN`, /subject_cn/),
+    one("empty member", set([{ subject_cn: "" }]), `${first}[0].subject_cn`, /empty/),
+    one(
+      "no fingerprint",
+      set([{ fingerprint_sha256: "12" }]),
+      `${first}[0].fingerprint_sha256`,
+      /not a SHA-256/,
+    ),
+    one("SHA-1", set([{ fingerprint_sha256: "ab".repeat(20) }]), `${first}[0].fingerprint_sha256`, /SHA-1/),
+    one("no serial", set([{ serial: "xyz" }]), `${first}[0].serial`, /hexadecimal/),
+    one("nothing", set([{}]), `${first}[0]`, /does not identify.*subject_cn/),
+    one("an issuer only", set([{ issuer_cn: "CA" }]), `${first}[0]`, /does not identify/),
+    one(
+      "of a foreign SAE",
+      (c) => c.saes[2].certificates = [{ subject_cn: "x" }],
+      "saes[2].certificates",
+      /KME 2.*leave it out/,
+    ),
+    one(
+      "of a KME without a link",
+      (c) => c.other_kmes.push({ id: 4, reached_through: 2, certificates: [{ subject_cn: "KME 4" }] }),
+      "other_kmes[2].certificates",
+      /no direct link/,
+    ),
+    one(
+      "the same for two SAEs, differently written",
+      (c) => {
+        c.saes[0].certificates = [{ san_dns: "One.example", fingerprint_sha256: sha256 }];
+        c.saes[1].certificates = [{
+          fingerprint_sha256: sha256.toUpperCase().replace(/..(?!$)/g, "$&:"),
+          san_dns: "one.EXAMPLE",
+        }];
+      },
+      "saes[1].certificates[0]",
+      /same as saes\[0\]\.certificates\[0\]/,
+    ),
+    one(
+      "the same serial number, once with the only CA",
+      async (c, { ca }) => {
+        const digest = await crypto.subtle.digest("SHA-256", new X509Certificate(ca.ca).raw);
+        c.saes[0].certificates = [{ serial: "0af1", issuer_sha256: new Uint8Array(digest).toHex() }];
+      },
+      "saes[1].https_client_certificate_serial",
+      /same as saes\[0\]\.certificates\[0\]/,
+    ),
+    one(
+      "the same for two KMEs",
+      (c) => c.other_kmes[1].certificates = [{ subject_cn: "new" }, { subject_cn: "KME 2" }],
+      "other_kmes[1].certificates[1]",
+      /same as other_kmes\[0\]/,
+    ),
+    one(
+      "a serial number without issuer where there are several CAs",
+      async (c, { write, kmesCa }) => {
+        c.this_kme.kmes_https_interface.ca_client_cert_path = await write(
+          "cas.pem",
+          kmesCa.ca + (await makeTestCa("second")).ca,
+        );
+        c.other_kmes[0].certificates = [{ serial: "12", issuer_cn: "second" }, { serial: "0a" }];
+      },
+      "other_kmes[0].certificates[1]",
+      /kmes_https_interface trusts several CA certificates.*write \{ serial: "a", issuer_cn: .*issuer_sha256/,
     ),
   ]);
 });
@@ -502,12 +603,18 @@ Deno.test("certificates and keys of the listeners", async () => {
       ca,
       /no certificate/,
     ),
+    one(
+      "CA file without a CA certificate",
+      async (c, { write, client }) => set(c, { ca_client_cert_path: await write("x", client.cert) }),
+      ca,
+      /no CA certificate for clients/,
+    ),
     one("CA missing", (c) => set(c, { ca_client_cert_path: "nowhere.pem" }), ca, /does not exist/),
     one(
       "CA expired",
-      async (c, { write, ca }) => {
-        const old = await ca.server({ notBefore: days(-10), notAfter: days(-1) });
-        set(c, { ca_client_cert_path: await write("x", old.cert) });
+      async (c, { write }) => {
+        const { cert } = await issue(undefined, { isCa: true, notBefore: days(-10), notAfter: days(-1) });
+        set(c, { ca_client_cert_path: await write("x", `${cert}\n`) });
       },
       ca,
       /expired/,
@@ -523,7 +630,6 @@ Deno.test("certificates with which peers are called", async () => {
       https_client_authentication_certificate: path,
       https_client_authentication_certificate_password: password,
     });
-  const days = (count: number) => new Date(Date.now() + count * 86_400_000);
   await tryAll([
     one("missing", (c) => set(c, "nowhere.pfx"), cert, /does not exist/),
     one("unknown kind", (c) => set(c, "ca.crt"), cert, /neither/),
@@ -548,24 +654,6 @@ Deno.test("certificates with which peers are called", async () => {
       async (c, { write, client }) => set(c, await write("x.pfx", client.cert + client.key)),
       cert,
       /name it \.pem/,
-    ),
-    one(
-      "expired",
-      async (c, { write, ca }) => {
-        const old = await ca.client({ notBefore: days(-10), notAfter: days(-1) });
-        set(c, await write("x.pfx", await old.toPkcs12("p")), "p");
-      },
-      cert,
-      /expired/,
-    ),
-    one(
-      "not yet valid",
-      async (c, { write, ca }) => {
-        const soon = await ca.client({ notBefore: days(1), notAfter: days(90) });
-        set(c, await write("x.pem", soon.key + soon.cert));
-      },
-      cert,
-      /not valid before/,
     ),
     one(
       "PEM without key",

@@ -20,6 +20,7 @@ import type { ClientCertificate, NeighbourKme } from "../../src/config/config.ts
 import { PeerChannel } from "../../src/inter_kme/channel.ts";
 
 const lifetime = validity(2, new Date());
+const ALWAYS = { notBefore: 0, notAfter: Infinity };
 
 export interface Pem {
   readonly cert: string;
@@ -54,6 +55,7 @@ async function pfx(identity: Identity, passphrase: string): Promise<ClientCertif
     kind: "pfx",
     pfx: await encodePkcs12(identity.certificate.rawData, key, passphrase, "test only"),
     passphrase,
+    validity: ALWAYS,
   };
 }
 
@@ -67,6 +69,7 @@ const pemOf = async (identity: Identity): Promise<ClientCertificate> => ({
   kind: "pem",
   ...await pem(identity),
   passphrase: "",
+  validity: ALWAYS,
 });
 
 /** Made for this run of the tests. */

@@ -136,11 +136,10 @@ Deno.test("SIGHUP takes certificates and SAEs while connections and keys stay", 
     await network.writeConfig(1, ({ saes }) => saes[0]!.kme_id = 99);
     await reload();
     await kme.waitForLine(/saes\[0\]\.kme_id: no KME 99 is configured/);
-    await kme.waitForLine(/was not reloaded: the KME goes on as before/);
+    await kme.waitForLine(/was not reloaded because of its mistakes; the KME goes on as before/);
     assert.equal(await kept.get("/api/v1/keys/4/status"), 200);
     await network.writeConfig(1, ({ saes }) => saes[0]!.kme_id = 1);
 
-    // The loader finds nothing wrong with this one; the listener does.
     const path = `${one.directory}/kmes-ca.pem`;
     await Deno.writeTextFile(path, (await network.interKmeCa.client()).cert);
     const server = await one.zoneCa.server();
@@ -148,7 +147,7 @@ Deno.test("SIGHUP takes certificates and SAEs while connections and keys stay", 
     await Deno.writeTextFile(`${one.directory}/saes-server-key.pem`, server.key);
     const before = await serverSerial(one.saesPort, network.sae(1));
     await reload();
-    await kme.waitForLine(/was not reloaded: inter-KME: no CA certificate for clients/);
+    await kme.waitForLine(/kmes_https_interface\.ca_client_cert_path: no CA certificate for clients/);
     assert.equal(await serverSerial(one.saesPort, network.sae(1)), before);
     await Deno.writeTextFile(path, network.interKmeCa.ca);
   });

@@ -308,16 +308,24 @@ Deno.test("every documented answer is given, and every answer is documented", as
 
 /** The interface over a key store that is away, for SAE 1. */
 function stubApp() {
-  const thisKme = { id: { text: "1", integer: true } };
-  const sae = (text: string, certificateSerial?: bigint) => ({
+  const thisKme = {
+    id: { text: "1", integer: true },
+    saesInterface: { clientCa: "" },
+    kmesInterface: { clientCa: "" },
+  };
+  const sae = (text: string, subjectCn: string) => ({
     id: { text, integer: true },
     kmeId: "1",
-    certificateSerial,
+    certificates: [{ subjectCn }],
   });
   const away = () => Promise.reject(new StoreUnavailable());
   return saeApp({
     directory: new Directory(
-      { thisKme, otherKmes: [], saes: [sae("1", 1n), sae("2")] } as unknown as ConstructorParameters<
+      {
+        thisKme,
+        otherKmes: [],
+        saes: [sae("1", "SAE 1"), sae("2", "SAE 2")],
+      } as unknown as ConstructorParameters<
         typeof Directory
       >[0],
     ),
@@ -332,7 +340,19 @@ function stubApp() {
 
 function request(app: ReturnType<typeof stubApp>, method: string, path: string, body?: string) {
   const connection = {
-    identity: { serial: 1n, fingerprint: "", subject: "", notAfter: 0 },
+    identity: {
+      serial: 1n,
+      fingerprint: "",
+      subject: "CN=SAE 1",
+      subjectCns: ["SAE 1"],
+      sanDns: [],
+      sanUri: [],
+      sanEmail: [],
+      issuer: "CN=CA",
+      issuerCns: ["CA"],
+      issuerFingerprint: "",
+      notAfter: 0,
+    },
     requestComplete: () => {},
   };
   return app.request(

@@ -106,7 +106,9 @@ Deno.test("configurations are good as they are written, relayed KMEs and odd ids
     assert.ok("config" in loaded, "mistakes" in loaded ? loaded.mistakes.map(formatMistake).join("\n") : "");
     assert.deepEqual(loaded.warnings.map(formatMistake), []);
     for (const sae of loaded.config.saes.filter((sae) => sae.kmeId === kme.id)) {
-      assert.equal(sae.certificateSerial, BigInt(`0x${kme.saes.get(sae.id.text)!.serial.toHex()}`));
+      assert.deepEqual(sae.certificates, [{
+        serial: BigInt(`0x${kme.saes.get(sae.id.text)!.serial.toHex()}`),
+      }]);
     }
   }
 });

@@ -1,0 +1,129 @@
+/**
+ * Decides what of a file with mistakes a running KME applies: what takes access away always, what grants access where
+ * the part that grants it is correct. Pure.
+ */
+import type { Access, CaAccess, KmeAccess, SaeAccess } from "../config/access.ts";
+import type { Config, ConfiguredSae, OtherKme } from "../config/config.ts";
+import { isNeighbour } from "../domain/network.ts";
+import { type CertificateSelector, selectorKey } from "../x509/certificate_selector.ts";
+import { certificatesOf } from "../x509/chain.ts";
+import { same, withoutAccess } from "./reload_plan.ts";
+
+export interface AccessPlan {
+  /** The running configuration with the changes of access. */
+  readonly config: Config;
+  /** What changes, a line each. */
+  readonly changes: readonly string[];
+}
+
+/**
+ * @param running what the KME runs with.
+ * @param access what the file with mistakes says.
+ */
+export function planAccess(running: Config, access: Access): AccessPlan {
+  // Of another KME: nothing in it is about this one.
+  if (access.thisKme !== undefined && access.thisKme !== running.thisKme.id.text) {
+    return { config: running, changes: [] };
+  }
+  const { thisKme } = running;
+  const [saesInterface, kmesInterface] = [thisKme.saesInterface, thisKme.kmesInterface];
+  const config: Config = {
+    ...running,
+    thisKme: {
+      ...thisKme,
+      saesInterface: { ...saesInterface, clientCa: planCa(saesInterface.clientCa, access.saesCa) },
+      kmesInterface: { ...kmesInterface, clientCa: planCa(kmesInterface.clientCa, access.kmesCa) },
+    },
+    otherKmes: access.otherKmes === undefined
+      ? running.otherKmes
+      : running.otherKmes.map((kme) => planKme(kme, access.otherKmes!)),
+    saes: planSaes(running, access),
+  };
+  return { config, changes: changesOf(running, config) };
+}
+
+/** CA certificates that were trusted before and still are; if none is, those of the file. */
+function planCa(running: string, { pem, isCorrect }: CaAccess): string {
+  if (pem === undefined || isCorrect) return pem ?? running;
+  const wanted = new Set(certificatesOf(pem).map(({ fingerprint256 }) => fingerprint256));
+  const kept = certificatesOf(running).filter(({ fingerprint256 }) => wanted.has(fingerprint256));
+  return kept.length === 0 ? pem : kept.map(String).join("");
+}
+
+function planKme(running: OtherKme, wanted: readonly KmeAccess[]): OtherKme {
+  if (!isNeighbour(running)) return running;
+  const described = wanted.find(({ id }) => id === running.id.text);
+  if (described === undefined) {
+    // One whose id has a mistake may be this one.
+    const possible = wanted.filter(({ id }) => id === undefined);
+    if (possible.some(({ certificates }) => certificates === undefined)) return running;
+    return {
+      ...running,
+      certificates: common(running.certificates, union(possible.map((kme) => kme.certificates!))),
+    };
+  }
+  if (described.isRemote) return withoutAccess(running);
+  const { certificates, isCorrect } = described;
+  if (certificates === undefined) return running;
+  if (isCorrect) return { ...running, certificates: certificates === "any" ? undefined : certificates };
+  return { ...running, certificates: common(running.certificates, certificates) };
+}
+
+function planSaes({ saes, otherKmes, thisKme }: Config, access: Access): readonly ConfiguredSae[] {
+  if (access.saes === undefined) return saes;
+  if (access.saesAreCorrect) {
+    const known = new Set([thisKme.id.text, ...otherKmes.map(({ id }) => id.text)]);
+    return (access.saes as Required<SaeAccess>[]).filter(({ kmeId }) => known.has(kmeId));
+  }
+  return saes.flatMap((sae) => planSae(sae, access.saes!) ?? []);
+}
+
+/** The SAE with what it had before and still has; `undefined` when it was removed. */
+function planSae(running: ConfiguredSae, wanted: readonly SaeAccess[]): ConfiguredSae | undefined {
+  const described = wanted.find(({ id }) => id?.text === running.id.text);
+  const possible = described === undefined ? wanted.filter(({ id }) => id === undefined) : [described];
+  const ofItsKme = possible.filter(({ kmeId }) => kmeId === undefined || kmeId === running.kmeId);
+  if (ofItsKme.length === 0) return undefined;
+  // An SAE of another KME has no certificates here.
+  if (running.certificates.length === 0) return running;
+  if (ofItsKme.some(({ certificates }) => certificates === undefined)) return running;
+  const certificates = common(running.certificates, union(ofItsKme.map((sae) => sae.certificates!))) ?? [];
+  return certificates.length === 0 ? undefined : { ...running, certificates };
+}
+
+type Certificates = readonly CertificateSelector[] | undefined | "any";
+
+function union(lists: readonly Exclude<Certificates, undefined>[]): Exclude<Certificates, undefined> {
+  return lists.includes("any") ? "any" : lists.flatMap((list) => list as readonly CertificateSelector[]);
+}
+
+/** The running selectors that are still wanted; where any certificate would do before, all that are wanted. */
+function common(
+  running: readonly CertificateSelector[] | undefined,
+  wanted: Exclude<Certificates, undefined>,
+): readonly CertificateSelector[] | undefined {
+  if (wanted === "any" || running === undefined) return wanted === "any" ? running : wanted;
+  const keys = new Set(wanted.map(selectorKey));
+  return running.filter((selector) => keys.has(selectorKey(selector)));
+}
+
+function changesOf(before: Config, after: Config): string[] {
+  const changes: string[] = [];
+  for (const sae of before.saes) {
+    const now = after.saes.find(({ id }) => id.text === sae.id.text);
+    if (now === undefined) changes.push(`SAE ${sae.id.text} was removed`);
+    else if (!same(sae, now)) changes.push(`the certificates of SAE ${sae.id.text}`);
+  }
+  for (const { id } of after.saes) {
+    if (!before.saes.some((sae) => sae.id.text === id.text)) changes.push(`SAE ${id.text} was added`);
+  }
+  for (const [index, kme] of after.otherKmes.entries()) {
+    if (!same(kme, before.otherKmes[index])) {
+      changes.push(`the certificates with which KME ${kme.id.text} calls`);
+    }
+  }
+  for (const [name, member] of [["saesInterface", "SAEs"], ["kmesInterface", "other KMEs"]] as const) {
+    if (!same(before.thisKme[name], after.thisKme[name])) changes.push(`the CA certificates for ${member}`);
+  }
+  return changes;
+}
