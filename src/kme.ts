@@ -1,6 +1,6 @@
 /** One running KME: the only place where its parts are put together. */
 import type { Access } from "./config/access.ts";
-import type { Config } from "./config/config.ts";
+import type { Config, ThisKme } from "./config/config.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
 import { Delivery } from "./delivery/delivery.ts";
@@ -21,6 +21,7 @@ import { Watch } from "./metrics/watch.ts";
 import type { KmeId } from "./domain/ids.ts";
 import { PeerChannel } from "./inter_kme/channel.ts";
 import { PeerKme } from "./inter_kme/peer_kme.ts";
+import { formatHello, PeerPath } from "./inter_kme/wire.ts";
 import { Reloading } from "./reload/reloading.ts";
 import { startHeartbeat } from "./delivery/heartbeat.ts";
 import { startStoreWorker } from "./store/engine/worker_executor.ts";
@@ -99,6 +100,7 @@ export async function startKme(config: Config): Promise<Kme> {
     const channel = new PeerChannel(neighbour, thisKme);
     opened.defer(() => channel.close());
     channels.set(neighbour.id.text, channel);
+    startProbing(channel, thisKme, incidents);
     peers.set(neighbour.id.text, watch.peer(new PeerKme(thisKme.id.text, channel)));
   }
 
@@ -183,6 +185,27 @@ export async function startKme(config: Config): Promise<Kme> {
       await running.disposeAsync();
     },
   };
+}
+
+/** A peer that goes down or comes back is an incident. */
+function startProbing(channel: PeerChannel, { id, neighbourProbeSeconds }: ThisKme, incidents: Incidents) {
+  let wasUp: boolean | undefined;
+  channel.startProbing({
+    seconds: neighbourProbeSeconds,
+    path: PeerPath.hello,
+    json: formatHello(id.text),
+    onChange({ up, lastError }) {
+      const before = wasUp;
+      wasUp = up;
+      if (!up) {
+        const message = `KME ${channel.kmeId} is unreachable: ${lastError}`;
+        incidents.report({ kind: "neighbour", severity: "error", message });
+      } else if (before === false) {
+        const message = `KME ${channel.kmeId} is reachable again`;
+        incidents.report({ kind: "neighbour", severity: "info", message });
+      }
+    },
+  });
 }
 
 function unlessBusy(ms: number): Promise<void> {

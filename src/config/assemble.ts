@@ -29,6 +29,7 @@ export function assemble(
       keyLifetimeSeconds: thisKme.key_lifetime_seconds,
       maxSaeIdCount: thisKme.max_SAE_ID_count,
       interKmeTimeoutSeconds: thisKme.inter_kme_timeout_seconds,
+      neighbourProbeSeconds: thisKme.neighbour_probe_seconds,
       leaseSeconds: thisKme.lease_seconds,
     },
     otherKmes: otherKmes.map((kme, index) =>

@@ -44,6 +44,8 @@ export interface ThisKme {
   readonly maxSaeIdCount: number;
   /** Seconds for a connection to a peer, and again for its answer. */
   readonly interKmeTimeoutSeconds: number;
+  /** Seconds without an exchange after which a neighbour is probed. */
+  readonly neighbourProbeSeconds: number;
   /** Seconds without a heartbeat after which other processes on the same database adopt the work of this one. */
   readonly leaseSeconds: number;
 }

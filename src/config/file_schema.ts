@@ -142,6 +142,7 @@ const thisKme = z.strictObject({
       ),
     10,
   ),
+  neighbour_probe_seconds: withDefault(integer(1, 3600), 15),
   key_file_quiet_seconds: withDefault(integer(0, 86_400), 60),
   lease_seconds: withDefault(integer(2, 3600), 15),
 }, expected("an object that describes this KME"));

@@ -34,13 +34,24 @@ export type PostOutcome =
 /** What a channel shows and whom it trusts. */
 export type ChannelMaterial = Pick<NeighbourKme, "clientCertificate" | "serverCa">;
 
-/** Whether a peer can be reached, as the last message found out. */
+/** Whether a peer can be reached, as the last message or probe found out. */
 export interface PeerHealth {
   /** `undefined` before the first message. */
   readonly up: boolean | undefined;
   /** Since when it is so. */
   readonly since?: Date;
   readonly lastError?: string;
+}
+
+/** How a peer is probed. */
+export interface Probes {
+  /** Without an exchange, until the next probe. */
+  readonly seconds: number;
+  /** The message; any answer shows that the peer is there and accepts our certificate. */
+  readonly path: string;
+  readonly json: string;
+  /** Told when the peer is reached for the first time, goes down, or comes back. */
+  readonly onChange: (health: PeerHealth) => void;
 }
 
 /** A kept connection broke before the answer began: most likely the peer had closed it while it was idle. */
@@ -68,6 +79,12 @@ export class PeerChannel {
   #health: PeerHealth = { up: undefined };
   #material: ChannelMaterial;
   #probing: Promise<PostOutcome> | undefined;
+  /** Without {@linkcode startProbing}: a path that no KME has, which any KME answers. */
+  #question: Pick<Probes, "path" | "json"> = { path: "/", json: "{}" };
+  #onChange: Probes["onChange"] = () => {};
+  #probeTimer: ReturnType<typeof setTimeout> | undefined;
+  /** When the last exchange ended, in milliseconds of a steady clock. */
+  #reportedAt = -Infinity;
 
   /**
    * @param settings of this KME: seconds to connect, and again to answer.
@@ -99,6 +116,25 @@ export class PeerChannel {
   /** Whether the peer can be reached, as the last message found out. */
   get health(): PeerHealth {
     return this.#health;
+  }
+
+  /**
+   * Sends a question without consequences now, and whenever there was no exchange for a while, so that {@linkcode health} is
+   * known before a message has to be sent. A peer that does not answer is asked more often.
+   */
+  startProbing({ seconds, path, json, onChange }: Probes): void {
+    this.#question = { path, json };
+    this.#onChange = onChange;
+    const next = () => {
+      const pause = 1000 * (this.#health.up === false ? seconds / 3 : seconds);
+      const idle = performance.now() - this.#reportedAt;
+      if (this.#closed.signal.aborted) return;
+      if (idle < pause) this.#probeTimer = setTimeout(next, pause - idle);
+      else {void this.#probe().finally(() => {
+          if (!this.#closed.signal.aborted) this.#probeTimer = setTimeout(next, pause);
+        });}
+    };
+    next();
   }
 
   /**
@@ -142,6 +178,7 @@ export class PeerChannel {
   /** Closes all connections; messages under way end as if the connection had broken. */
   close(): void {
     this.#closed.abort();
+    clearTimeout(this.#probeTimer);
     this.#kept.destroy();
     this.#fresh.destroy();
   }
@@ -165,7 +202,8 @@ export class PeerChannel {
 
   /** Any answer will do: it shows that the peer is there and takes our certificate. All who ask share one message. */
   #probe(signal?: AbortSignal): Promise<PostOutcome> {
-    const probe = this.#probing ??= this.#exchange("/", "{}").finally(() => this.#probing = undefined);
+    const { path, json } = this.#question;
+    const probe = this.#probing ??= this.#exchange(path, json).finally(() => this.#probing = undefined);
     if (!signal) return probe;
     const given = Promise.withResolvers<PostOutcome>();
     const giveUp = () => given.resolve({ kind: "unreached", reason: "given up" });
@@ -316,6 +354,8 @@ export class PeerChannel {
     const before = this.#health.up;
     const lastError = outcome.kind === "answer" ? this.#health.lastError : outcome.reason;
     this.#health = { up, since: up === before ? this.#health.since : new Date(), lastError };
+    this.#reportedAt = performance.now();
+    if (up !== before) this.#onChange(this.#health);
     if (outcome.kind !== "answer") {
       if (before !== false) {
         this.#log.warn("KME {kme} is unreachable: {reason}", { kme: this.kmeId, reason: outcome.reason });

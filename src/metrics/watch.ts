@@ -69,8 +69,8 @@ export class Watch {
     else known.count++;
     this.#refusedLog.warn(
       name,
-      "the {listener} interface refused a request of {caller}: {request}: {status} {reason}: {message}",
-      { listener: LISTENER_NAMES[listener], caller, request, status, reason, message },
+      "the {listener} interface refused a request of {caller}: {request}: {status} {reason}: {answer}",
+      { listener: LISTENER_NAMES[listener], caller, request, status, reason, answer: message },
     );
     this.#incidents.report({
       kind: "refused request",

@@ -22,6 +22,7 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["keyLifetimeSeconds", "key_lifetime_seconds"],
   ["maxSaeIdCount", "max_SAE_ID_count"],
   ["interKmeTimeoutSeconds", "inter_kme_timeout_seconds"],
+  ["neighbourProbeSeconds", "neighbour_probe_seconds"],
   ["leaseSeconds", "lease_seconds"],
 ];
 

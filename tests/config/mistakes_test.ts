@@ -159,6 +159,7 @@ Deno.test("numbers out of bounds", async () => {
     ["inter_kme_timeout_seconds", 0, /more than 0/],
     ["inter_kme_timeout_seconds", -1.5, /more than 0/],
     ["inter_kme_timeout_seconds", 1e9, /an hour/],
+    ["neighbour_probe_seconds", 0, /bounds/],
     ["lease_seconds", 1, /1 is out of bounds.*2 to/],
   ];
   await tryAll(
