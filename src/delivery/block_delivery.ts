@@ -127,9 +127,9 @@ export class BlockDelivery {
         }],
       });
     } catch (error) {
-      // Whether it was stored is not known.
       const { reservation, activated, refused } = agreement;
-      void this.#reservations.eventually({ reservation, burn: activated, refused, releaseRest: true });
+      if (agreement.bits.size === 0) this.#reservations.notReserved(reservation, error);
+      else void this.#reservations.eventually({ reservation, burn: activated, refused, releaseRest: true });
       throw error;
     }
     if (reserved === undefined) {

@@ -205,8 +205,7 @@ export class Reception {
       claims: ways.map(({ link }) => ({ link, blocks, pad: true })),
       plan: formatPlan({ transaction: transaction.id, hops }),
     }).catch((error) => {
-      // Whether it was stored is not known.
-      void reservations.eventually({ reservation, releaseRest: true });
+      reservations.notReserved(reservation, error);
       throw error;
     });
     return pads && ways.map((way, i) => ({ ...way, reservation, pads: pads[i]! }));

@@ -1,15 +1,27 @@
-/** Ends reservations, even when the store is away just then. */
+/** Ends reservations, also when the store is unavailable at that moment. */
+import { mapKey } from "../domain/bytes.ts";
+import { StoreUnavailable } from "../domain/store_errors.ts";
 import { log } from "../log.ts";
+import type { ReservationOutcome, ReservationResult } from "../store/operations/finish_reservation.ts";
 import type { Store } from "../store/store.ts";
 import { type KeyObserver, noopObserver } from "./key_observer.ts";
-import type { ReservationOutcome, ReservationResult } from "../store/operations/finish_reservation.ts";
 
+/** Milliseconds between two attempts. */
 const RETRY_MS = 1000;
+
+/** Outcomes in one attempt: they share a transaction. */
+const BATCH = 256;
+
+/** Outcomes kept. Reservations beyond them are found in the database, as after a crash. */
+const MAX_LATE = 10_000;
 
 export class ReservationFinisher {
   readonly #store: Pick<Store, "finishReservation">;
   readonly #observer: KeyObserver;
-  readonly #late = new Set<ReservationOutcome>();
+  /** Outcomes that could not be recorded, by reservation. */
+  readonly #late = new Map<string, ReservationOutcome>();
+  #retrying = false;
+  #left = 0;
   #timer?: ReturnType<typeof setTimeout>;
   #closed = false;
 
@@ -19,9 +31,9 @@ export class ReservationFinisher {
   }
 
   /**
-   * Settles now.
+   * Finishes now.
    *
-   * @throws StoreUnavailable when it could not be recorded; then `otherwise` is recorded as soon as the store is back.
+   * @throws StoreUnavailable when it could not be recorded; then `otherwise` is recorded as soon as the store is available.
    */
   async now(outcome: ReservationOutcome, otherwise: ReservationOutcome): Promise<ReservationResult> {
     try {
@@ -32,7 +44,7 @@ export class ReservationFinisher {
     }
   }
 
-  /** Settles now or later; never fails. */
+  /** Finishes now or later; never fails. */
   async eventually(outcome: ReservationOutcome): Promise<void> {
     try {
       await this.#finish(outcome);
@@ -41,7 +53,13 @@ export class ReservationFinisher {
     }
   }
 
-  /** Gives up what is left: the next start finds it in the database. */
+  /** The blocks could not be reserved: unless it is certain that nothing was stored, what may be stored is released. */
+  notReserved(reservation: ReservationOutcome["reservation"], error: unknown): void {
+    if (error instanceof StoreUnavailable && error.nothingDone) return;
+    void this.eventually({ reservation, releaseRest: true });
+  }
+
+  /** Drops what is left: the next start finds it in the database. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -54,18 +72,41 @@ export class ReservationFinisher {
   }
 
   #keep(outcome: ReservationOutcome): void {
-    this.#late.add(outcome);
-    if (this.#closed || this.#timer !== undefined) return;
-    this.#timer = setTimeout(() => this.#retry(), RETRY_MS);
+    if (this.#closed) return;
+    if (this.#late.size < MAX_LATE) this.#late.set(mapKey(outcome.reservation), outcome);
+    else this.#left++;
+    if (!this.#retrying) this.#retryLater();
   }
 
+  #retryLater(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.#retry();
+    }, RETRY_MS);
+  }
+
+  /** One attempt at a time, and none beyond the first that fails. */
   async #retry(): Promise<void> {
-    this.#timer = undefined;
-    const late = [...this.#late];
-    this.#late.clear();
-    await Promise.all(late.map((outcome) => this.eventually(outcome)));
-    if (this.#late.size === 0) {
-      log("delivery").info("{count} reservations finished late", { count: late.length });
+    this.#retrying = true;
+    let finished = 0;
+    let failed = false;
+    while (this.#late.size > 0 && !failed && !this.#closed) {
+      const batch = [...this.#late].slice(0, BATCH);
+      const results = await Promise.allSettled(batch.map(([, outcome]) => this.#finish(outcome)));
+      results.forEach(({ status }, i) => {
+        const [key] = batch[i]!;
+        if (status === "rejected") failed = true;
+        else if (this.#late.delete(key)) finished++;
+      });
     }
+    this.#retrying = false;
+    if (finished > 0) log("delivery").info("{finished} reservations finished late", { finished });
+    if (failed && !this.#closed) return this.#retryLater();
+    if (this.#left > 0) {
+      log("delivery").warn("{left} reservations are finished within minutes, as after a restart", {
+        left: this.#left,
+      });
+    }
+    this.#left = 0;
   }
 }

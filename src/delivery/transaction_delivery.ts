@@ -112,8 +112,7 @@ export class TransactionDelivery {
       plan: formatPlan({ transaction: id, hops: plan.hops }),
     })
       .catch((error) => {
-        // Whether it was stored is not known.
-        void reservations.eventually({ reservation: id, releaseRest: true });
+        reservations.notReserved(id, error);
         throw error;
       });
     if (reserved === undefined) throw await shortage(store, claims);

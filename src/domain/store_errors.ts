@@ -1,12 +1,13 @@
 /** What can go wrong in the store, as the rest of the program sees it. */
 
 /**
- * The database cannot be used now: gone, full, locked, or too slow. What was asked for may be done all the same, where it was
- * under way when patience ended: then a key that a slave asked for is read, and one that a master asked for is spent.
+ * The database cannot be used now: it is away, full, locked, or too slow. What was asked for may have been done all the same, unless
+ * `nothingDone` is true: a key that a slave asked for may count as read, and one that a master asked for as handed over.
  */
 export class StoreUnavailable extends Error {
   override name = "StoreUnavailable";
-  constructor(cause?: unknown) {
+  /** @param nothingDone whether it is certain that nothing was begun. */
+  constructor(cause?: unknown, readonly nothingDone = false) {
     super("the key store is unavailable", { cause });
   }
 }

@@ -4,6 +4,7 @@
  */
 import { setImmediate } from "node:timers";
 import { StoreUnavailable } from "../domain/store_errors.ts";
+import type { Availability } from "./availability.ts";
 import type { Call, Executor } from "./engine/executor.ts";
 import type { Operation } from "./work.ts";
 
@@ -22,6 +23,7 @@ interface Pending extends Call {
 
 export class BatchQueue {
   readonly #executor: Pick<Executor, "lanes" | "mayHang" | "run">;
+  readonly #availability: Availability;
   readonly #freeLanes: number[];
   #waiting: Pending[] = [];
   /** Calls that the time limit applies to, the oldest first. */
@@ -31,8 +33,9 @@ export class BatchQueue {
   #timer?: ReturnType<typeof setTimeout>;
   #closed = false;
 
-  constructor(executor: Pick<Executor, "lanes" | "mayHang" | "run">) {
+  constructor(executor: Pick<Executor, "lanes" | "mayHang" | "run">, availability: Availability) {
     this.#executor = executor;
+    this.#availability = availability;
     this.#freeLanes = Array.from({ length: executor.lanes }, (_, lane) => lane);
   }
 
@@ -48,7 +51,8 @@ export class BatchQueue {
    */
   submit<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
-      if (this.#closed) return reject(new StoreUnavailable("it is closed"));
+      if (this.#closed) return reject(new StoreUnavailable("it is closed", true));
+      this.#availability.require();
       const pending: Pending = {
         operation: operation as Operation<unknown, unknown>,
         item,
@@ -89,6 +93,7 @@ export class BatchQueue {
 
   async #run(batch: readonly Pending[], lane: number): Promise<void> {
     const outcomes = await this.#executor.run(batch, lane);
+    if (outcomes.some((outcome) => "error" in outcome)) this.#availability.failed();
     batch.forEach((pending, i) => {
       this.#limited.delete(pending);
       const outcome = outcomes[i]!;
@@ -112,10 +117,12 @@ export class BatchQueue {
       }
       late.add(pending);
     }
+    const unsent = new Set(this.#waiting);
     this.#waiting = this.#waiting.filter((pending) => !late.has(pending));
+    if (late.size > 0) this.#availability.failed();
     for (const pending of late) {
       this.#limited.delete(pending);
-      pending.reject(new StoreUnavailable("no answer in time"));
+      pending.reject(new StoreUnavailable("no answer in time", unsent.has(pending)));
     }
     this.#checkIdle();
   }

@@ -9,7 +9,8 @@ import type { Operation } from "./work.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import { BatchQueue } from "./batch_queue.ts";
-import type { Executor } from "./engine/executor.ts";
+import { Availability } from "./availability.ts";
+import type { Executor, Query } from "./engine/executor.ts";
 import { LocalExecutor } from "./engine/local_executor.ts";
 import { NoThread, WorkerExecutor } from "./engine/worker_executor.ts";
 import {
@@ -20,6 +21,7 @@ import {
   hasTransactionQuery,
   keysWaitingQuery,
   livingProcessesQuery,
+  pingQuery,
   totalEntropyQuery,
 } from "./engine/queries.ts";
 import type { Key } from "../domain/key.ts";
@@ -64,6 +66,7 @@ export class Store implements BlockStore {
   readonly failed: Promise<string>;
   readonly #executor: Executor;
   readonly #queue: BatchQueue;
+  readonly #availability: Availability;
   #requests = 0;
   #closing?: Promise<void>;
   /** The count under way or done last, and the one that begins after it, by link. */
@@ -72,7 +75,8 @@ export class Store implements BlockStore {
 
   private constructor(executor: Executor, processId: Uint8Array) {
     this.#executor = executor;
-    this.#queue = new BatchQueue(executor);
+    this.#availability = new Availability(() => executor.read(pingQuery, null));
+    this.#queue = new BatchQueue(executor, this.#availability);
     this.processId = processId;
     this.failed = executor.failed;
   }
@@ -102,12 +106,12 @@ export class Store implements BlockStore {
 
   /** Those of the blocks that are free on the link now. */
   freeAmong(link: Link, ids: readonly KeyIdBytes[]): Promise<KeyIdBytes[]> {
-    return this.#executor.read(freeAmongQuery, { link, ids });
+    return this.#read(freeAmongQuery, { link, ids });
   }
 
   /** Whether keys are here that came with this transaction over this link; until they expire or are taken back. */
   hasTransaction(link: Link, transaction: KeyIdBytes): Promise<boolean> {
-    return this.#executor.read(hasTransactionQuery, { link, transaction });
+    return this.#read(hasTransactionQuery, { link, transaction });
   }
 
   /** Keys for slaves of this KME; `undefined`: too few blocks, nothing taken. */
@@ -133,7 +137,17 @@ export class Store implements BlockStore {
     return this.#request(collect, collection);
   }
 
-  /** What somebody out there waits for. */
+  async #read<Item, Result>(query: Query<Item, Result>, item: Item): Promise<Result> {
+    this.#availability.require();
+    try {
+      return await this.#executor.read(query, item);
+    } catch (error) {
+      this.#availability.failed();
+      throw error;
+    }
+  }
+
+  /** A call that a request waits for. */
   #request<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
     this.#requests++;
     return this.#queue.submit(operation, item);
@@ -165,7 +179,7 @@ export class Store implements BlockStore {
 
   /** A number that only grows, by which this database is told from an older copy of itself. */
   generation(): Promise<number> {
-    return this.#executor.read(generationQuery, null);
+    return this.#read(generationQuery, null);
   }
 
   /** Makes the generation grow, beyond the given number; returns the new one once it is durable. */
@@ -193,7 +207,7 @@ export class Store implements BlockStore {
 
   /** Other processes on this database that gave a sign of life of late. */
   livingProcesses(): Promise<number> {
-    return this.#executor.read(livingProcessesQuery, { now: Date.now() });
+    return this.#read(livingProcessesQuery, { now: Date.now() });
   }
 
   async addBlocks(batch: BlockBatch): Promise<AddedBlocks> {
@@ -201,7 +215,7 @@ export class Store implements BlockStore {
   }
 
   fileProgress(link: KmeId, name: string): Promise<FileProgress | undefined> {
-    return this.#executor.read(fileProgressQuery, { link: this.#requireLink(link), name });
+    return this.#read(fileProgressQuery, { link: this.#requireLink(link), name });
   }
 
   freeBlocks(link: KmeId): Promise<number> {
@@ -214,7 +228,7 @@ export class Store implements BlockStore {
       const current = this.#count.get(id) ?? Promise.resolve(0);
       next = current.catch(() => {}).then(() => {
         this.#counting.delete(id);
-        const count = this.#executor.read(freeBlocksQuery, { link: { id } });
+        const count = this.#read(freeBlocksQuery, { link: { id } });
         this.#count.set(id, count);
         return count;
       });
@@ -225,12 +239,12 @@ export class Store implements BlockStore {
 
   /** Keys that a slave of this KME has not fetched yet. Looks at every key there is: not for every request. */
   keysWaiting(): Promise<number> {
-    return this.#executor.read(keysWaitingQuery, { now: Date.now() });
+    return this.#read(keysWaitingQuery, { now: Date.now() });
   }
 
   /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */
   totalEntropy(): Promise<number> {
-    return this.#executor.read(totalEntropyQuery, null);
+    return this.#read(totalEntropyQuery, null);
   }
 
   /** Lets what is under way finish, then closes the database. */
@@ -241,6 +255,7 @@ export class Store implements BlockStore {
   async #close(): Promise<void> {
     // Without it the other processes would wait for the lease to end.
     await this.#queue.submit(releaseLease, { processId: this.processId }).catch(() => {});
+    this.#availability.close();
     await this.#queue.close();
     if (this.#queue.hangs) this.#executor.terminate();
     else await this.#executor.close();

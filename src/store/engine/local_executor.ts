@@ -84,8 +84,9 @@ export class LocalExecutor implements Executor {
   }
 
   async run(batch: readonly Call[], lane: number): Promise<readonly Outcome[]> {
+    const progress = { begun: false };
     try {
-      const results = await this.#transaction(batch, lane);
+      const results = await this.#transaction(batch, lane, progress);
       return results.map((result) => ({ result }));
     } catch (error) {
       if (this.#dialect.classify(error) === "fault" && batch.length > 1) {
@@ -95,7 +96,7 @@ export class LocalExecutor implements Executor {
         return outcomes;
       }
       this.#onFailure(error);
-      return batch.map(() => ({ error: new StoreUnavailable(error) }));
+      return batch.map(() => ({ error: new StoreUnavailable(error, !progress.begun) }));
     }
   }
 
@@ -114,17 +115,22 @@ export class LocalExecutor implements Executor {
 
   terminate(): void {}
 
-  async #transaction(batch: readonly Call[], lane: number): Promise<unknown[]> {
+  async #transaction(
+    batch: readonly Call[],
+    lane: number,
+    progress: { begun: boolean },
+  ): Promise<unknown[]> {
     for (let attempt = 1;; attempt++) {
       let cause: unknown;
       try {
         const changes = new StockChanges();
-        const results = await this.#db.transaction().execute((trx) =>
-          this.#operate(trx, batch, lane, changes).catch((error) => {
+        const results = await this.#db.transaction().execute((trx) => {
+          progress.begun = true;
+          return this.#operate(trx, batch, lane, changes).catch((error) => {
             cause = error;
             throw error;
-          })
-        );
+          });
+        });
         for (const [linkId, change] of changes) {
           const free = this.stock.get(linkId);
           if (free !== undefined) this.stock.set(linkId, free + change);

@@ -9,7 +9,17 @@ import { currentGeneration } from "../operations/advance_generation.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import { keysWaiting } from "../operations/waiting.ts";
 import { freeBlocks } from "../stock.ts";
+import { sql } from "kysely";
 import type { Query } from "./executor.ts";
+
+/** Whether the database answers. */
+export const pingQuery: Query<null, null> = {
+  name: "ping",
+  run: async (db) => {
+    await sql`select 1`.execute(db);
+    return null;
+  },
+};
 
 /** Those of the blocks that are free on the link now. */
 export const freeAmongQuery: Query<{ link: Link; ids: readonly KeyIdBytes[] }, KeyIdBytes[]> = {
@@ -70,6 +80,7 @@ export const totalEntropyQuery: Query<null, number> = {
 
 /** All of them. */
 export const QUERIES = [
+  pingQuery,
   freeAmongQuery,
   hasTransactionQuery,
   generationQuery,

@@ -1,0 +1,58 @@
+/** Notices that the database is away: calls are then refused at once, instead of each waiting for a failure of its own. */
+import { StoreUnavailable } from "../domain/store_errors.ts";
+import { log } from "../log.ts";
+
+/** Milliseconds between two probes of a database that is away. */
+const PROBE_MS = 500;
+
+export class Availability {
+  readonly #probe: () => Promise<unknown>;
+  #probing = false;
+  #awaySince?: number;
+  #timer?: ReturnType<typeof setTimeout>;
+  #closed = false;
+
+  /** @param probe asks the database something simple; rejects when there is no answer. */
+  constructor(probe: () => Promise<unknown>) {
+    this.#probe = probe;
+  }
+
+  /** Whether the database did not answer the last probe. */
+  get isAway(): boolean {
+    return this.#awaySince !== undefined;
+  }
+
+  /** @throws StoreUnavailable while the database is away; nothing was begun. */
+  require(): void {
+    if (this.isAway) throw new StoreUnavailable("the database is away", true);
+  }
+
+  /** A call failed: finds out whether the database is away, or only that call failed. */
+  failed(): void {
+    if (this.#probing || this.#closed) return;
+    this.#probing = true;
+    void this.#look();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #look(): Promise<void> {
+    try {
+      await this.#probe();
+      this.#probing = false;
+      if (this.#awaySince === undefined) return;
+      const seconds = Math.round((performance.now() - this.#awaySince) / 1000);
+      this.#awaySince = undefined;
+      log("store").info("the database answers again after {seconds} s", { seconds });
+    } catch {
+      if (this.#awaySince === undefined && !this.#closed) {
+        this.#awaySince = performance.now();
+        log("store").error("the database is away: requests are refused with 503 until it answers again");
+      }
+      if (!this.#closed) this.#timer = setTimeout(() => void this.#look(), PROBE_MS);
+    }
+  }
+}
