@@ -10,6 +10,7 @@ import { startHousekeeping } from "./delivery/housekeeping.ts";
 import type { Peer } from "./delivery/peer.ts";
 import { Events } from "./events/events.ts";
 import { Incidents } from "./events/incidents.ts";
+import { findObstacle } from "./console/obstacle.ts";
 import { historyPath } from "./console/history_file.ts";
 import { kmeApp } from "./inter_kme/kme_app.ts";
 import { saeApp } from "./sae_api/sae_app.ts";
@@ -29,6 +30,7 @@ import { Store } from "./store/store.ts";
 import { storeFailureLog } from "./store/failure_log.ts";
 import { startFront } from "./tls/front.ts";
 import { formatHostPort } from "./domain/address.ts";
+import { errorMessage } from "./domain/text.ts";
 
 /** Milliseconds in which requests under way may still be finished when the KME stops. */
 const GRACE_MS = 5000;
@@ -55,6 +57,8 @@ export interface Kme {
    * @throws Error with one line when a CA certificate cannot be used; then the other changes are applied.
    */
   reloadAccess(access: Access): readonly string[];
+  /** Reports to console and metrics that a changed configuration has mistakes and was not reloaded. */
+  reloadRefused(reason: string): void;
   /** Stops accepting, finishes what is under way (bounded), closes the database. */
   stop(): Promise<void>;
 }
@@ -125,7 +129,7 @@ export async function startKme(config: Config): Promise<Kme> {
       channels: [...channels.values()],
       counts: watch.counts,
       phase: () => phase,
-      obstacle: () => guard?.failure,
+      obstacle: () => findObstacle(current(), guard?.failure),
     }),
     watch,
     events,
@@ -177,7 +181,18 @@ export async function startKme(config: Config): Promise<Kme> {
   const running = opened.move();
   return {
     failed: Promise.race(guard === undefined ? [store.failed] : [store.failed, guard.replaced]),
-    reload: (changed) => reloading.reload(changed),
+    reload: (changed) => {
+      try {
+        const ignored = reloading.reload(changed);
+        const rest = ignored.length === 0 ? "" : `; not until the next start: ${ignored.join("; ")}`;
+        watch.reloadApplied(`certificates and ${changed.saes.length} SAEs were reloaded${rest}`);
+        return ignored;
+      } catch (error) {
+        watch.reloadRefused(errorMessage(error));
+        throw error;
+      }
+    },
+    reloadRefused: (reason) => watch.reloadRefused(reason),
     reloadAccess: (access) => reloading.reloadAccess(access),
     stop: async () => {
       phase = "stopping";

@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { markerPath } from "../rollback_guard/marker.ts";
+import { freeDiskBytes, FULL_BYTES } from "../store/disk_space.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { errorMessage } from "../domain/text.ts";
 
@@ -29,7 +30,21 @@ export async function checkDirectories(config: Config): Promise<CheckLine[]> {
   }
   const { database } = thisKme;
   if (database.kind === "sqlite") lines.push(await checkDatabaseDirectory(dirname(database.path)));
+  lines.push(...await checkFreeSpace(config));
   return lines;
+}
+
+/** Bytes of free space below which the check warns: about 700,000 blocks in a database file. */
+const LITTLE_BYTES = 100 * 1024 * 1024;
+
+async function checkFreeSpace({ thisKme: { database } }: Config): Promise<CheckLine[]> {
+  const free = await freeDiskBytes(database);
+  if (free === undefined) return [];
+  const what = "free space of the database's disk";
+  const size = `${Math.floor(free / (1024 * 1024))} MiB`;
+  const fix = "free some space, or move the database to a larger disk";
+  if (free < FULL_BYTES) return [environmentError(what, `${size}: the disk is full`, fix)];
+  return [free < LITTLE_BYTES ? warn(what, `${size} are left`, fix) : ok(what, `${size} are left`)];
 }
 
 /** Root may read and write everything, so the other checks say nothing about the user of the KME. */

@@ -63,6 +63,8 @@ async function reload(file: string, kme: Kme): Promise<void> {
   const loaded = await loadConfig(file);
   if ("mistakes" in loaded) {
     for (const mistake of loaded.mistakes) logger.error("{mistake}", { mistake: formatMistake(mistake) });
+    const [first, ...rest] = loaded.mistakes.map(formatMistake);
+    kme.reloadRefused(rest.length === 0 ? first! : `${first} (and ${rest.length} more)`);
     reloadAccess(file, kme, loaded.access);
     return;
   }

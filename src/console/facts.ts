@@ -23,7 +23,7 @@ export interface FactsOptions {
   readonly counts: Counts;
   readonly phase: () => Phase;
   /** Why no key can be handed out, besides the phase and a database that does not answer. */
-  readonly obstacle?: () => string | undefined;
+  readonly obstacle?: () => Promise<string | undefined>;
   /** Milliseconds for the database to answer. */
   readonly timeout?: number;
   /** Milliseconds for which the status is not collected again, however many ask; 500. */
@@ -48,6 +48,7 @@ export class Facts {
   readonly #free: ReadonlyMap<KmeId, () => Promise<number | null>>;
   readonly #waiting: () => Promise<number | null>;
   readonly #entropy: () => Promise<number | null>;
+  readonly #obstacle: () => Promise<string | null>;
   readonly #times = new ProblemTimes();
   readonly #used = new Set<KmeId>();
   #readiness: { readonly ready: boolean; readonly since: string } | undefined;
@@ -57,12 +58,14 @@ export class Facts {
 
   constructor(options: FactsOptions) {
     this.#options = options;
-    const { store, timeout = 2000 } = options;
+    const { store, obstacle, timeout = 2000 } = options;
     this.#free = new Map(
       this.links.map((kme) => [kme, limitQuestion(() => store.freeBlocks(kme), { timeout })]),
     );
     this.#waiting = limitQuestion(() => store.keysWaiting(), { timeout, rest: WAITING_REST });
     this.#entropy = limitQuestion(() => store.totalEntropy(), { timeout });
+    // A file system that hangs must not block the program.
+    this.#obstacle = limitQuestion(async () => await obstacle?.() ?? "", { timeout });
   }
 
   /** KMEs that a pool is shared with, this one first. */
@@ -99,10 +102,11 @@ export class Facts {
   }
 
   async #collect(): Promise<KmeStatus> {
-    const { channels, counts, obstacle } = this.#options;
+    const { channels, counts } = this.#options;
     const config = this.#options.config();
     const { thisKme, otherKmes } = config;
-    const [entropy, keysWaiting, ...free] = await Promise.all([
+    const [obstacle, entropy, keysWaiting, ...free] = await Promise.all([
+      this.#obstacle(),
       this.#entropy(),
       this.#waiting(),
       ...this.links.map((kme) => this.#free.get(kme)?.() ?? null),
@@ -110,20 +114,19 @@ export class Facts {
     const phase = this.#options.phase();
     const now = new Date();
     // Of all that is asked, this one always goes to the database.
-    const answers = entropy !== null;
     const reason = phase !== "running"
       ? phase
-      : answers
-      ? obstacle?.() ?? null
-      : "the database does not answer";
-    const ready = reason === null;
+      : entropy === null
+      ? "the database does not answer"
+      : obstacle ?? "the file system does not answer";
+    const ready = reason === "";
     if (this.#readiness?.ready !== ready) this.#readiness = { ready, since: now.toISOString() };
     const facts: StatusFacts = {
       kme: thisKme.id.text,
       nickname: thisKme.nickname,
       version: VERSION,
       ready,
-      reason,
+      reason: ready ? null : reason,
       uptime: Math.round(performance.now() - this.#begin) / 1000,
       links: this.links.map((kme, i) => this.#link(kme, free[i] ?? null, thisKme.maxKeyCount)),
       keysWaiting,

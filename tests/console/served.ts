@@ -71,7 +71,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     }],
     counts: watch.counts,
     phase: () => world.phase,
-    obstacle: () => world.obstacle,
+    obstacle: () => Promise.resolve(world.obstacle),
     timeout: 100,
     freshMs: 0,
   });

@@ -100,7 +100,7 @@ fullDiskTest(
   4,
   async (disk) => {
     await using network = await makeTestNetwork({
-      kmes: [{ id: 1, saes: [11, 12], database: `sqlite://${disk.path}/kme.db` }],
+      kmes: [{ id: 1, saes: [11, 12], database: `sqlite://${disk.path}/kme.db`, console: true }],
     });
     await network.writeKeyFile(1, 1, 2000);
     const kme = await network.start(1);
@@ -108,7 +108,11 @@ fullDiskTest(
     const slave = network.client(12);
     const status = async () => (await master.status(12)).json.stored_key_count as number;
     await eventually(async () => await status() === 2000);
+    const origin = `http://127.0.0.1:${network.kme(1).consolePort}`;
+    const ready = async () => await (await fetch(`${origin}/health/ready`)).json();
+    assert.equal((await ready()).ready, true);
     await disk.fill();
+    await eventually(async () => (await ready()).reason === "the disk of the database is full");
     let served = 0;
     await eventually(async () => {
       const response = await master.encKeys(12, { number: 5 });
@@ -126,6 +130,7 @@ fullDiskTest(
       return response.status === 200 && response;
     });
     const [key] = keysOf(response);
+    await eventually(async () => (await ready()).ready, { what: "ready again" });
     assert.equal(keysOf(await slave.decKeys(11, key!.key_ID))[0]!.key, key!.key);
     assert.equal(await status(), before - 1);
     assert.equal(await kme.stop(), 0);

@@ -1,0 +1,82 @@
+/** Ready means that this KME can hand out keys. */
+import assert from "node:assert/strict";
+import { eventually } from "../harness/eventually.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
+import { scrape } from "../metrics/scrape.ts";
+
+Deno.test("a KME whose key directory is gone is not ready, and says which", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1], console: true }] });
+  await network.start(1);
+  const origin = `http://127.0.0.1:${network.kme(1).consolePort}`;
+  const ready = async () => await (await fetch(`${origin}/health/ready`)).json();
+  assert.deepEqual(await ready(), { ready: true, reason: null });
+  const directory = network.kme(1).keyDirectories.get("1")!;
+  await Deno.rename(directory, `${directory}-moved`);
+  await eventually(async () => !(await ready()).ready, { what: "not ready" });
+  assert.match(
+    (await ready()).reason,
+    new RegExp(`^the key directory ${directory} cannot be read: .*no such file`, "i"),
+  );
+  assert.equal(scrape(await (await fetch(`${origin}/metrics`)).text()).value("kme_ready"), 0);
+  const status = await (await fetch(`${origin}/status`)).json();
+  assert.equal(status.delivery.problems[0].what, status.reason);
+  await Deno.rename(`${directory}-moved`, directory);
+  await eventually(async () => (await ready()).ready, { what: "ready again" });
+});
+
+Deno.test({
+  name: "a reload's outcome is a metric and an incident",
+  ignore: Deno.build.os === "windows",
+  fn: async () => {
+    await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1], console: true }] });
+    const kme = await network.start(1);
+    const origin = `http://127.0.0.1:${network.kme(1).consolePort}`;
+    const reloads = async () =>
+      scrape(await (await fetch(`${origin}/metrics`)).text()).of("kme_reloads_total");
+    assert.deepEqual(await reloads(), { 'outcome="applied"': 0, 'outcome="refused"': 0 });
+    kme.signal("SIGHUP");
+    await eventually(async () => (await reloads())['outcome="applied"'] === 1);
+    await network.writeConfig(1, (config) => {
+      (config.this_kme as unknown as Record<string, unknown>).max_key_count = "many";
+    });
+    kme.signal("SIGHUP");
+    await eventually(async () => (await reloads())['outcome="refused"'] === 1);
+    const incidents = await (await fetch(`${origin}/incidents`)).json();
+    assert.deepEqual(incidents.map(({ kind, severity }: Record<string, string>) => [kind, severity]), [
+      ["reload", "info"],
+      ["reload", "error"],
+    ]);
+    assert.match(incidents[1].message, /^the configuration was not reloaded: .*max_key_count/);
+  },
+});
+
+Deno.test("the history of the console survives a restart beside a database file", async () => {
+  await using network = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [1, 2], console: true, database: "sqlite" }],
+  });
+  await network.writeKeyFile(1, 1, 20);
+  const kme = await network.start(1);
+  const origin = `http://127.0.0.1:${network.kme(1).consolePort}`;
+  assert.equal((await network.client(1).encKeys(2, { number: 7 })).status, 200);
+  assert.equal((await network.client(1).encKeys(2, { number: 0 })).status, 400);
+  const begin = async () => {
+    const response = await fetch(`${origin}/events`);
+    const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    while (!text.includes("\n\n")) text += (await reader.read()).value;
+    await reader.cancel();
+    return JSON.parse(text.slice(text.indexOf("data: ") + 6, text.indexOf("\n\n")));
+  };
+  const total = (points: { delivered: number }[]) =>
+    points.reduce((sum, { delivered }) => sum + delivered, 0);
+  await eventually(async () => total((await begin()).fine) === 7, { what: "seven keys", timeout: 20_000 });
+  await kme.stop();
+  await network.start(1);
+  const after = await begin();
+  assert.equal(total(after.fine), 7);
+  assert.deepEqual(after.incidents.map(({ kind, count }: Record<string, unknown>) => [kind, count]), [
+    ["refused request", 1],
+  ]);
+  const { saes } = await (await fetch(`${origin}/status`)).json();
+  assert.ok(saes[0].lastSeen !== null && saes[1].lastSeen === null);
+});
