@@ -1,10 +1,11 @@
 /**
- * The program's log: one line an event on stderr, level by `LOG_LEVEL` (trace, debug, info, warning, error; also by room,
- * like `info,event=warning`), JSON by `LOG_FORMAT=json`. A key's bits are never passed to it.
+ * The program's log: one line for each record on stderr, level by `LOG_LEVEL` (trace, debug, info, warning, error; also by
+ * room, like `info,event=warning`), JSON by `LOG_FORMAT=json`. A key's bits are never passed to it.
  */
 import { configure, getJsonLinesFormatter, getLogger, getTextFormatter } from "@logtape/logtape";
 import type { LogLevel, LogRecord } from "@logtape/logtape";
 import { escapeControlCharacters } from "./domain/text.ts";
+import { LogWriter } from "./log/log_writer.ts";
 
 const LEVELS: Record<string, LogLevel> = {
   trace: "trace",
@@ -15,6 +16,21 @@ const LEVELS: Record<string, LogLevel> = {
   error: "error",
   fatal: "fatal",
 };
+
+/** Milliseconds that a program which is about to end waits for its last lines to be written. */
+const FLUSH_MS = 1000;
+
+let writer: LogWriter<LogRecord> | undefined;
+
+/** Log lines that were not written, because stderr was not read, since the start. */
+export function droppedLogLines(): number {
+  return writer?.dropped ?? 0;
+}
+
+/** Resolves when all lines so far were written, or after a second. */
+export async function flushLog(): Promise<void> {
+  await writer?.flush(FLUSH_MS);
+}
 
 /** Sends the log to stderr; called once by the command line before anything else. */
 export async function configureLog(env: (name: string) => string | undefined = Deno.env.get): Promise<void> {
@@ -27,15 +43,13 @@ export async function configureLog(env: (name: string) => string | undefined = D
       category: ".",
       value: (value, inspect) => typeof value === "string" ? escapeControlCharacters(value) : inspect(value),
     });
-  const encoder = new TextEncoder();
-  // One synchronous write a record: a line is never torn, and none is lost when the process ends.
-  const stderr = (record: LogRecord) => {
-    try {
-      Deno.stderr.writeSync(encoder.encode(formatter(record)));
-    } catch {
-      // A closed stderr must not stop a KME.
-    }
-  };
+  const lines = writer = new LogWriter<LogRecord>(Deno.stderr, formatter, (dropped) => {
+    log("kme").warn("{dropped} log lines were dropped, because stderr was not read", { dropped });
+  });
+  for (const event of ["unload", "error", "unhandledrejection"]) {
+    globalThis.addEventListener(event, () => lines.flushSync());
+  }
+  const stderr = (record: LogRecord) => lines.add(record);
   await configure({
     sinks: { stderr },
     loggers: [
@@ -52,7 +66,7 @@ export async function configureLog(env: (name: string) => string | undefined = D
   });
 }
 
-/** `warning`, or `info,event=warning`: a level for all rooms and levels of single ones. Unknown words are passed over. */
+/** `warning`, or `info,event=warning`: a level for all rooms and levels of single ones. Unknown words are ignored. */
 export function parseLevels(text: string): { level: LogLevel; rooms: Map<string, LogLevel> } {
   let level: LogLevel = "info";
   const rooms = new Map<string, LogLevel>();

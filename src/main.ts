@@ -5,6 +5,7 @@ import { checkCommand } from "./cli/check_command.ts";
 import { keysCommand } from "./cli/keys_command.ts";
 import { startCommand } from "./cli/start_command.ts";
 import { statusCommand } from "./cli/status_command.ts";
+import { flushLog } from "./log.ts";
 import { VERSION } from "./version.ts";
 
 const USAGE = `kme ${VERSION}: key management entity for quantum key distribution (ETSI GS QKD 014 V1.1.1)
@@ -51,4 +52,8 @@ async function main(args: string[]): Promise<number> {
   return await startCommand(first);
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  const code = await main(Deno.args);
+  await flushLog();
+  Deno.exit(code);
+}

@@ -1,6 +1,7 @@
 /** The metrics in the Prometheus text format. */
 import { PrometheusExporter, PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
 import { MeterProvider } from "@opentelemetry/sdk-metrics";
+import { droppedLogLines } from "../log.ts";
 import type { KmeStatus } from "./kme_status.ts";
 import { VERSION } from "../version.ts";
 import type { Counts } from "./counts.ts";
@@ -198,6 +199,10 @@ export class Exposition {
     this.#counter(
       { name: "kme_events_total", help: "Key events in the log and on the console" },
       ({ events }) => [[{}, events]],
+    );
+    this.#counter(
+      { name: "kme_log_lines_dropped_total", help: "Log lines dropped because stderr was not read" },
+      () => [[{}, droppedLogLines()]],
     );
   }
 
