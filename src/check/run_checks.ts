@@ -79,9 +79,9 @@ function checkPrivacy(warnings: readonly Mistake[]): CheckLine[] {
   if (Deno.build.os === "windows") {
     return [ok("private keys", "file permissions are not checked on Windows")];
   }
-  return warnings.some(({ message }) => /is readable for other users/.test(message))
+  return warnings.some(({ message }) => /is readable for all users/.test(message))
     ? []
-    : [ok("private keys", "only their owner may read the files")];
+    : [ok("private keys", "only their owners and groups may read the files")];
 }
 
 /** The loader has warned of a console that other machines can reach. */

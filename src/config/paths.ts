@@ -62,7 +62,7 @@ export function reason(error: unknown): string {
 
 export interface FoundFile {
   readonly bytes: Uint8Array;
-  /** Users other than the owner may read it (POSIX only). */
+  /** Users that are neither its owner nor in its group may read it (POSIX only). */
   readonly readByOthers: boolean;
 }
 
@@ -78,7 +78,7 @@ export async function readSmallFile(path: string, base: PathBase): Promise<Parse
     }
     const bytes = await Deno.readFile(found);
     return {
-      value: { bytes, readByOthers: Deno.build.os !== "windows" && mode !== null && (mode & 0o044) !== 0 },
+      value: { bytes, readByOthers: Deno.build.os !== "windows" && mode !== null && (mode & 0o004) !== 0 },
     };
   } catch (error) {
     return { problem: `${shown()} ${reason(error)}; write the path of a readable file` };

@@ -214,7 +214,7 @@ class Loader {
       this.#openFiles.add(path);
       this.#findings.warning(
         member,
-        `${JSON.stringify(path)} holds a private key and is readable for other users; run chmod 600 on it`,
+        `${JSON.stringify(path)} holds a private key and is readable for all users; run chmod o-rwx on it`,
       );
     }
     return file;

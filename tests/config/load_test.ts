@@ -349,7 +349,7 @@ Deno.test("neighbours whose certificates are not named are a warning, more so if
 });
 
 Deno.test({
-  name: "a private key that others may read is a warning, once a file",
+  name: "a private key that all users may read is a warning, one that its group may read is none",
   ignore: Deno.build.os === "windows",
   fn: async () => {
     await using fixture = await makeFixture();
@@ -357,10 +357,9 @@ Deno.test({
     await Deno.chmod(`${fixture.path}/client.pfx`, 0o604);
     const { warnings } = right(await fixture.load());
     assert.deepEqual(warnings.map(({ member }) => member), [
-      "this_kme.saes_https_interface.server_key_path",
       "other_kmes[0].https_client_authentication_certificate",
     ]);
-    assert.match(warnings[0]!.message, /chmod 600/);
+    assert.match(warnings[0]!.message, /readable for all users; run chmod o-rwx/);
   },
 });
 
