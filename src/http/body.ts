@@ -13,9 +13,22 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
  * @throws HttpProblem 413 over the limit, without reading the rest; 400 when it is not UTF-8 or breaks off.
  */
 export async function readBody(request: Request, limit = MAX_BODY_BYTES): Promise<string> {
+  try {
+    return utf8.decode(await readBodyBytes(request, limit));
+  } catch (error) {
+    throw error instanceof HttpProblem ? error : new HttpProblem(400, "the body is not UTF-8");
+  }
+}
+
+/**
+ * The whole body; empty when there is none.
+ *
+ * @throws HttpProblem 413 over the limit, without reading the rest; 400 when it breaks off.
+ */
+export async function readBodyBytes(request: Request, limit = MAX_BODY_BYTES): Promise<Uint8Array> {
   const announced = Number(request.headers.get("content-length") ?? 0);
   if (announced > limit) throw new HttpProblem(413, `the body is larger than ${limit} bytes`);
-  if (request.body === null) return "";
+  if (request.body === null) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let length = 0;
   try {
@@ -27,11 +40,7 @@ export async function readBody(request: Request, limit = MAX_BODY_BYTES): Promis
   } catch (error) {
     throw error instanceof HttpProblem ? error : new HttpProblem(400, "the body is incomplete");
   }
-  try {
-    return utf8.decode(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, length));
-  } catch {
-    throw new HttpProblem(400, "the body is not UTF-8");
-  }
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length);
 }
 
 /** Whether a body says nothing: no octet but JSON's white space. */

@@ -9,7 +9,8 @@ import { readBody } from "../http/body.ts";
 import type { FrontEnv } from "../http/context.ts";
 import { cut, describeRequest, type RefusalReason, type RequestObserver } from "../http/request_observer.ts";
 import { tolerantPath } from "../http/path.ts";
-import { HttpProblem, toProblem } from "../http/problem.ts";
+import { toProblem } from "../http/problem.ts";
+import { requireNeighbour, requirePost } from "./callers.ts";
 import { transactionRoutes, type TransactionRoutesOptions } from "./transaction_routes.ts";
 
 /** key_IDs in one activation. */
@@ -49,9 +50,8 @@ export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<F
   });
 
   app.all("/keys/activate", async (c) => {
-    if (c.req.raw.method !== "POST") {
-      throw new HttpProblem(405, "only POST is allowed here", { allow: "POST" });
-    }
+    requirePost(c);
+    requireNeighbour(c, directory);
     const body = await readBody(c.req.raw);
     c.env.connection.requestComplete();
     const message = parse(body);

@@ -1,6 +1,5 @@
 /** This project's own messages between KMEs, as Hono routes. */
 import type { Context, Hono } from "hono";
-import type { z } from "zod";
 import type { Delivery } from "../delivery/delivery.ts";
 import type { Directory } from "../delivery/directory.ts";
 import type { ReceptionAnswer } from "../delivery/reception.ts";
@@ -8,14 +7,12 @@ import {
   formatHelloAnswer,
   formatReceptionAnswers,
   formatTakeBackAnswer,
-  helloSchema,
   MAX_MESSAGE_BYTES,
-  parseMessage,
   PeerPath,
-  takeBackSchema,
-  transactionsSchema,
 } from "./wire.ts";
-import { readBody } from "../http/body.ts";
+import { requireNeighbour, requirePost } from "./callers.ts";
+import { readHello, readTakeBack, readTransactions } from "./read_messages.ts";
+import { readBodyBytes } from "../http/body.ts";
 import type { RefusalReason } from "../http/request_observer.ts";
 import type { FrontEnv } from "../http/context.ts";
 import { JSON_HEADERS } from "../http/headers.ts";
@@ -39,19 +36,21 @@ export function transactionRoutes(
   { delivery, directory, refused }: TransactionRoutesOptions,
 ): void {
   app.all(PeerPath.hello, async (c) => {
-    const { sender_KME_ID } = await message(c, helloSchema);
-    requireSender(c, directory, sender_KME_ID);
+    const { sender } = await message(c, directory, readHello);
+    if (directory.kme(sender) === undefined || !directory.maySpeakFor(c.env.connection.identity, sender)) {
+      throw new HttpProblem(400, "Bad request");
+    }
     const { text: thisKme } = directory.thisKme;
-    const answer = formatHelloAnswer(thisKme, directory.saesOf(thisKme), directory.saesOf(sender_KME_ID));
+    const answer = formatHelloAnswer(thisKme, directory.saesOf(thisKme), directory.saesOf(sender));
     return c.body(answer, 200, JSON_HEADERS);
   });
 
   app.all(PeerPath.transactions, async (c) => {
-    const { sender_KME_ID, transactions } = await message(c, transactionsSchema);
+    const { sender, transactions } = await message(c, directory, readTransactions);
     const { identity } = c.env.connection;
     const answers = await Promise.all(
       transactions.map((transaction) =>
-        delivery.receive(identity, sender_KME_ID, transaction).catch((): ReceptionAnswer => ({
+        delivery.receive(identity, sender, transaction).catch((): ReceptionAnswer => ({
           kind: "unknown",
           reason: `the key store of KME ${directory.thisKme.text} is unavailable`,
         }))
@@ -66,25 +65,26 @@ export function transactionRoutes(
   });
 
   app.all(PeerPath.takeBack, async (c) => {
-    const { sender_KME_ID, request } = await message(c, takeBackSchema);
-    const answer = await delivery.takeBack(c.env.connection.identity, sender_KME_ID, request);
+    const { sender, request } = await message(c, directory, readTakeBack);
+    const answer = await delivery.takeBack(c.env.connection.identity, sender, request);
     return c.body(formatTakeBackAnswer(answer), 200, JSON_HEADERS);
   });
 }
 
-async function message<T extends z.ZodType>(c: Context<FrontEnv>, schema: T): Promise<z.output<T>> {
-  if (c.req.raw.method !== "POST") throw new HttpProblem(405, "only POST is allowed here", { allow: "POST" });
-  const body = await readBody(c.req.raw, MAX_MESSAGE_BYTES);
+/**
+ * @param read reads the message, `undefined` when it is none.
+ * @throws HttpProblem
+ */
+async function message<T>(
+  c: Context<FrontEnv>,
+  directory: Directory,
+  read: (bytes: Uint8Array) => Promise<T | undefined>,
+): Promise<T> {
+  requirePost(c);
+  requireNeighbour(c, directory);
+  const body = await readBodyBytes(c.req.raw, MAX_MESSAGE_BYTES);
   c.env.connection.requestComplete();
-  const value = parseMessage(schema, body);
+  const value = await read(body);
   if (value === undefined) throw new HttpProblem(400, "Bad request");
   return value;
-}
-
-function requireSender(c: Context<FrontEnv>, directory: Directory, sender: string): void {
-  if (
-    directory.kme(sender) === undefined || !directory.maySpeakFor(c.env.connection.identity, sender)
-  ) {
-    throw new HttpProblem(400, "Bad request");
-  }
 }

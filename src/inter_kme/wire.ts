@@ -1,6 +1,6 @@
 /**
  * This project's own inter-KME messages: JSON over POST, on paths that a KME which does not know them answers with 404.
- * Both directions of the translation between wire and program, so that they cannot part.
+ * What is formatted here is read here (answers) or in `read_messages.ts` (messages).
  */
 import { Buffer } from "node:buffer";
 import { z } from "zod";
@@ -40,8 +40,11 @@ export const FULL_MESSAGE_BYTES = 4 * 1024 * 1024;
  */
 export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
+/** Bits of one key. */
+export const MAX_KEY_BITS = 4096;
+
 /** Blocks of one transaction: those of {@linkcode MAX_KEYS} keys of 4096 bits. */
-const MAX_BLOCKS = MAX_KEYS * 4096 / BLOCK_BITS;
+export const MAX_BLOCKS = MAX_KEYS * MAX_KEY_BITS / BLOCK_BITS;
 
 const keyId = z.string().transform((text, context): KeyIdBytes => {
   const id = parseKeyId(text);
@@ -49,48 +52,6 @@ const keyId = z.string().transform((text, context): KeyIdBytes => {
   context.issues.push({ code: "custom", message: "is not a UUID", input: text });
   return z.NEVER;
 });
-const bytes = z.base64().transform((text) => Uint8Array.from(Buffer.from(text, "base64")));
-const recipients = z.array(z.object({ KME_ID: z.string(), SAE_IDs: z.array(z.string()).min(1) })).min(1)
-  .max(MAX_SAES)
-  .refine((list) => list.reduce((sum, { SAE_IDs }) => sum + SAE_IDs.length, 0) <= MAX_SAES, "too many SAEs")
-  .transform((list) => list.map(({ KME_ID, SAE_IDs }) => ({ kme: KME_ID, saes: SAE_IDs })));
-
-const transaction = z.object({
-  transaction_ID: keyId,
-  origin_SAE_ID: z.string(),
-  recipients,
-  keys: z.array(
-    z.object({
-      key_ID: keyId,
-      size: z.int().min(8),
-      blocks: z.array(keyId).min(1),
-      padded: bytes.optional(),
-    }).refine(({ size, blocks }) => blocks.length <= Math.ceil(size / BLOCK_BITS), "too many blocks"),
-  ).min(1)
-    .max(MAX_KEYS)
-    .refine(
-      (keys) => keys.reduce((sum, { blocks }) => sum + blocks.length, 0) <= MAX_BLOCKS,
-      "too many blocks",
-    ),
-}).transform((wire): Transaction => ({
-  id: wire.transaction_ID,
-  origin: wire.origin_SAE_ID,
-  recipients: wire.recipients,
-  keys: wire.keys.map(({ key_ID, ...key }) => ({ id: key_ID, ...key })),
-}));
-
-const takeBack = z.object({
-  transaction_ID: keyId,
-  recipients,
-  blocks: z.array(keyId).max(MAX_BLOCKS),
-  reuse: z.boolean(),
-}).transform(({ transaction_ID, ...rest }): TakeBackRequest => ({ transaction: transaction_ID, ...rest }));
-
-/** Every message names its sender; the certificate has to agree. */
-const sender = z.string();
-
-export const helloSchema = z.object({ sender_KME_ID: sender });
-
 export const helloAnswerSchema = z.object({
   protocol: z.int().min(1),
   KME_ID: z.string(),
@@ -101,13 +62,6 @@ export const helloAnswerSchema = z.object({
 
 /** Why a message was not acted upon. */
 export const problemSchema = z.object({ message: z.string() });
-
-export const transactionsSchema = z.object({
-  sender_KME_ID: sender,
-  transactions: z.array(transaction).min(1).max(MAX_TRANSACTIONS),
-});
-
-export const takeBackSchema = z.object({ sender_KME_ID: sender, request: takeBack });
 
 export const receptionAnswersSchema = z.object({
   answers: z.array(z.discriminatedUnion("kind", [

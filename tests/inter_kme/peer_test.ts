@@ -6,9 +6,7 @@ import {
   formatReceptionAnswers,
   MAX_MESSAGE_BYTES,
   MAX_TRANSACTIONS,
-  parseMessage,
   PeerPath,
-  transactionsSchema,
 } from "../../src/inter_kme/wire.ts";
 import { eventually } from "../harness/eventually.ts";
 import { answer, type Handler, openChannel, TestPeer } from "./test_peer.ts";
@@ -35,9 +33,11 @@ function transaction(number: number, keys: number, saes = 1): Transaction {
 const kme: Handler = (request, response) => {
   if (request.path === PeerPath.hello) return void response.end(formatHelloAnswer("2", ["3"], ["1"]));
   if (request.body.length > MAX_MESSAGE_BYTES) return void response.writeHead(413).end("{}");
-  const message = parseMessage(transactionsSchema, request.body);
-  if (message === undefined) return void response.writeHead(400).end(`{"message":"Bad request"}`);
-  response.end(formatReceptionAnswers(message.transactions.map(() => ({ kind: "activated" }))));
+  const { transactions } = JSON.parse(request.body) as { transactions: unknown[] };
+  if (transactions.length > MAX_TRANSACTIONS) {
+    return void response.writeHead(400).end(`{"message":"Bad request"}`);
+  }
+  response.end(formatReceptionAnswers(transactions.map(() => ({ kind: "activated" }))));
 };
 
 const kinds = (answers: readonly TransactionAnswer[]) => new Set(answers.map(({ kind }) => kind));

@@ -1,0 +1,217 @@
+/** Reads the messages of other KMEs, see `wire.ts`. Limits hold while a message is read, not afterwards. */
+import type { KeyIdBytes } from "../domain/block.ts";
+import { BLOCK_BITS } from "../domain/block.ts";
+import type { KmeId } from "../domain/ids.ts";
+import type { Recipients, TakeBackRequest, Transaction, TransactionKey } from "../domain/transaction.ts";
+import { inSlices, JsonReader, type Steps, UnreadableMessage } from "./json_reader.ts";
+import { MAX_BLOCKS, MAX_KEY_BITS, MAX_KEYS, MAX_SAES, MAX_TRANSACTIONS } from "./wire.ts";
+
+/** Bytes of an id as it is written: 255 characters, each of which may be an escape of six bytes. */
+const MAX_ID_BYTES = 6 * 255;
+
+/** Every message names its sender; the certificate has to agree. */
+export interface HelloMessage {
+  readonly sender: KmeId;
+}
+
+export interface TransactionsMessage {
+  readonly sender: KmeId;
+  readonly transactions: readonly Transaction[];
+}
+
+export interface TakeBackMessage {
+  readonly sender: KmeId;
+  readonly request: TakeBackRequest;
+}
+
+/** @returns `undefined` when it is not such a message, as for the other functions. */
+export function readHello(bytes: Uint8Array): Promise<HelloMessage | undefined> {
+  return read(bytes, function* (reader) {
+    const sender = yield* messageOf(reader, () => false);
+    return { sender };
+  });
+}
+
+export function readTransactions(bytes: Uint8Array): Promise<TransactionsMessage | undefined> {
+  return read(bytes, function* (reader) {
+    const transactions: Transaction[] = [];
+    const sender = yield* messageOf(reader, (name) =>
+      name === "transactions" &&
+      reader.array(1, MAX_TRANSACTIONS, function* () {
+        transactions.push(yield* transaction(reader));
+      }));
+    if (transactions.length === 0) throw missing("transactions");
+    return { sender, transactions };
+  });
+}
+
+export function readTakeBack(bytes: Uint8Array): Promise<TakeBackMessage | undefined> {
+  return read(bytes, function* (reader) {
+    let request: TakeBackRequest | undefined;
+    const sender = yield* messageOf(reader, (name) => {
+      if (name !== "request") return false;
+      return (function* () {
+        request = yield* takeBack(reader);
+      })();
+    });
+    return { sender, request: required(request, "request") };
+  });
+}
+
+async function read<T>(
+  bytes: Uint8Array,
+  steps: (reader: JsonReader) => Steps<T>,
+): Promise<T | undefined> {
+  const reader = new JsonReader(bytes);
+  try {
+    const message = await inSlices(steps(reader));
+    reader.end();
+    return message;
+  } catch (error) {
+    if (error instanceof UnreadableMessage) return undefined;
+    throw error;
+  }
+}
+
+/** A message; returns its sender. */
+function* messageOf(reader: JsonReader, member: (name: string) => Steps | void | false): Steps<KmeId> {
+  let sender: KmeId | undefined;
+  yield* reader.object((name) => {
+    if (name !== "sender_KME_ID") return member(name);
+    sender = id(reader);
+  });
+  return required(sender, "sender_KME_ID");
+}
+
+function* transaction(reader: JsonReader): Steps<Transaction> {
+  let transactionId: KeyIdBytes | undefined;
+  let origin: string | undefined;
+  let recipients: Recipients[] | undefined;
+  const keys: TransactionKey[] = [];
+  let blocks = 0;
+  yield* reader.object((name) => {
+    switch (name) {
+      case "transaction_ID":
+        transactionId = reader.uuid();
+        return;
+      case "origin_SAE_ID":
+        origin = id(reader);
+        return;
+      case "recipients":
+        return (function* () {
+          recipients = yield* recipientsOf(reader);
+        })();
+      case "keys":
+        return reader.array(1, MAX_KEYS, function* () {
+          const next = yield* key(reader);
+          blocks += next.blocks.length;
+          if (blocks > MAX_BLOCKS) throw new UnreadableMessage("too many blocks");
+          keys.push(next);
+        });
+      default:
+        return false;
+    }
+  });
+  if (keys.length === 0) throw missing("keys");
+  return {
+    id: required(transactionId, "transaction_ID"),
+    origin: required(origin, "origin_SAE_ID"),
+    recipients: required(recipients, "recipients"),
+    keys,
+  };
+}
+
+function* key(reader: JsonReader): Steps<TransactionKey> {
+  let keyId: KeyIdBytes | undefined;
+  let size: number | undefined;
+  let padded: Uint8Array | undefined;
+  const blocks: KeyIdBytes[] = [];
+  yield* reader.object((name) => {
+    switch (name) {
+      case "key_ID":
+        keyId = reader.uuid();
+        return;
+      case "size":
+        size = reader.integer();
+        return;
+      case "blocks":
+        return reader.array(1, MAX_KEY_BITS / BLOCK_BITS, () => void blocks.push(reader.uuid()));
+      case "padded":
+        padded = reader.base64(MAX_KEY_BITS / 6 + 4);
+        return;
+      default:
+        return false;
+    }
+  });
+  if (blocks.length > Math.ceil(required(size, "size") / BLOCK_BITS)) {
+    throw new UnreadableMessage("too many blocks");
+  }
+  if (size! < 8 || blocks.length === 0) throw new UnreadableMessage("no size or no blocks");
+  return { id: required(keyId, "key_ID"), size: size!, blocks, ...padded === undefined ? {} : { padded } };
+}
+
+function* recipientsOf(reader: JsonReader): Steps<Recipients[]> {
+  const recipients: Recipients[] = [];
+  let count = 0;
+  yield* reader.array(1, MAX_SAES, function* () {
+    let kme: KmeId | undefined;
+    const saes: string[] = [];
+    yield* reader.object((name) => {
+      if (name === "KME_ID") {
+        kme = id(reader);
+        return;
+      }
+      return name === "SAE_IDs" && reader.array(1, MAX_SAES - count, () => void saes.push(id(reader)));
+    });
+    if (saes.length === 0) throw missing("SAE_IDs");
+    count += saes.length;
+    recipients.push({ kme: required(kme, "KME_ID"), saes });
+  });
+  return recipients;
+}
+
+function* takeBack(reader: JsonReader): Steps<TakeBackRequest> {
+  let transactionId: KeyIdBytes | undefined;
+  let recipients: Recipients[] | undefined;
+  let blocks: KeyIdBytes[] | undefined;
+  let reuse: boolean | undefined;
+  yield* reader.object((name) => {
+    switch (name) {
+      case "transaction_ID":
+        transactionId = reader.uuid();
+        return;
+      case "recipients":
+        return (function* () {
+          recipients = yield* recipientsOf(reader);
+        })();
+      case "blocks": {
+        const list: KeyIdBytes[] = blocks = [];
+        return reader.array(0, MAX_BLOCKS, () => void list.push(reader.uuid()));
+      }
+      case "reuse":
+        reuse = reader.boolean();
+        return;
+      default:
+        return false;
+    }
+  });
+  return {
+    transaction: required(transactionId, "transaction_ID"),
+    recipients: required(recipients, "recipients"),
+    blocks: required(blocks, "blocks"),
+    reuse: required(reuse, "reuse"),
+  };
+}
+
+function id(reader: JsonReader): string {
+  return reader.string(MAX_ID_BYTES);
+}
+
+function required<T>(value: T | undefined, name: string): T {
+  if (value === undefined) throw missing(name);
+  return value;
+}
+
+function missing(name: string): UnreadableMessage {
+  return new UnreadableMessage(`${name} is missing`);
+}
