@@ -202,7 +202,7 @@ class ConsoleServer implements Console {
       case "/status":
         return json(200, await this.#options.facts.get(), isHead);
       case "/metrics": {
-        const text = await this.#exposition.text(await this.#options.facts.get());
+        const text = this.#exposition.text(await this.#options.facts.get());
         return answer(200, text, { "content-type": this.#exposition.contentType }, isHead);
       }
       case "/health/live":

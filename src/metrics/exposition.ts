@@ -1,6 +1,7 @@
-/** The metrics in the Prometheus text format. */
-import { PrometheusExporter, PrometheusSerializer } from "@opentelemetry/exporter-prometheus";
-import { MeterProvider } from "@opentelemetry/sdk-metrics";
+/**
+ * The metrics in the Prometheus text format. Written here: prom-client cannot be compiled into a single binary,
+ * OpenTelemetry's exporter would add 13 MB to it, and the format is a few lines.
+ */
 import { droppedLogLines } from "../log.ts";
 import type { KmeStatus } from "./kme_status.ts";
 import { VERSION } from "../version.ts";
@@ -9,9 +10,15 @@ import { DURATION_BOUNDS, type Histogram } from "./histogram.ts";
 import { type ProcessFigures, watchProcess } from "./process.ts";
 import type { Watch } from "./watch.ts";
 
-interface Family {
+interface Description {
   readonly name: string;
   readonly help: string;
+}
+
+/** A metric with all its combinations of labels. */
+interface Family extends Description {
+  readonly type: "counter" | "gauge";
+  readonly read: Read;
 }
 
 /** Value for a combination of labels; without a value there is no line. */
@@ -22,10 +29,7 @@ type Read = (counts: Counts, status: KmeStatus) => Iterable<Sample>;
 export class Exposition {
   /** `Content-Type` of the text. */
   readonly contentType = "text/plain; version=0.0.4; charset=utf-8";
-  readonly #exporter = new PrometheusExporter({ preventServerStart: true });
-  readonly #meter = new MeterProvider({ readers: [this.#exporter] }).getMeter("kme");
-  // No time stamps, and nothing about the library itself.
-  readonly #serializer = new PrometheusSerializer(undefined, false, undefined, true, true);
+  readonly #families: Family[] = [];
   readonly #watch: Watch;
   readonly #readProcess = watchProcess();
   /** What the current answer is made of. */
@@ -39,15 +43,17 @@ export class Exposition {
   }
 
   /** @param status of the KME now. */
-  async text(status: KmeStatus): Promise<string> {
+  text(status: KmeStatus): string {
     this.#status = status;
     this.#process = this.#readProcess();
-    const { resourceMetrics } = await this.#exporter.collect();
-    return `${this.#serializer.serialize(resourceMetrics)}${this.#durations()}`;
+    const lines = [
+      ...this.#families.flatMap((family) => [...formatFamily(family, this.#watch.counts, status)]),
+      ...this.#durations(),
+    ];
+    return lines.map((line) => `${line}\n`).join("");
   }
 
-  /** The library's histograms look up labels for each duration, which costs more than all counting of a request. */
-  #durations(): string {
+  #durations(): string[] {
     const { durations, activations } = this.#watch.counts;
     return [
       ...formatHistograms(
@@ -62,7 +68,7 @@ export class Exposition {
           [{ kme: each.kme, outcome: each.outcome }, each.durations] as const
         ),
       ),
-    ].map((line) => `${line}\n`).join("");
+    ];
   }
 
   #define(): void {
@@ -240,34 +246,40 @@ export class Exposition {
     );
   }
 
-  #gauge(family: Family, read: Read): void {
-    this.#observe(this.#meter.createObservableGauge(family.name, { description: family.help }), read);
+  #gauge(description: Description, read: Read): void {
+    this.#families.push({ ...description, type: "gauge", read });
   }
 
-  #counter(family: Family, read: Read): void {
-    this.#observe(this.#meter.createObservableCounter(family.name, { description: family.help }), read);
-  }
-
-  #observe(instrument: Observable, read: Read): void {
-    instrument.addCallback((result) => {
-      for (const [labels, value] of read(this.#watch.counts, this.#status)) {
-        if (value !== null && value !== undefined) result.observe(value, labels);
-      }
-    });
+  #counter(description: Description, read: Read): void {
+    this.#families.push({ ...description, type: "counter", read });
   }
 }
 
-type Observable = ReturnType<ReturnType<MeterProvider["getMeter"]>["createObservableGauge"]>;
+/** Without a sample there is nothing to say about a family either. */
+function* formatFamily(family: Family, counts: Counts, status: KmeStatus): Generator<string> {
+  let isFirst = true;
+  for (const [labels, value] of family.read(counts, status)) {
+    if (value === null || value === undefined) continue;
+    if (isFirst) yield* formatHead(family, family.type);
+    isFirst = false;
+    const text = formatLabels(labels);
+    yield `${family.name}${text === "" ? "" : `{${text}}`} ${value}`;
+  }
+}
+
+function* formatHead({ name, help }: Description, type: string): Generator<string> {
+  yield `# HELP ${name} ${help}`;
+  yield `# TYPE ${name} ${type}`;
+}
 
 function* formatHistograms(
   name: string,
   help: string,
   histograms: readonly (readonly [labels: Readonly<Record<string, string>>, histogram: Histogram])[],
 ): Generator<string> {
-  yield `# HELP ${name} ${help}`;
-  yield `# TYPE ${name} histogram`;
+  yield* formatHead({ name, help }, "histogram");
   for (const [labels, { buckets, sum }] of histograms) {
-    const text = Object.entries(labels).map(([label, value]) => `${label}="${escapeLabel(value)}"`).join();
+    const text = formatLabels(labels);
     let count = 0;
     for (const [i, inBucket] of buckets.entries()) {
       count += inBucket;
@@ -276,6 +288,10 @@ function* formatHistograms(
     yield `${name}_sum{${text}} ${sum}`;
     yield `${name}_count{${text}} ${count}`;
   }
+}
+
+function formatLabels(labels: Readonly<Record<string, string>>): string {
+  return Object.entries(labels).map(([label, value]) => `${label}="${escapeLabel(value)}"`).join();
 }
 
 function escapeLabel(value: string): string {
