@@ -72,19 +72,25 @@ export function databaseAvailable(
   return typeof recipe === "string" ? { available: false, reason: recipe } : { available: true };
 }
 
+/** Ports of servers that test files share, by kind, as JSON: set by `tests/run.ts`, which starts and stops them. */
+export const SHARED_SERVERS = "KME_TEST_SHARED_SERVERS";
+
 export interface DatabaseTestOptions {
-  /** The test stops the server; ignored where the server is not ours to stop. */
+  /** The test stops the server, which then belongs to its file; ignored where the server cannot be stopped. */
   stopsServer?: boolean;
+  /** The server belongs to the file, although no test stops it. */
+  ownServer?: boolean;
 }
 
-// Each test file is an isolate of its own, so this is one server a file.
-const shared = new Map<DatabaseKind, Promise<TestDatabaseServer>>();
-let removesShared = false;
+// Each test file is an isolate of its own, so these are the servers of one file.
+const servers = new Map<string, Promise<TestDatabaseServer>>();
+let removesServers = false;
 
 /**
- * Registers a test with a fresh database on a server that the tests of the file share. The server runs when the test
- * begins, whatever the test before did to it. Where it is not installed, the test is ignored and its name says why;
- * with `CI=true` it fails instead, except for MySQL, which no system has beside MariaDB.
+ * Registers a test with a fresh database. It is on the server that `tests/run.ts` started for all files; when the file
+ * is run by itself, or the test stops the server, on one of the file's own. The server runs when the test begins,
+ * whatever the test before did to it. Where it is not installed, the test is ignored and its name says why; with
+ * `CI=true` it fails instead, except for MySQL, which no system has beside MariaDB.
  */
 export function databaseTest(
   kind: DatabaseKind,
@@ -109,26 +115,65 @@ export function databaseTest(
     Deno.test({ name: `${fullName} (the server is not ours to stop)`, ignore: true, fn: () => {} });
     return;
   }
-  if (!removesShared) {
-    removesShared = true;
+  if (!removesServers) {
+    removesServers = true;
     Deno.test.afterAll(async () => {
-      const servers = await Promise.allSettled(shared.values());
-      shared.clear();
-      for (const server of servers) if (server.status === "fulfilled") await server.value.remove();
+      const started = await Promise.allSettled(servers.values());
+      servers.clear();
+      await Promise.all(started.map((server) => server.status === "fulfilled" && server.value.remove()));
     });
   }
+  const own = options.stopsServer === true || options.ownServer === true;
   Deno.test({
     name: fullName,
     // The server outlives the test that needed it first.
     sanitizeOps: false,
     sanitizeResources: false,
     fn: async () => {
-      if (!shared.has(kind)) shared.set(kind, START[kind]());
-      const server = await shared.get(kind)!;
+      const name = own ? `${kind} of this file` : kind;
+      if (!servers.has(name)) servers.set(name, (own ? undefined : sharedServer(kind)) ?? START[kind]());
+      const server = await servers.get(name)!;
       await server.start();
       await fn(await server.createDatabase(), server);
     },
   });
+}
+
+/** The server that `tests/run.ts` started, if it did. */
+function sharedServer(kind: DatabaseKind): Promise<TestDatabaseServer> | undefined {
+  const port = JSON.parse(Deno.env.get(SHARED_SERVERS) ?? "{}")[kind];
+  if (typeof port !== "number") return undefined;
+  const refusal = new Error(`other files use this ${kind} server; a test that stops it says stopsServer`);
+  const refuse = () => {
+    throw refusal;
+  };
+  return Promise.resolve({
+    kind,
+    port,
+    controllable: false,
+    ...databasesOn(found(kind, FIND[kind]()), port),
+    start: () => Promise.resolve(),
+    stop: () => Promise.reject(refusal),
+    kill: () => Promise.reject(refusal),
+    pause: refuse,
+    resume: refuse,
+    // Its data go with it.
+    remove: () => Promise.resolve(),
+  });
+}
+
+function databasesOn(
+  recipe: Recipe,
+  port: number,
+): Pick<TestDatabaseServer, "createDatabase" | "dropDatabase"> {
+  return {
+    createDatabase: async (name = freshName()) => {
+      await recipe.createDatabase(port, checkedName(name));
+      const password = encodeURIComponent(PASSWORD);
+      return `${recipe.scheme}://${USER}:${password}@127.0.0.1:${port}/${name}`;
+    },
+    dropDatabase: (uri) => recipe.dropDatabase(port, nameIn(uri)),
+  };
 }
 
 /** How one kind of server is set up, run and asked. */
@@ -188,12 +233,7 @@ async function startServer(recipe: Recipe, settings: ServerSettings = {}): Promi
     kind: recipe.kind,
     port,
     controllable: true,
-    createDatabase: async (name = freshName()) => {
-      await recipe.createDatabase(port, checkedName(name));
-      const password = encodeURIComponent(PASSWORD);
-      return `${recipe.scheme}://${USER}:${password}@127.0.0.1:${port}/${name}`;
-    },
-    dropDatabase: (uri) => recipe.dropDatabase(port, nameIn(uri)),
+    ...databasesOn(recipe, port),
     start,
     stop: () => end(recipe.stopSignal),
     kill: () => {

@@ -68,6 +68,9 @@ const START: Record<DatabaseKind, () => Promise<TestDatabaseServer>> = {
 for (const kind of ["postgres", "mariadb", "mysql"] as const) {
   let firstPort: number;
 
+  // These tests look at one server from test to test.
+  const own = { ownServer: true };
+
   databaseTest(kind, "gives each test an empty database of its own on one server", async (uri, server) => {
     firstPort = server.port;
     await query(uri, "CREATE TABLE t (n INTEGER)");
@@ -75,7 +78,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     assert.notEqual(other, uri);
     await query(other, "CREATE TABLE t (n INTEGER)");
     assert.deepEqual(await query(other, "SELECT n FROM t"), []);
-  });
+  }, own);
 
   databaseTest(kind, "names a database as asked, and refuses a name that needs quotes", async (_, server) => {
     const uri = await server.createDatabase("chosen_name");
@@ -83,14 +86,14 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     await query(uri, "SELECT 1");
     await assert.rejects(server.createDatabase('x"; DROP'), /not a plain database name/);
     await assert.rejects(server.createDatabase("chosen_name"), /exists/);
-  });
+  }, own);
 
   databaseTest(kind, "drops a database", async (_, server) => {
     const uri = await server.createDatabase();
     await query(uri, "SELECT 1");
     await server.dropDatabase(uri);
     await assert.rejects(query(uri, "SELECT 1"), /does not exist|Unknown database|denied/);
-  });
+  }, own);
 
   databaseTest(kind, "has a user who needs the password and sees no other database", async (uri, server) => {
     if (!server.controllable) return;
@@ -99,7 +102,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     url.password = "wrong";
     await assert.rejects(query(url.href, "SELECT 1"), /password authentication failed|Access denied/);
     await assert.rejects(query(uri, "CREATE DATABASE not_allowed"), /denied/);
-  });
+  }, own);
 
   databaseTest(kind, "keeps the data over stop and start", async (uri, server) => {
     assert.equal(server.port, firstPort);
@@ -128,7 +131,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
 
   databaseTest(kind, "runs again when the test before left it stopped", async (uri) => {
     assert.equal((await query(uri, "SELECT 1 AS one")).length, 1);
-  });
+  }, own);
 
   databaseTest(kind, "leaves no process and no directory when removed", async () => {
     const before = serverDirectories();
@@ -141,5 +144,5 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     assert.ok(!serverDirectories().includes(name));
     if (Deno.build.os === "linux") assert.deepEqual(processesNaming(name), []);
     assert.ok(await portIsClosed(server.port));
-  });
+  }, own);
 }

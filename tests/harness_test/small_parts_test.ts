@@ -9,6 +9,28 @@ Deno.test("freePorts are distinct, over calls too, and can be listened on", () =
   for (const port of ports) Deno.listen({ hostname: "127.0.0.1", port }).close();
 });
 
+Deno.test("freePorts gives other test files other ports, as long as this one runs", async () => {
+  const module = JSON.stringify(new URL("../harness/free_port.ts", import.meta.url).href);
+  const own = new Set(freePorts(64));
+  const ports = (count: number) => {
+    const source = `import { freePorts } from ${module};
+      self.postMessage(freePorts(${count}));`;
+    const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+    const worker = new Worker(url, { type: "module" });
+    const answer = new Promise<number[]>((resolve, reject) => {
+      worker.onmessage = ({ data }) => resolve(data);
+      worker.onerror = ({ message }) => reject(new Error(message));
+    });
+    return answer.then((given) => ({ given, end: () => worker.terminate() }));
+  };
+  // A third of all ports: ports that are not kept apart would meet.
+  const files = await Promise.all(Array.from({ length: 4 }, () => ports(2000)));
+  const all = files.flatMap(({ given }) => given);
+  for (const file of files) file.end();
+  assert.equal(new Set(all).size, 8000);
+  assert.ok(all.every((port) => !own.has(port)));
+});
+
 Deno.test("makeTempDir makes a fresh directory and removes it with all in it", async () => {
   const [dir, other] = [await makeTempDir(), await makeTempDir()];
   assert.notEqual(dir.path, other.path);

@@ -9,7 +9,7 @@ import type { StoreDialect } from "../../src/store/dialects/dialect.ts";
 import { openDialect } from "../../src/store/dialects/open.ts";
 import { BlockState, type Schema } from "../../src/store/table_schema.ts";
 import { Store, type StoreOptions } from "../../src/store/store.ts";
-import { databaseTest, type TestDatabaseServer } from "../harness/databases.ts";
+import { databaseTest, type DatabaseTestOptions, type TestDatabaseServer } from "../harness/databases.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { TestWorker } from "./test_worker.ts";
 
@@ -41,13 +41,14 @@ export function ledgerTest(
   name: string,
   fn: (ledger: Ledger) => Promise<void>,
   kinds: readonly LedgerKind[] = KINDS,
+  options: DatabaseTestOptions = {},
 ): void {
   for (const kind of kinds) {
     if (kind === "postgres" || kind === "mariadb") {
       databaseTest(kind, name, async (uri, server) => {
         const database = { kind: kind === "postgres" ? "postgres" : "mysql", uri } as const;
         await withLedger(kind, database, fn, { server });
-      });
+      }, options);
     } else {
       // In the thread of the test, and in one of its own as in a KME.
       for (const thread of [false, true]) {

@@ -179,8 +179,10 @@ function named(error: unknown): string {
 }
 
 for (const outage of OUTAGES) {
-  ledgerTest(`the server ${outage.name} under load`, (ledger) => survive(ledger, [outage]), [
-    "postgres",
-    "mariadb",
-  ]);
+  ledgerTest(
+    `the server ${outage.name} under load`,
+    (ledger) => survive(ledger, [outage]),
+    ["postgres", "mariadb"],
+    { stopsServer: true },
+  );
 }
