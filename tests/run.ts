@@ -13,6 +13,7 @@ import {
   startPostgres,
   type TestDatabaseServer,
 } from "./harness/databases.ts";
+import { underWatch } from "./harness/child_process.ts";
 import { PROJECT_ROOT } from "./harness/kme_process.ts";
 import { ALONE, LONGEST, PARTS, testFiles } from "./harness/parts.ts";
 import { addUp, type Counts, readSummary } from "./harness/summary.ts";
@@ -56,8 +57,10 @@ async function runFiles(
   env: Record<string, string>,
 ): Promise<Counts> {
   if (files.length === 0) return { passed: 0, failed: 0 };
-  running = new Deno.Command(Deno.execPath(), {
-    args: ["test", "-A", ...args, ...files.map((file) => isAbsolute(file) ? file : `tests/${file}`)],
+  const paths = files.map((file) => isAbsolute(file) ? file : `tests/${file}`);
+  const command = underWatch(Deno.execPath(), ["test", "-A", ...args, ...paths]);
+  running = new Deno.Command(command.command, {
+    args: command.args,
     cwd: PROJECT_ROOT,
     env,
     stdin: "null",

@@ -145,8 +145,12 @@ export function findProgram(name: string, more: string[] = []): string | undefin
 
 const setpriv = Deno.build.os === "linux" ? findProgram("setpriv", ["/usr/bin"]) : undefined;
 
-// `unload` does not run when the test process is killed; Linux then kills the child for us.
-function underWatch(program: string, args: string[], user?: string): { command: string; args: string[] } {
+/** The command line with which a program ends when this process is killed, for which `unload` does not run (Linux). */
+export function underWatch(
+  program: string,
+  args: string[],
+  user?: string,
+): { command: string; args: string[] } {
   if (setpriv !== undefined) {
     const as = user === undefined ? [] : [`--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
     return { command: setpriv, args: [...as, "--pdeathsig", "KILL", "--", program, ...args] };

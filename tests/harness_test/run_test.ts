@@ -69,6 +69,19 @@ function isListening(port: number): boolean {
   }
 }
 
+/** Whether a process other than `runner` has this path in its command line (Linux). */
+function isNamedByProcess(path: string, runner: number): boolean {
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name) || Number(name) === runner) continue;
+    try {
+      if (Deno.readTextFileSync(`/proc/${name}/cmdline`).includes(path)) return true;
+    } catch {
+      // Ended meanwhile.
+    }
+  }
+  return false;
+}
+
 const needsServers = {
   ignore: Deno.env.get("CI") !== "true" &&
     !(databaseAvailable("postgres").available && databaseAvailable("mariadb").available),
@@ -103,6 +116,7 @@ for (const signal of ["SIGTERM", "SIGKILL"] as const) {
       }
       child.signal(signal);
       await eventually(() => !ports.some(isListening), { what: "the end of the servers", timeout: 30_000 });
+      await eventually(() => !isNamedByProcess(file.path, child.pid), { what: "the end of the tests" });
     } finally {
       await child.end("SIGKILL");
     }
