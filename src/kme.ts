@@ -16,7 +16,7 @@ import { kmeApp } from "./inter_kme/kme_app.ts";
 import { saeApp } from "./sae_api/sae_app.ts";
 import { startGuard } from "./rollback_guard/rollback_guard.ts";
 import { markerPath } from "./rollback_guard/marker.ts";
-import { startIngestion } from "./ingest/ingestion.ts";
+import { type Ingestion, startIngestion } from "./ingest/ingestion.ts";
 import { log } from "./log.ts";
 import { Watch } from "./metrics/watch.ts";
 import type { KmeId } from "./domain/ids.ts";
@@ -78,12 +78,14 @@ export async function startKme(config: Config): Promise<Kme> {
   const incidents = new Incidents();
   const watch = new Watch([thisKme, ...neighbours].map((kme) => kme.id.text), incidents);
   const logFailure = storeFailureLog();
+  let ingestion: Ingestion | undefined;
   const store = await Store.open({
     database: thisKme.database,
     thisKme: thisKme.id,
     neighbours: neighbours.map((kme) => kme.id),
     // In memory there is no disk to wait for, and going to another thread and back costs as much as the work itself.
     worker: thisKme.database.kind === "sqlite" ? startStoreWorker : undefined,
+    onBlocksUsed: (link) => ingestion?.roomMade(link),
     onFailure: (error) => {
       watch.databaseFailed();
       logFailure(error);
@@ -138,21 +140,24 @@ export async function startKme(config: Config): Promise<Kme> {
   });
   if (operator) opened.defer(() => operator.close());
 
-  const ingestion = startIngestion({
+  const ingesting = ingestion = startIngestion({
     directories: [
       { link: thisKme.id.text, directory: thisKme.keyDirectory },
       ...neighbours.map((kme) => ({ link: kme.id.text, directory: kme.keyDirectory })),
     ],
     store: watch.blockStore(store),
     onIngested: (file) => watch.ingested(file),
+    onRefused: (file) => watch.notIngested(file),
+    health: thisKme.keyFileHealth,
+    servedFiles: thisKme.database.kind === "memory" || thisKme.reingestServedFiles ? "ingest" : "refuse",
     maxKeyCount: thisKme.maxKeyCount,
     deleteAfterRead: thisKme.deleteKeyFileAfterRead,
     quietMs: thisKme.keyFileQuietSeconds * 1000,
     mayIngest: () => heartbeat.mayIngest,
   });
-  opened.defer(() => ingestion.close());
+  opened.defer(() => ingesting.close());
   // An SAE that connects at once finds the keys that were there; a great many do not delay the start.
-  await Promise.race([ingestion.started, unlessBusy(FIRST_KEYS_MS)]);
+  await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
 
   const kmes = kmeApp({ delivery, directory, observer: watch.requests("kme") });
   const kmesFront = await startFront({

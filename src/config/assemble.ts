@@ -20,6 +20,8 @@ export function assemble(
       database: files.database!,
       deleteKeyFileAfterRead: thisKme.delete_key_file_after_read,
       keyFileQuietSeconds: thisKme.key_file_quiet_seconds,
+      keyFileHealth: thisKme.key_file_health,
+      reingestServedFiles: thisKme.reingest_served_files,
       keyDirectory: files.keyDirectory!,
       saesInterface: httpsInterface(thisKme.saes_https_interface, files.saesInterface),
       kmesInterface: httpsInterface(thisKme.kmes_https_interface, files.kmesInterface),

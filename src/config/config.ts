@@ -29,6 +29,10 @@ export interface ThisKme {
   readonly deleteKeyFileAfterRead: boolean;
   /** Seconds for which a key file must be unchanged before it is deleted, unless it is known to be complete. */
   readonly keyFileQuietSeconds: number;
+  /** What is done with a key file whose bytes do not look random. */
+  readonly keyFileHealth: "refuse" | "warn" | "off";
+  /** Whether key files that were ingested into another database before are ingested again. */
+  readonly reingestServedFiles: boolean;
   readonly keyDirectory: string;
   readonly saesInterface: HttpsInterface;
   readonly kmesInterface: HttpsInterface;

@@ -144,6 +144,10 @@ const thisKme = z.strictObject({
   ),
   neighbour_probe_seconds: withDefault(integer(1, 3600), 15),
   key_file_quiet_seconds: withDefault(integer(0, 86_400), 60),
+  key_file_health: z.nullable(
+    z.enum(["refuse", "warn", "off"], { error: () => 'write "refuse", "warn" or "off"' }),
+  ).default("refuse").transform((value) => value ?? "refuse"),
+  reingest_served_files: withDefault(boolean, false),
   lease_seconds: withDefault(integer(2, 3600), 15),
 }, expected("an object that describes this KME"));
 

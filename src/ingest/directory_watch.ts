@@ -1,7 +1,6 @@
 /**
- * Events of one watched directory. All that differs between platforms is here; everybody else takes an event as a
- * hint to look at a file, since no platform reports every way in which a file can arrive (a symbolic link raises no
- * event at all on Linux) and a periodic scan has to back them anyway.
+ * Events of one watched directory. An event is only a hint to look at a file: no platform reports every way in which a file
+ * can arrive, so a periodic scan finds what no event told.
  */
 import { basename } from "node:path";
 import type { KmeId } from "../domain/ids.ts";
@@ -14,7 +13,7 @@ const logger = log("ingest");
 /** What `Deno.watchFs` gives. */
 export type Watcher = AsyncIterable<Deno.FsEvent> & { close(): void };
 
-/** Whom the events are told. */
+/** What is told of events. */
 export interface WatchListener {
   /** Something happened to a key file. */
   onHint(name: string): void;
@@ -22,11 +21,11 @@ export interface WatchListener {
   onDoubt(): void;
 }
 
-// So many in a row without one event between them: the watcher is broken. A name that is not UTF-8 makes a few.
+// After so many errors in a row the watcher is broken. A name that is not UTF-8 causes a few.
 const MAX_ERRORS = 32;
 
-// Only Linux tells that a file that was written was closed, as `access`, and tells it apart from a name that it was given.
-// What another host does in a shared directory is told nowhere.
+// Only Linux tells that a file was closed after it was written (`access`), and that it was renamed. No system tells what another
+// host does in a shared directory.
 const COMPLETE: ReadonlySet<Deno.FsEvent["kind"]> = new Set(
   Deno.build.os === "linux" ? ["access", "rename"] as const : [],
 );
@@ -37,8 +36,8 @@ export class DirectoryWatch {
   readonly #directory: string;
   readonly #start: (directory: string) => Watcher;
   readonly #listener: WatchListener;
-  /** What the last event of a file said of it, until somebody wants to know. */
-  readonly #words = new Map<string, boolean>();
+  /** Whether a file is complete, as its last event told, until it is asked for. */
+  readonly #hints = new Map<string, boolean>();
   #watcher: Watcher | undefined;
   #ended: Promise<void> = Promise.resolve();
   #warned = false;
@@ -56,19 +55,19 @@ export class DirectoryWatch {
     this.#listener = listener;
   }
 
-  /** True when the directory that is watched was removed: what has its path now is another one. */
+  /** True when the watched directory was removed: the path may lead to another one now. */
   get isStale(): boolean {
     return this.#stale;
   }
 
   /**
-   * The last word on a file since this was asked before: true when it is complete, since its writer has closed it or it came
-   * under its name in one step, false when it may not be; `undefined` when nothing was told.
+   * What events told of a file since this was asked before: true when it is complete, since its writer has closed it or it was
+   * renamed in, false when it may not be; `undefined` when nothing was told.
    */
-  takeWord(name: string): boolean | undefined {
-    const word = this.#words.get(name);
-    this.#words.delete(name);
-    return word;
+  takeCompletionHint(name: string): boolean | undefined {
+    const hint = this.#hints.get(name);
+    this.#hints.delete(name);
+    return hint;
   }
 
   /** Starts watching. One warning when that fails, until it works again. */
@@ -83,16 +82,16 @@ export class DirectoryWatch {
     this.#ended = this.#follow(this.#watcher);
   }
 
-  /** Stops watching; resolves when no event comes any more. */
+  /** Stops watching; resolves when no more events come. */
   async close(): Promise<void> {
     const watcher = this.#watcher;
     this.#watcher = undefined;
     this.#stale = false;
-    this.#words.clear();
+    this.#hints.clear();
     try {
       watcher?.close();
     } catch {
-      // It had ended by itself.
+      // It had already ended.
     }
     await this.#ended;
   }
@@ -108,7 +107,7 @@ export class DirectoryWatch {
         this.#warned = false;
         this.#tell(value);
       } catch (error) {
-        // A name that is not UTF-8, for one; the watcher works on.
+        // For example a name that is not UTF-8; the watcher goes on.
         failure = error;
         errors++;
         this.#listener.onDoubt();
@@ -117,11 +116,11 @@ export class DirectoryWatch {
     if (this.#watcher !== watcher) return;
     this.#fail(failure ?? "it ended");
     this.#watcher = undefined;
-    this.#words.clear();
+    this.#hints.clear();
     try {
       watcher.close();
     } catch {
-      // It had ended by itself.
+      // It had already ended.
     }
   }
 
@@ -134,8 +133,8 @@ export class DirectoryWatch {
         this.#listener.onDoubt();
       }
       if (!isKeyFileName(name)) continue;
-      if (event.kind === "remove") this.#words.delete(name);
-      else this.#words.set(name, COMPLETE.has(event.kind));
+      if (event.kind === "remove") this.#hints.delete(name);
+      else this.#hints.set(name, COMPLETE.has(event.kind));
       this.#listener.onHint(name);
     }
   }

@@ -1,15 +1,22 @@
 /** Key files: raw 32-byte blocks from offset 0, whole blocks only. */
 import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+import { type FileHandle, open } from "node:fs/promises";
 import { type Block, BLOCK_BYTES, blockKeyId } from "../domain/block.ts";
+import { OPEN_REGULAR_FILE } from "../platform.ts";
+import { KeyHealth } from "./key_health.ts";
 
 const SUFFIX = ".cor";
+
+/** Bytes read at a time while a file is checked. */
+const CHECK_BYTES = 1_048_576;
 
 /** Whether a directory entry's name is that of a key file; the extension is exact. */
 export function isKeyFileName(name: string): boolean {
   return name.length > SUFFIX.length && name.endsWith(SUFFIX);
 }
 
-/** Order in which files are taken up: by the bytes of their names, so that both ends of a link agree. */
+/** Order in which files are ingested: by the bytes of their names, so that both ends of a link agree. */
 export function compareNames(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
@@ -20,18 +27,30 @@ export interface FileState {
   readonly size: number;
   /** Milliseconds since 1970. */
   readonly mtime: number;
-  /** 0 where the platform has none. */
+  /** Device and inode; 0 where the platform has none. */
+  readonly dev: number;
   readonly ino: number;
 }
 
-/** The part of a `stat` that ingestion compares. */
+/** The state of the file at a path, a symbolic link not followed; `undefined` when there is none. */
+export async function stateAt(path: string): Promise<FileState | undefined> {
+  try {
+    return fileState(await Deno.lstat(path));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** The part of an `lstat` that ingestion compares. */
 export function fileState(info: Deno.FileInfo): FileState {
-  return { size: info.size, mtime: info.mtime?.getTime() ?? 0, ino: info.ino ?? 0 };
+  return { size: info.size, mtime: info.mtime?.getTime() ?? 0, dev: info.dev, ino: info.ino ?? 0 };
 }
 
 /** Whether nothing tells the two apart. */
 export function sameState(a: FileState | undefined, b: FileState | undefined): boolean {
-  return a !== undefined && b !== undefined && a.size === b.size && a.mtime === b.mtime && a.ino === b.ino;
+  return a !== undefined && b !== undefined && a.size === b.size && a.mtime === b.mtime &&
+    a.dev === b.dev && a.ino === b.ino;
 }
 
 /** Bytes of a file of `size` bytes that belong to whole blocks. */
@@ -39,30 +58,97 @@ export function wholeBytes(size: number): number {
   return size - size % BLOCK_BYTES;
 }
 
-/**
- * Reads consecutive blocks.
- *
- * @param offset bytes from the start, a multiple of 32.
- * @returns the blocks, or `undefined` when the file has fewer than `count` there.
- * @throws what reading throws.
- */
-export async function readBlocks(
-  file: Deno.FsFile,
-  offset: number,
-  count: number,
-): Promise<Block[] | undefined> {
-  // A buffer of its own for each call: the blocks are views of it, and the store may keep them for a while.
-  const bytes = new Uint8Array(count * BLOCK_BYTES);
-  await file.seek(offset, Deno.SeekMode.Start);
-  for (let filled = 0; filled < bytes.length;) {
-    const read = await file.read(bytes.subarray(filled));
-    if (read === null) return undefined;
-    filled += read;
+/** What a look through a whole file finds. */
+export interface FileCheck {
+  /** SHA-256 of the whole blocks: tells the file from every other one, whatever its name and times. */
+  readonly digest: Uint8Array;
+  /** Why the bytes do not look random. */
+  readonly healthProblem?: string;
+}
+
+/** An open key file. */
+export class KeyFile implements AsyncDisposable {
+  /** Bytes. */
+  readonly size: number;
+  readonly #handle: FileHandle;
+
+  private constructor(handle: FileHandle, size: number) {
+    this.#handle = handle;
+    this.size = size;
   }
-  const blocks: Block[] = [];
-  for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
-    const bits = bytes.subarray(at, at + BLOCK_BYTES);
-    blocks.push({ id: blockKeyId(bits), bits });
+
+  /**
+   * Opens the regular file at a path whose state was `expected`.
+   *
+   * @returns `undefined` when it is another file by now, not a regular one, or changed.
+   * @throws what opening throws.
+   */
+  static async open(path: string, expected: FileState): Promise<KeyFile | undefined> {
+    const handle = await open(path, OPEN_REGULAR_FILE);
+    try {
+      const info = await handle.stat();
+      // The open file is judged, not what its name leads to later.
+      const same = info.isFile() && info.size === expected.size && sameState(expected, await stateAt(path)) &&
+        (expected.ino === 0 || info.ino === expected.ino);
+      if (same) return new KeyFile(handle, info.size);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+    await handle.close();
+    return undefined;
   }
-  return blocks;
+
+  /**
+   * Reads the whole blocks once, before any of them is stored.
+   *
+   * @param pause lets the rest of the program have a turn.
+   * @returns `undefined` when the file is shorter than it was.
+   */
+  async check(testHealth: boolean, pause: () => Promise<void>): Promise<FileCheck | undefined> {
+    const whole = wholeBytes(this.size);
+    const hash = createHash("sha256");
+    const health = testHealth ? new KeyHealth(whole) : undefined;
+    for (let offset = 0; offset < whole;) {
+      const bytes = await this.#read(offset, Math.min(CHECK_BYTES, whole - offset));
+      if (bytes === undefined) return undefined;
+      hash.update(bytes);
+      health?.update(bytes);
+      offset += bytes.length;
+      if (offset < whole) await pause();
+    }
+    return { digest: Uint8Array.from(hash.digest()), healthProblem: health?.problem };
+  }
+
+  /**
+   * Reads consecutive blocks.
+   *
+   * @param offset bytes from the start, a multiple of 32.
+   * @returns the blocks, or `undefined` when the file has fewer than `count` there.
+   */
+  async blocks(offset: number, count: number): Promise<Block[] | undefined> {
+    const bytes = await this.#read(offset, count * BLOCK_BYTES);
+    if (bytes === undefined) return undefined;
+    const blocks: Block[] = [];
+    for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
+      const bits = bytes.subarray(at, at + BLOCK_BYTES);
+      blocks.push({ id: blockKeyId(bits), bits });
+    }
+    return blocks;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle.close();
+  }
+
+  /** Into a buffer of its own: the blocks are views of it, and the store may keep them for a while. */
+  async #read(offset: number, length: number): Promise<Uint8Array | undefined> {
+    const bytes = new Uint8Array(length);
+    for (let filled = 0; filled < length;) {
+      const { bytesRead } = await this.#handle.read(bytes, filled, length - filled, offset + filled);
+      if (bytesRead === 0) return undefined;
+      filled += bytesRead;
+    }
+    return bytes;
+  }
 }

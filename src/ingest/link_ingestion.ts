@@ -1,72 +1,72 @@
-/** Ingestion of one link's directory: one loop that looks, waits for files to come to rest, and takes them up. */
+/** Ingestion of one link's directory: one loop that looks for files, waits until they do not change, and reads them. */
 import { join } from "node:path";
 import { type Block, BLOCK_BYTES } from "../domain/block.ts";
 import type { KmeId } from "../domain/ids.ts";
+import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
+import type { FileProgress } from "../store/block_store.ts";
 import { DirectoryWatch } from "./directory_watch.ts";
-import type { IngestionOptions, WatchedDirectory } from "./ingestion.ts";
+import { FileTable, type KnownFile } from "./file_table.ts";
+import type { IngestionOptions, IngestionState, WatchedDirectory } from "./ingestion_options.ts";
 import {
-  compareNames,
   type FileState,
   fileState,
   isKeyFileName,
-  readBlocks,
+  KeyFile,
   sameState,
+  stateAt,
   wholeBytes,
 } from "./key_file.ts";
-import { errorMessage } from "../domain/text.ts";
+import { ServedFiles } from "./served_files.ts";
 
 const logger = log("ingest");
 
-/** Blocks in one transaction: about 3 ms of hashing between two turns of the loop, then some more of inserting. */
+/** Blocks in one transaction: about 3 ms of hashing between two turns of the event loop, then some more of inserting. */
 const BATCH_BLOCKS = 2048;
 /**
- * Most blocks in one transaction while no request is waiting for the store. Key_IDs are random, so a transaction writes pages all
- * over, the larger the fewer of them again; but a request that comes then waits for it.
+ * Most blocks in one transaction while no request is waiting for the store. Key_IDs are random, so a transaction writes pages
+ * all over: the larger it is, the fewer of them twice. But a request that comes then waits for it.
  */
 const MAX_BATCH_BLOCKS = 16_384;
+/** Files that share one transaction, and most blocks of such a file. */
+const GROUP_FILES = 256;
+const GROUP_FILE_BLOCKS = 128;
 /** Milliseconds of a transaction below which the next one may be larger, and above which it has to be small. */
 const QUICK_MS = 200;
 const SLOW_MS = 500;
 const PROGRESS_MS = 5_000;
 const MAX_RETRY_MS = 30_000;
-/** Pokes come with every key that is delivered; looking for room costs the store a query. */
-const POKE_MS = 250;
+/** Room is made with every key that is delivered; looking for it costs the store a query. */
+const ROOM_MS = 250;
 
-/** What this process knows of a file; the store knows the rest. */
-interface Known {
-  /** As last seen. */
-  state?: FileState;
-  /** When it was first seen like that, in milliseconds of the monotonic clock. */
-  since: number;
-  /** As it was when nothing was left to be read. */
-  settled?: FileState;
-  /** The system has told that nobody is writing it any more. */
-  complete: boolean;
-  /** To be deleted as soon as its writer is done with it. */
-  deletable?: boolean;
-  /** What was last warned about, so that it is said once. */
-  warned?: string;
-  /** Blocks and milliseconds so far, over interruptions. */
-  tally: { stored: number; known: number; ms: number };
-}
-
-/** Why nothing can be taken up, and when to try again. */
+/** Why nothing can be ingested, and when to retry. */
 interface Pause {
   readonly why: "full" | "store" | "not ours";
   until: number;
 }
 
-/** How taking up a file ended. */
-type Outcome = "settled" | "look again" | "unreadable" | "paused";
+/** How reading a file ended. */
+type Outcome = "done" | "look again" | "refused" | "paused";
+
+/** A file that was looked through and is to be read from an offset on. */
+interface CheckedFile {
+  readonly known: KnownFile;
+  readonly file: KeyFile;
+  readonly state: FileState;
+  readonly digest: Uint8Array;
+  /** Bytes whose blocks are stored already. */
+  readonly offset: number;
+  /** It was ingested into another database before. */
+  readonly servedBefore: boolean;
+}
 
 /** The store's failures, apart from the file's. */
 class StoreFailure extends Error {}
 
-/** Takes up the key files of one directory. */
+/** Ingests the key files of one directory. */
 export class LinkIngestion {
   readonly link: KmeId;
-  /** Resolves when what was found at the start has been taken up, or could not be. */
+  /** Resolves when what was found at the start has been ingested, or could not be. */
   readonly started: Promise<void>;
 
   readonly #directory: string;
@@ -76,28 +76,20 @@ export class LinkIngestion {
   readonly #rescanMs: number;
   readonly #retryMs: number;
   readonly #watch: DirectoryWatch;
+  readonly #served: ServedFiles;
+  readonly #files = new FileTable();
   readonly #started = Promise.withResolvers<void>();
-
-  readonly #known = new Map<string, Known>();
-  /** Names to look at. */
-  readonly #hinted = new Set<string>();
-  /** Names to look at later, by when. */
-  readonly #resting = new Map<string, number>();
-  /** Names that are at rest and wait for their turn. */
-  readonly #ready = new Set<string>();
-  #readyInOrder: string[] | undefined;
-  /** Names found at the start whose fate is not known yet; `undefined` before the first scan. */
-  #atStart: Set<string> | undefined;
 
   #closed = false;
   #wake: (() => void) | undefined;
   #scanAt = 0;
   #directoryIdentity: string | undefined;
-  #directoryLost = false;
+  #directoryProblem: string | undefined;
+  #servedAgain = 0;
 
   #pause: Pause | undefined;
   #triedAt = -Infinity;
-  #poked = false;
+  #roomMade = false;
   #saidFull = false;
   #storeFailures = 0;
   /** Blocks in the next transaction. */
@@ -111,17 +103,30 @@ export class LinkIngestion {
     this.#quietMs = options.quietMs ?? 60_000;
     this.#rescanMs = options.rescanMs ?? 10_000;
     this.#retryMs = options.retryMs ?? 500;
+    this.#served = new ServedFiles(watched.directory, options.store.databaseId);
     this.started = this.#started.promise;
     const watch = options.watch ?? ((directory) => Deno.watchFs(directory, { recursive: false }));
     this.#watch = new DirectoryWatch(watched.link, watched.directory, watch, {
       onHint: (name) => {
-        // One that comes to rest is looked at when it should have, however many events its writer causes.
-        if (this.#resting.has(name) && !this.#known.get(name)?.deletable) return;
-        this.#hinted.add(name);
+        if (this.#files.isResting(name)) return;
+        this.#files.hint(name);
         this.#wake?.();
       },
       onDoubt: () => this.#scanSoon(),
     });
+  }
+
+  get state(): IngestionState {
+    return {
+      link: this.link,
+      directoryProblem: this.#directoryProblem,
+      refused: this.#files.refused.map(({ name, refused }) => ({
+        link: this.link,
+        file: name,
+        reason: refused!,
+      })),
+      servedAgain: this.#servedAgain,
+    };
   }
 
   /** Runs until {@linkcode stop}; resolves when nothing is left open. */
@@ -130,8 +135,8 @@ export class LinkIngestion {
       try {
         await this.#turn();
       } catch (error) {
-        // Nothing is expected here; a mistake must not end ingestion for good.
-        logger.error("Ingestion of link {link} failed, trying again: {reason}", {
+        // Nothing is expected here; an error of the program must not end ingestion for good.
+        logger.error("Ingestion of link {link} failed, will retry: {reason}", {
           link: this.link,
           reason: errorMessage(error),
         });
@@ -149,48 +154,38 @@ export class LinkIngestion {
     this.#wake?.();
   }
 
-  /** Tries again now what is paused. */
-  poke(): void {
-    this.#poked = true;
-    if (!this.#pause) return;
-    this.#pause.until = Math.min(this.#pause.until, this.#triedAt + POKE_MS);
+  /** Retries soon when the link was full. */
+  roomMade(): void {
+    this.#roomMade = true;
+    if (this.#pause?.why !== "full") return;
+    this.#pause.until = Math.min(this.#pause.until, this.#triedAt + ROOM_MS);
     this.#wake?.();
   }
 
   async #turn(): Promise<void> {
     if (performance.now() >= this.#scanAt) await this.#scan();
-    for (const [name, due] of this.#resting) {
-      if (performance.now() < due) continue;
-      this.#resting.delete(name);
-      this.#hinted.add(name);
-    }
-    const hinted = [...this.#hinted];
-    this.#hinted.clear();
-    for (const name of hinted) {
+    for (const name of this.#files.takeHints(performance.now())) {
       if (this.#closed) return;
       await this.#look(name);
     }
-
-    const next = this.#nextReady();
-    const now = performance.now();
-    if (next !== undefined && (!this.#pause || now >= this.#pause.until)) {
-      await this.#ingestBlocks(next);
+    const next = this.#files.nextReady(GROUP_FILES);
+    if (next.length > 0 && (!this.#pause || performance.now() >= this.#pause.until)) {
+      await this.#ingest(next);
       return;
     }
-    this.#checkStarted();
-    let until = this.#scanAt;
-    for (const due of this.#resting.values()) until = Math.min(until, due);
-    if (next !== undefined && this.#pause) until = Math.min(until, this.#pause.until);
+    if (this.#files.isStarted) this.#started.resolve();
+    let until = Math.min(this.#scanAt, this.#files.nextLook);
+    if (next.length > 0 && this.#pause) until = Math.min(until, this.#pause.until);
     await this.#sleepUntil(until);
   }
 
   /** Sleeps until a moment of the monotonic clock, or until something happens. */
   async #sleepUntil(until: number): Promise<void> {
-    if (this.#closed || this.#hinted.size > 0) return;
+    if (this.#closed || this.#files.hasHints) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
-      // Rounded up, so that the moment has come when it rings.
+      // Rounded up, so that the moment has come when the timer fires.
       timer = setTimeout(resolve, Math.max(0, Math.ceil(until - performance.now())));
     });
     clearTimeout(timer);
@@ -202,7 +197,7 @@ export class LinkIngestion {
     this.#wake?.();
   }
 
-  /** Lists the directory, and opens the watcher before that if it is not open, so that nothing falls in between. */
+  /** Lists the directory; before that it opens the watcher, so that no file is missed in between. */
   async #scan(): Promise<void> {
     this.#scanAt = performance.now() + this.#rescanMs;
     const names = new Set<string>();
@@ -217,169 +212,266 @@ export class LinkIngestion {
         if (isKeyFileName(entry.name)) names.add(entry.name);
       }
     } catch (error) {
-      if (!this.#directoryLost) {
-        logger.error("Cannot read the directory {directory} of link {link}: {reason}", {
-          directory: this.#directory,
-          link: this.link,
-          reason: errorMessage(error),
-        });
-      }
-      this.#directoryLost = true;
-      await this.#watch.close();
-      for (const name of [...this.#known.keys()]) this.#forget(name);
-      this.#atStart ??= new Set();
+      await this.#directoryLost(errorMessage(error));
       return;
     }
-    if (this.#directoryLost) {
-      this.#directoryLost = false;
+    if (this.#directoryProblem !== undefined) {
+      this.#directoryProblem = undefined;
       logger.info("The directory {directory} of link {link} is back", {
         directory: this.#directory,
         link: this.link,
       });
     }
-    for (const name of [...this.#known.keys()]) if (!names.has(name)) this.#forget(name);
-    for (const name of names) this.#hinted.add(name);
-    this.#atStart ??= new Set(names);
+    for (const name of this.#files.names) if (!names.has(name)) this.#files.forget(name);
+    for (const name of names) this.#files.hint(name);
+    this.#files.begin(names);
   }
 
-  /** Finds out whether a file is to be taken up now, later, or not at all. */
+  async #directoryLost(reason: string): Promise<void> {
+    if (this.#directoryProblem === undefined) {
+      logger.error("Cannot read the directory {directory} of link {link}: {reason}", {
+        directory: this.#directory,
+        link: this.link,
+        reason,
+      });
+    }
+    this.#directoryProblem = reason;
+    await this.#watch.close();
+    for (const name of this.#files.names) this.#files.forget(name);
+    this.#files.begin([]);
+  }
+
+  /** Finds out whether a file is to be read now, later, or not at all. */
   async #look(name: string): Promise<void> {
-    this.#resting.delete(name);
-    const known = this.#remember(name);
+    const known = this.#files.remember(name);
     // Before the state, so that what is told later is about what is seen now or later.
-    const word = this.#watch.takeWord(name);
+    const hint = this.#watch.takeCompletionHint(name);
     let info: Deno.FileInfo;
     try {
-      info = await Deno.stat(this.#path(name));
+      info = await Deno.lstat(this.#path(name));
     } catch (error) {
-      this.#unready(name);
-      const listed = await Deno.lstat(this.#path(name)).then(() => true, () => false);
-      if (listed) this.#warn(name, `stat ${errorMessage(error)}`, "cannot be read: {reason}", error);
-      else if (name.includes("\uFFFD")) this.#warn(name, "name", "has a name that is not UTF-8, ignored");
-      else this.#forget(name);
-      this.#atStart?.delete(name);
+      if (name.includes("\uFFFD")) this.#refuse(known, "name", "has a name that is not UTF-8");
+      else if (error instanceof Deno.errors.NotFound) this.#files.forget(name);
+      else this.#unreadable(known, error);
+      this.#files.notReady(name);
+      this.#files.startedWith(name);
       return;
     }
     if (!info.isFile) {
-      this.#unready(name);
-      this.#warn(name, `kind ${info.ino}`, "is not a regular file, ignored");
-      this.#atStart?.delete(name);
+      this.#files.notReady(name);
+      const kind = info.isSymlink ? "is a symbolic link" : "is not a regular file";
+      this.#refuse(known, `kind ${info.ino}`, kind);
+      this.#files.startedWith(name);
       return;
     }
 
     const state = fileState(info);
     const now = performance.now();
-    if (sameState(state, known.state)) known.complete = word ?? known.complete;
+    if (sameState(state, known.state)) known.complete = hint ?? known.complete;
     else {
-      // One that is still being written does not hold up the start.
-      if (known.state) this.#atStart?.delete(name);
+      // A file that is still being written does not hold up the start.
+      if (known.state) this.#files.startedWith(name);
       known.state = state;
       known.since = now;
-      known.complete = word ?? false;
+      known.complete = hint ?? false;
+      known.refused = undefined;
       known.tally = { stored: 0, known: 0, ms: 0 };
     }
-    if (sameState(state, known.settled)) {
-      this.#unready(name);
-      this.#atStart?.delete(name);
-      if (known.deletable) await this.#delete(name, known);
+    if (sameState(state, known.done)) {
+      this.#files.notReady(name);
+      this.#files.startedWith(name);
+      if (known.deletable) await this.#delete(known);
       return;
     }
-    // Unchanged for as long as this process has looked. The mtime of one that is complete tells more; otherwise it may be of
-    // a host whose clock is slow, and the file in the middle of being written.
-    const rest = Math.max(now - known.since, known.complete ? Date.now() - state.mtime : 0);
-    if (rest >= this.#restMs) {
-      if (!this.#ready.has(name)) this.#readyInOrder = undefined;
-      this.#ready.add(name);
-    } else {
-      this.#unready(name);
-      this.#resting.set(name, now + this.#restMs - rest);
+    // Unchanged for as long as this process has looked. The mtime of a complete file tells more; otherwise it may come from a
+    // host whose clock is slow, and the file may still be written.
+    const unchanged = Math.max(now - known.since, known.complete ? Date.now() - state.mtime : 0);
+    if (unchanged >= this.#restMs) this.#files.ready(name);
+    else this.#files.rest(name, now + this.#restMs - unchanged);
+  }
+
+  /** Reads the first of these files, or several small ones in one transaction. */
+  async #ingest(next: readonly KnownFile[]): Promise<void> {
+    this.#triedAt = performance.now();
+    this.#roomMade = false;
+    const isSmall = ({ state }: KnownFile) => state!.size <= GROUP_FILE_BLOCKS * BLOCK_BYTES;
+    const end = next.findIndex((known) => !isSmall(known));
+    const small = next.slice(0, end < 0 ? next.length : end);
+    try {
+      if (!await this.#mayIngest() || !await this.#hasRoom(next[0]!)) return this.#files.startedWithAll();
+      this.#pause = undefined;
+      if (small.length > 1 && await this.#ingestSmall(small)) return;
+      await this.#ingestFile(next[0]!);
+    } catch (error) {
+      if (!(error instanceof StoreFailure)) throw error;
+      this.#pauseForStore(error.cause);
+      this.#files.startedWithAll();
     }
   }
 
-  async #ingestBlocks(name: string): Promise<void> {
-    const known = this.#remember(name);
-    this.#triedAt = performance.now();
-    this.#poked = false;
-    let outcome: Outcome;
-    try {
-      outcome = await this.#read(name, known);
-    } catch (error) {
-      if (error instanceof StoreFailure) {
-        this.#pauseForStore(error.cause);
-        outcome = "paused";
-      } else if (error instanceof Deno.errors.NotFound) {
-        outcome = "look again";
-      } else {
-        this.#warn(name, `read ${stateText(known.state)}`, "cannot be read: {reason}", error);
-        outcome = "unreadable";
+  /** @returns false when there is no room for the first of them. */
+  async #ingestSmall(files: readonly KnownFile[]): Promise<boolean> {
+    await using opened = new AsyncDisposableStack();
+    const { store, maxKeyCount } = this.#options;
+    let room = maxKeyCount - await this.#ask(() => store.freeBlocks(this.link));
+    const progress = await this.#ask(() => store.fileProgress(this.link, files.map(({ name }) => name)));
+    const checked = await Promise.all(files.map((known) =>
+      this.#guarded(known, async () => {
+        const file = await this.#check(known, progress.get(known.name));
+        return typeof file === "string" ? file : opened.use(file.file) && file;
+      })
+    ));
+    const read: { file: CheckedFile; blocks: Block[] }[] = [];
+    for (const [i, result] of checked.entries()) {
+      const known = files[i]!;
+      if (typeof result === "string") {
+        await this.#finish(known, result);
+        continue;
       }
+      const count = (wholeBytes(result.state.size) - result.offset) / BLOCK_BYTES;
+      // The next turn reads a part of it.
+      if (count > room) break;
+      const blocks = await this.#guarded(known, () => this.#readBlocks(result, result.offset, count));
+      if (blocks === undefined || typeof blocks === "string") {
+        await this.#finish(known, blocks ?? "look again");
+        continue;
+      }
+      room -= count;
+      read.push({ file: result, blocks });
     }
+    if (read.length === 0) return checked.some((result) => typeof result === "string");
+    if (this.#closed || !await this.#mayIngest()) return true;
+    await this.#recordServed(read.map(({ file }) => file));
+    const added = await this.#ask(() =>
+      Promise.all(
+        read.map(({ file, blocks }) =>
+          store.addBlocks({
+            link: this.link,
+            blocks,
+            maxFree: maxKeyCount,
+            file: progressOf(file, file.offset),
+          })
+        ),
+      )
+    );
+    this.#storeAnswers();
+    const ms = performance.now() - this.#triedAt;
+    await Promise.all(read.map(async ({ file: { known }, blocks }, i) => {
+      const { stored, known: left, taken } = added[i]!;
+      known.tally.stored += stored;
+      known.tally.known += left;
+      known.tally.ms += ms / read.length;
+      if (taken < blocks.length) return this.#pauseForRoom(known);
+      this.#report(known);
+      await this.#finish(known, "done");
+    }));
+    return true;
+  }
+
+  async #ingestFile(known: KnownFile): Promise<void> {
+    const outcome = await this.#guarded(known, () => this.#read(known));
     known.tally.ms += performance.now() - this.#triedAt;
-    if (outcome === "paused") {
-      this.#atStart?.clear();
-      return;
-    }
-    this.#pause = undefined;
-    this.#unready(name);
-    if (outcome === "settled") this.#storeAnswers();
+    if (outcome === "paused") return this.#files.startedWithAll();
+    await this.#finish(known, outcome);
+  }
+
+  /** What becomes of a file after it was read, or could not be. */
+  async #finish(known: KnownFile, outcome: Outcome): Promise<void> {
+    this.#files.notReady(known.name);
     if (outcome === "look again") {
-      this.#resting.set(name, performance.now() + this.#restMs);
+      this.#files.rest(known.name, performance.now() + this.#restMs);
       return;
     }
-    // One that is unreadable is tried again by the next scan or event.
-    if (outcome === "settled") await this.#settle(name, known);
-    this.#atStart?.delete(name);
+    if (outcome === "done") await this.#done(known);
+    this.#files.startedWith(known.name);
+  }
+
+  /** Turns the errors of a file into what becomes of it. Throws {@linkcode StoreFailure}. */
+  async #guarded<T>(known: KnownFile, action: () => Promise<T>): Promise<T | Outcome> {
+    try {
+      return await action();
+    } catch (error) {
+      if (error instanceof StoreFailure) throw error;
+      const { code } = error as { code?: unknown };
+      if (code === "ENOENT" || error instanceof Deno.errors.NotFound) return "look again";
+      // It became a symbolic link after it was looked at.
+      if (code === "ELOOP") return "look again";
+      this.#unreadable(known, error);
+      return "refused";
+    }
+  }
+
+  /** Opens a file and looks through it; says what becomes of it when it is not to be read. The caller closes it. */
+  async #check(known: KnownFile, progress: FileProgress | undefined): Promise<CheckedFile | Outcome> {
+    const { health = "refuse", servedFiles = "ingest" } = this.#options;
+    const state = known.state!;
+    const file = await KeyFile.open(this.#path(known.name), state);
+    if (file === undefined) return "look again";
+    await using unused = new AsyncDisposableStack();
+    unused.use(file);
+    const whole = wholeBytes(state.size);
+    if (whole === 0) return "done";
+    const check = await file.check(health !== "off", turnOfOthers);
+    if (check === undefined || !sameState(state, await stateAt(this.#path(known.name)))) return "look again";
+    const { digest, healthProblem } = check;
+    // Only the same bytes count as ingested before, whatever name and times the file has.
+    const same = progress?.size === state.size && sameBytes(progress.digest, digest);
+    const offset = same ? wholeBytes(Math.min(progress!.offset, whole)) : 0;
+    if (offset === whole) {
+      logger.debug("{file} of link {link} was ingested before", { file: known.name, link: this.link });
+      return "done";
+    }
+    if (healthProblem !== undefined && health === "refuse") {
+      this.#refuse(known, `health ${stateText(state)}`, `does not look random (${healthProblem})`, state);
+      return "refused";
+    }
+    if (healthProblem !== undefined) {
+      this.#warn(
+        known,
+        `health ${stateText(state)}`,
+        `does not look random (${healthProblem}), ingested all the same`,
+      );
+    }
+    const servedBefore = await this.#served.servedBefore(digest);
+    if (servedBefore && servedFiles === "refuse") {
+      this.#refuse(
+        known,
+        `served ${stateText(state)}`,
+        "was ingested into another database before, so its keys may have been given out; remove it, or set " +
+          "this_kme.reingest_served_files",
+        state,
+      );
+      return "refused";
+    }
+    unused.move();
+    return { known, file, state, digest, offset, servedBefore };
   }
 
   /** Reads what is left of a file into the store. Throws the file's errors, and {@linkcode StoreFailure}. */
-  async #read(name: string, known: Known): Promise<Outcome> {
+  async #read(known: KnownFile): Promise<Outcome> {
     const { store, maxKeyCount } = this.#options;
-    if (!await this.#mayIngest()) return "paused";
-    const path = this.#path(name);
-    using file = await Deno.open(path);
-    // The path's states are compared with each other only: a platform may number an open file differently.
-    const state = known.state!;
-    if ((await file.stat()).size !== state.size) return "look again";
-
+    const { name } = known;
+    const progress = await this.#ask(() => store.fileProgress(this.link, [name]));
+    const checked = await this.#check(known, progress.get(name));
+    if (typeof checked === "string") return checked;
+    await using _open = checked.file;
+    const { state } = checked;
     const whole = wholeBytes(state.size);
-    let offset = 0;
-    if (whole > 0) {
-      const progress = await this.#ask(() => store.fileProgress(this.link, name));
-      // A file that has grown may as well be another one: it is read from the start, the store knows its blocks.
-      if (progress?.size === state.size && progress.mtime === state.mtime) {
-        offset = wholeBytes(Math.min(progress.offset, whole));
-        if (offset === whole) {
-          logger.debug("{file} of link {link} was taken up before", { file: name, link: this.link });
-          return "settled";
-        }
-      }
-    }
-
+    let { offset } = checked;
     let room = 0;
     let saidAt = performance.now();
-    // Blocks behind those that the store is taking in: read with them, or after them.
+    // Blocks behind those that the store is storing: read with them, or after them.
     let rest: Block[] | undefined;
     let ahead: Promise<Block[] | undefined> | undefined;
     await using reading = new AsyncDisposableStack();
     reading.defer(() => ahead?.then(() => {}, () => {}));
-    const read = async (from: number, most: number, size: number): Promise<Block[] | undefined> => {
-      const count = Math.min(size, most, (whole - from) / BLOCK_BYTES);
-      const blocks: Block[] = [];
-      while (blocks.length < count) {
-        if (blocks.length > 0) await turnOfOthers();
-        const missing = Math.min(BATCH_BLOCKS, count - blocks.length);
-        const part = await readBlocks(file, from + blocks.length * BLOCK_BYTES, missing);
-        if (part === undefined) return undefined;
-        blocks.push(...part);
-      }
-      // What was read while the file changed may be torn: it is not stored.
-      return sameState(state, await stateAt(path)) ? blocks : undefined;
-    };
+    const read = (from: number, most: number, size: number) =>
+      this.#readBlocks(checked, from, Math.min(size, most, (whole - from) / BLOCK_BYTES));
     while (offset < whole) {
       if (this.#closed) return "paused";
       if (room <= 0) {
         room = maxKeyCount - await this.#ask(() => store.freeBlocks(this.link));
-        if (room <= 0) return this.#pauseForRoom(name);
+        if (room <= 0) return this.#pauseForRoom(known);
         this.#resume(room, (whole - offset) / BLOCK_BYTES);
       }
       const ready = rest ?? await (ahead ?? read(offset, room, this.#batch));
@@ -390,17 +482,13 @@ export class LinkIngestion {
       rest = ready.length > size ? ready.slice(size) : undefined;
       await turnOfOthers();
       if (this.#closed || !await this.#mayIngest()) return "paused";
+      await this.#recordServed([checked]);
       const { requests } = store;
       const begun = performance.now();
       // Small again after a failure.
       this.#batch = BATCH_BLOCKS;
       const adding = this.#ask(() =>
-        store.addBlocks({
-          link: this.link,
-          blocks,
-          maxFree: maxKeyCount,
-          file: { name, size: state.size, mtime: state.mtime, offset },
-        })
+        store.addBlocks({ link: this.link, blocks, maxFree: maxKeyCount, file: progressOf(checked, offset) })
       );
       const behind = offset + blocks.length * BLOCK_BYTES;
       if (!rest && behind < whole && blocks.length < room) {
@@ -416,10 +504,10 @@ export class LinkIngestion {
       room -= added.stored;
       known.tally.stored += added.stored;
       known.tally.known += added.known;
-      if (added.taken < blocks.length) return this.#pauseForRoom(name);
+      if (added.taken < blocks.length) return this.#pauseForRoom(known);
       if (offset < whole && performance.now() - saidAt >= PROGRESS_MS) {
         saidAt = performance.now();
-        logger.info("{file} of link {link}: {percent} % of {size} bytes taken up", {
+        logger.info("{file} of link {link}: {percent} % of {size} bytes ingested", {
           file: name,
           link: this.link,
           percent: Math.floor(100 * offset / whole),
@@ -428,74 +516,97 @@ export class LinkIngestion {
       }
       await turnOfOthers();
     }
-    if (whole > 0) {
-      this.#resume(Infinity, 0);
-      this.#report(name, known);
-    }
-    return "settled";
+    this.#resume(Infinity, 0);
+    this.#report(known, performance.now() - this.#triedAt);
+    return "done";
   }
 
-  #report(name: string, known: Known): void {
-    const { stored, known: left } = known.tally;
+  /** @returns `undefined` when the file is not the one that was checked any more: nothing of it may be stored. */
+  async #readBlocks({ file, known, state }: CheckedFile, offset: number, count: number) {
+    const blocks: Block[] = [];
+    while (blocks.length < count) {
+      if (blocks.length > 0) await turnOfOthers();
+      const missing = Math.min(BATCH_BLOCKS, count - blocks.length);
+      const part = await file.blocks(offset + blocks.length * BLOCK_BYTES, missing);
+      if (part === undefined) return undefined;
+      blocks.push(...part);
+    }
+    return sameState(state, await stateAt(this.#path(known.name))) ? blocks : undefined;
+  }
+
+  /** Files that stay in their directory are recorded beside them, before any of their blocks is stored. */
+  async #recordServed(files: readonly CheckedFile[]): Promise<void> {
+    for (const { known, servedBefore } of files) {
+      if (!servedBefore || known.tally.stored + known.tally.known > 0) continue;
+      this.#servedAgain++;
+      this.#warn(
+        known,
+        `served ${stateText(known.state)}`,
+        "was ingested into another database before: keys that were given out then may be given out again. Use a database file " +
+          "(db_uri) and delete_key_file_after_read, or fresh key files",
+      );
+    }
+    if (this.#options.deleteAfterRead) return;
+    await this.#served.record(files.map(({ known, digest }) => ({ name: known.name, digest })));
+  }
+
+  #report({ name, tally }: KnownFile, ms = 0): void {
     logger.info("{file} of link {link}: {stored} keys stored, {known} known before, in {ms} ms", {
       file: name,
       link: this.link,
-      stored,
-      known: left,
-      ms: Math.round(known.tally.ms + performance.now() - this.#triedAt),
+      stored: tally.stored,
+      known: tally.known,
+      ms: Math.round(tally.ms + ms),
     });
   }
 
   /** Nothing is left to be read of a file. */
-  async #settle(name: string, known: Known): Promise<void> {
+  async #done(known: KnownFile): Promise<void> {
     const state = known.state!;
-    known.settled = state;
+    known.done = state;
+    known.refused = undefined;
     const rest = state.size - wholeBytes(state.size);
     if (state.size === 0) {
-      this.#warn(name, `empty ${stateText(state)}`, "is empty");
+      this.#warn(known, `empty ${stateText(state)}`, "is empty");
     } else if (rest > 0) {
       this.#warn(
-        name,
+        known,
         `rest ${stateText(state)}`,
-        `ends in ${rest} of a key's ${BLOCK_BYTES} bytes, left out`,
+        `ends with ${rest} of the ${BLOCK_BYTES} bytes of a block, which are ignored`,
       );
     } else if (this.#options.deleteAfterRead) {
       known.deletable = true;
-      await this.#delete(name, known);
+      await this.#delete(known);
     }
     const { stored, known: left } = known.tally;
     if (stored + left === 0) return;
     known.tally = { stored: 0, known: 0, ms: 0 };
-    try {
-      this.#options.onIngested?.({ link: this.link, file: name, stored, known: left });
-    } catch (error) {
-      logger.error("A listener of ingestion failed: {reason}", { reason: errorMessage(error) });
-    }
+    this.#options.onIngested?.({ link: this.link, file: known.name, stored, known: left });
   }
 
   /** Deletes a file whose blocks are durable, unless it is no longer the one that was read. */
-  async #delete(name: string, known: Known): Promise<void> {
-    const path = this.#path(name);
+  async #delete(known: KnownFile): Promise<void> {
+    const path = this.#path(known.name);
     try {
       const state = await stateAt(path);
-      if (!sameState(state, known.settled)) {
-        this.#hinted.add(name);
+      if (!sameState(state, known.done)) {
+        this.#files.hint(known.name);
         return;
       }
-      // What a writer adds to a deleted file would be lost: one of which is not known that it is done may only be slow.
-      known.complete = this.#watch.takeWord(name) ?? known.complete;
+      // What a writer adds to a deleted file would be lost: a writer of which nothing is known may only be slow.
+      known.complete = this.#watch.takeCompletionHint(known.name) ?? known.complete;
       const due = known.since + this.#quietMs;
       if (!known.complete && performance.now() < due) {
-        this.#resting.set(name, due);
+        this.#files.rest(known.name, due);
         return;
       }
       known.deletable = false;
       await Deno.remove(path);
-      this.#forget(name);
-      logger.debug("{file} of link {link} deleted", { file: name, link: this.link });
+      this.#files.forget(known.name);
+      logger.debug("{file} of link {link} deleted", { file: known.name, link: this.link });
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return;
-      this.#warn(name, `delete ${stateText(known.settled)}`, "cannot be deleted: {reason}", error);
+      this.#warn(known, `delete ${stateText(known.done)}`, `cannot be deleted: ${errorMessage(error)}`);
     }
   }
 
@@ -516,15 +627,21 @@ export class LinkIngestion {
 
   async #mayIngest(): Promise<boolean> {
     const { mayIngest } = this.#options;
-    if (!mayIngest) return true;
-    let may: boolean;
-    try {
-      may = await mayIngest();
-    } catch (error) {
-      throw new StoreFailure("store", { cause: error });
+    if (!mayIngest || await this.#ask(mayIngest)) return true;
+    this.#pauseUntil("not ours", performance.now() + this.#rescanMs);
+    return false;
+  }
+
+  /** A full link is not read for: opening and checking its files would be for nothing. */
+  async #hasRoom(next: KnownFile): Promise<boolean> {
+    if (next.state!.size < BLOCK_BYTES) return true;
+    const room = this.#options.maxKeyCount - await this.#ask(() => this.#options.store.freeBlocks(this.link));
+    if (room > 0) {
+      this.#resume(room, wholeBytes(next.state!.size) / BLOCK_BYTES);
+      return true;
     }
-    if (!may) this.#pauseUntil("not ours", performance.now() + this.#rescanMs);
-    return may;
+    this.#pauseForRoom(next);
+    return false;
   }
 
   #pauseForStore(error: unknown): void {
@@ -539,7 +656,7 @@ export class LinkIngestion {
     this.#pause = { why: "store", until: performance.now() + delay };
   }
 
-  #pauseForRoom(name: string): "paused" {
+  #pauseForRoom({ name }: KnownFile): "paused" {
     if (!this.#saidFull) {
       this.#saidFull = true;
       logger.info("Link {link} is full with {count} free keys, {file} waits", {
@@ -554,63 +671,39 @@ export class LinkIngestion {
 
   #pauseUntil(why: Pause["why"], until: number): void {
     this.#pause = { why, until };
-    // A poke that came meanwhile may have been for room that was counted too early.
-    if (this.#poked) this.poke();
+    // Room that was made meanwhile may not have been counted.
+    if (this.#roomMade) this.roomMade();
   }
 
-  /** Says that a full link has room again, but not for every single key that is taken from it. */
-  #resume(room: number, wanted: number): void {
-    if (!this.#saidFull || room < Math.min(this.#options.maxKeyCount / 100, wanted)) return;
+  #resume(room: number, needed: number): void {
+    if (!this.#saidFull || room < needed) return;
     this.#saidFull = false;
-    logger.info("Link {link} has room again, its key files are taken up", { link: this.link });
+    logger.info("Link {link} has room again, key files are ingested", { link: this.link });
   }
 
-  #warn(name: string, about: string, text: string, error?: unknown): void {
-    const known = this.#remember(name);
-    const properties = {
-      file: name,
-      directory: this.#directory,
-      link: this.link,
-      reason: errorMessage(error),
-    };
+  #unreadable(known: KnownFile, error: unknown): void {
+    const reason = `cannot be read: ${errorMessage(error)}`;
+    this.#refuse(known, `read ${stateText(known.state)} ${errorMessage(error)}`, reason);
+  }
+
+  /** @param state of a file that is not looked at again until it changes. */
+  #refuse(known: KnownFile, about: string, reason: string, state?: FileState): void {
+    known.done = state;
+    known.refused = reason;
+    if (known.warned !== about) {
+      this.#options.onRefused?.({ link: this.link, file: known.name, reason });
+    }
+    this.#warn(known, about, `${reason}; it is not ingested`);
+  }
+
+  #warn(known: KnownFile, about: string, text: string): void {
+    const properties = { file: known.name, directory: this.#directory, link: this.link, text };
     if (known.warned === about) {
-      logger.debug(`{file} in {directory} of link {link} still ${text}`, properties);
+      logger.debug("{file} in {directory} of link {link} still {text}", properties);
       return;
     }
     known.warned = about;
-    logger.warning(`{file} in {directory} of link {link} ${text}`, properties);
-  }
-
-  #checkStarted(): void {
-    if (this.#atStart?.size === 0) this.#started.resolve();
-  }
-
-  #remember(name: string): Known {
-    let known = this.#known.get(name);
-    if (known === undefined) {
-      known = { since: 0, complete: false, tally: { stored: 0, known: 0, ms: 0 } };
-      this.#known.set(name, known);
-    }
-    return known;
-  }
-
-  #forget(name: string): void {
-    this.#known.delete(name);
-    this.#resting.delete(name);
-    this.#unready(name);
-    this.#atStart?.delete(name);
-  }
-
-  #unready(name: string): void {
-    if (!this.#ready.delete(name)) return;
-    if (this.#readyInOrder?.at(-1) === name) this.#readyInOrder.pop();
-    else this.#readyInOrder = undefined;
-  }
-
-  #nextReady(): string | undefined {
-    // Kept in reverse: the next one is taken off the end.
-    this.#readyInOrder ??= [...this.#ready].sort(compareNames).reverse();
-    return this.#readyInOrder.at(-1);
+    logger.warning("{file} in {directory} of link {link} {text}", properties);
   }
 
   #path(name: string): string {
@@ -618,28 +711,26 @@ export class LinkIngestion {
   }
 }
 
-/** Blocks for the transaction after one of so many that took so long, when nobody else waited for the store. */
+/** Blocks for the transaction after one of so many that took so long, when no request waited for the store. */
 function nextBatch(blocks: number, milliseconds: number): number {
   if (milliseconds > SLOW_MS) return BATCH_BLOCKS;
   const size = milliseconds < QUICK_MS ? 2 * blocks : blocks;
   return Math.min(Math.max(size, BATCH_BLOCKS), MAX_BATCH_BLOCKS);
 }
 
-/** State of the file at a path now, `undefined` when there is none. */
-async function stateAt(path: string): Promise<FileState | undefined> {
-  try {
-    return fileState(await Deno.stat(path));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
+function progressOf({ known, state, digest }: CheckedFile, offset: number): FileProgress {
+  return { name: known.name, size: state.size, digest, offset };
 }
 
-/** Lets what else the process has to do, requests above all, have a turn. */
+/** Lets the rest of the program, requests above all, have a turn. */
 function turnOfOthers(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 function stateText(state: FileState | undefined): string {
-  return state ? `${state.size} ${state.mtime} ${state.ino}` : "";
+  return state ? `${state.size} ${state.mtime} ${state.dev} ${state.ino}` : "";
+}
+
+function sameBytes(a: Uint8Array | undefined, b: Uint8Array): boolean {
+  return a !== undefined && a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

@@ -43,6 +43,8 @@ export interface IngestionCounts {
   stored: number;
   known: number;
   files: number;
+  /** Files refused, or that could not be read. */
+  refused: number;
   /** The file from which blocks were stored last. */
   last?: { readonly at: Date; readonly file: string };
   /** The latest files, the newest last; bounded. */
@@ -85,7 +87,7 @@ export function noCounts(links: readonly KmeId[]): Counts {
     delivered: new Map(),
     activated: new Map(),
     burnt: { unresolved: 0, refused: 0 },
-    ingestion: new Map(links.map((kme) => [kme, { stored: 0, known: 0, files: 0, recent: [] }])),
+    ingestion: new Map(links.map((kme) => [kme, { stored: 0, known: 0, files: 0, refused: 0, recent: [] }])),
     refusals: new Map(),
     durations: { enc_keys: new Histogram(), dec_keys: new Histogram() },
     activations: new Map(),

@@ -4,7 +4,7 @@ import type { Peer } from "../delivery/peer.ts";
 import type { Incidents } from "../events/incidents.ts";
 import type { RefusedRequest, SaeRequestObserver } from "../http/request_observer.ts";
 import type { BlockStore } from "../store/block_store.ts";
-import type { IngestedFile } from "../ingest/ingestion.ts";
+import type { IngestedFile, RefusedFile } from "../ingest/ingestion_options.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import { add, type Counts, type FileRecord, type Listener, noCounts, type Outcome } from "./counts.ts";
@@ -108,13 +108,14 @@ export class Watch {
   /** Counts what ingestion stores; passes everything on. */
   blockStore(store: BlockStore): BlockStore {
     return {
+      databaseId: store.databaseId,
       get blocking() {
         return store.blocking;
       },
       get requests() {
         return store.requests;
       },
-      fileProgress: (link, name) => store.fileProgress(link, name),
+      fileProgress: (link, names) => store.fileProgress(link, names),
       freeBlocks: (link) => store.freeBlocks(link),
       addBlocks: async (batch) => {
         const added = await store.addBlocks(batch);
@@ -142,8 +143,10 @@ export class Watch {
   }
 
   /** A key file could not be read, or was refused. */
-  notIngested(link: KmeId, file: string, reason: string): void {
-    if (!this.counts.ingestion.has(link)) return;
+  notIngested({ link, file, reason }: RefusedFile): void {
+    const counts = this.counts.ingestion.get(link);
+    if (counts === undefined) return;
+    counts.refused++;
     this.#file(link, file).error = reason;
   }
 

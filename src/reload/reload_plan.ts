@@ -15,6 +15,8 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["database", "db_uri"],
   ["deleteKeyFileAfterRead", "delete_key_file_after_read"],
   ["keyFileQuietSeconds", "key_file_quiet_seconds"],
+  ["keyFileHealth", "key_file_health"],
+  ["reingestServedFiles", "reingest_served_files"],
   ["keyDirectory", "key_directory_to_watch"],
   ["consoleInterface", "debugging_http_interface"],
   ["maxKeyPerRequest", "max_key_per_request"],

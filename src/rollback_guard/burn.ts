@@ -1,9 +1,10 @@
-/** Gives up all keys that may have been given out already, and lets an older database be used again after that. */
+/** Destroys the keys of a restored backup, and lets its database be used again. */
 import { join, resolve } from "node:path";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
-import { startIngestion, type WatchedDirectory } from "../ingest/ingestion.ts";
-import { fileState, isKeyFileName, wholeBytes } from "../ingest/key_file.ts";
+import { startIngestion } from "../ingest/ingestion.ts";
+import type { WatchedDirectory } from "../ingest/ingestion_options.ts";
+import { isKeyFileName, KeyFile, stateAt, wholeBytes } from "../ingest/key_file.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { StoreUnusable } from "../domain/store_errors.ts";
 import { inspectDatabase } from "../store/inspection.ts";
@@ -25,11 +26,11 @@ export interface BurnReport {
 export async function burn(config: Config, link?: KmeId): Promise<BurnReport> {
   await requireDatabase(config);
   await using store = await openAlone(config);
-  await takeUpAll(config, store.store, link);
+  await ingestAll(config, store.store, link);
   const burnt = await store.store.burn(link);
   const path = markerPath(config);
   if (link === undefined && path !== undefined) {
-    // A damaged marker is replaced: whatever it said, nothing of then is left.
+    // A damaged marker is replaced: nothing that it was about is left.
     const marker = await readMarker(path).catch(() => undefined);
     const { database } = config.thisKme;
     await writeMarker(
@@ -116,17 +117,18 @@ async function openAlone({ thisKme, otherKmes }: Config) {
 }
 
 /**
- * Blocks in files may be among those given out since the backup: they are taken up first, so as to be burnt too.
+ * Blocks in files may be among those given out since the backup: they are ingested first, to be burnt too.
  *
- * @throws Error that names the files of which not all blocks could be taken up.
+ * @throws Error that names the files of which not all blocks could be ingested.
  */
-async function takeUpAll(config: Config, store: Store, link: KmeId | undefined): Promise<void> {
+async function ingestAll(config: Config, store: Store, link: KmeId | undefined): Promise<void> {
   const directories = linksOf(config).filter((watched) => link === undefined || watched.link === link);
   const ingestion = startIngestion({
     directories,
     store,
     maxKeyCount: Number.MAX_SAFE_INTEGER,
     deleteAfterRead: config.thisKme.deleteKeyFileAfterRead,
+    health: "off",
   });
   await ingestion.started;
   await ingestion.close();
@@ -146,27 +148,29 @@ async function filesLeft(store: Store, { link, directory }: WatchedDirectory): P
   for await (const { name } of Deno.readDir(directory)) {
     if (!isKeyFileName(name)) continue;
     const path = join(directory, name);
-    let info: Deno.FileInfo;
-    try {
-      info = await Deno.stat(path);
-    } catch (error) {
-      const gone = error instanceof Deno.errors.NotFound && !await isListed(path);
-      if (!gone) left.push(path);
-      continue;
-    }
-    const { size, mtime } = fileState(info);
-    const whole = wholeBytes(size);
-    if (!info.isFile || whole === 0) continue;
-    const progress = await store.fileProgress(link, name);
-    const known = progress?.size === size && progress.mtime === mtime && progress.offset >= whole;
-    if (!known) left.push(path);
+    if (!await isIngested(store, link, name, path)) left.push(path);
   }
   return left.sort();
 }
 
-/** A symbolic link whose target is away is listed, and its blocks may come back. */
-function isListed(path: string): Promise<boolean> {
-  return Deno.lstat(path).then(() => true, () => false);
+/** Whether the store has all whole blocks of a file; a file that is gone has none. */
+async function isIngested(store: Store, link: KmeId, name: string, path: string): Promise<boolean> {
+  try {
+    const state = await stateAt(path);
+    if (state === undefined) return true;
+    // A symbolic link, or anything else that is not a regular file, is never ingested.
+    if (!(await Deno.lstat(path)).isFile) return true;
+    await using file = await KeyFile.open(path, state);
+    if (file === undefined) return false;
+    const whole = wholeBytes(file.size);
+    if (whole === 0) return true;
+    const check = await file.check(false, () => Promise.resolve());
+    const progress = (await store.fileProgress(link, [name])).get(name);
+    return check !== undefined && progress !== undefined && progress.offset >= whole &&
+      progress.digest.toHex() === check.digest.toHex();
+  } catch {
+    return false;
+  }
 }
 
 function linksOf({ thisKme, otherKmes }: Config) {

@@ -2,14 +2,14 @@
 import type { Block } from "../domain/block.ts";
 import type { KmeId } from "../domain/ids.ts";
 
-/** How far a key file has been taken up. */
+/** How far a key file has been ingested. */
 export interface FileProgress {
   /** File name without directory. */
   readonly name: string;
-  /** Bytes, as last seen. */
+  /** Bytes. */
   readonly size: number;
-  /** Milliseconds since 1970, as last seen. */
-  readonly mtime: number;
+  /** SHA-256 of its whole blocks. */
+  readonly digest: Uint8Array;
   /** Bytes from the start whose blocks are durably stored or known; a multiple of 32. */
   readonly offset: number;
 }
@@ -35,17 +35,19 @@ export interface AddedBlocks {
 }
 
 export interface BlockStore {
-  /** Calls so far that a request waited for: as long as it does not change, nobody minds long transactions. */
+  /** Identifies the database: 16 bytes, made when its tables were created. */
+  readonly databaseId: Uint8Array;
+  /** Calls so far that a request waited for: as long as it does not change, long transactions hold up no request. */
   readonly requests: number;
-  /** Whether a long transaction would hold up more than those that wait for the store. */
+  /** Whether a long transaction would block this thread. */
   readonly blocking: boolean;
   /**
-   * Stores blocks and the file's new progress in one durable transaction, in order, until the link is full.
-   * Rejects when the database fails; nothing is stored then.
+   * Stores blocks and the file's new progress in one durable transaction, in order, until the link is full. Calls that are made
+   * together share transactions. Rejects when the database fails; nothing is stored then.
    */
   addBlocks(batch: BlockBatch): Promise<AddedBlocks>;
-  /** Progress of a file of this link, if any was recorded. */
-  fileProgress(link: KmeId, name: string): Promise<FileProgress | undefined>;
+  /** Progress of those files of this link of which any was recorded, by name. */
+  fileProgress(link: KmeId, names: readonly string[]): Promise<ReadonlyMap<string, FileProgress>>;
   /** Free blocks of the link now. */
   freeBlocks(link: KmeId): Promise<number>;
 }

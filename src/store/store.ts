@@ -51,6 +51,8 @@ export interface StoreOptions {
   readonly neighbours: readonly ConfiguredId[];
   /** Told of every failure of the database, once per failed transaction. */
   readonly onFailure?: (error: unknown) => void;
+  /** Told when free blocks of a link were used: the link may have room again. */
+  readonly onBlocksUsed?: (link: KmeId) => void;
   /** The opened database, when it is not for the store alone to open it. */
   readonly dialect?: StoreDialect;
   /** Starts a thread, in which an SQLite database is opened then: no commit holds up this one. */
@@ -67,18 +69,20 @@ export class Store implements BlockStore {
   readonly #executor: Executor;
   readonly #queue: BatchQueue;
   readonly #availability: Availability;
+  readonly #onBlocksUsed: (link: KmeId) => void;
   #requests = 0;
   #closing?: Promise<void>;
   /** The count under way or done last, and the one that begins after it, by link. */
   readonly #count = new Map<number, Promise<number>>();
   readonly #counting = new Map<number, Promise<number>>();
 
-  private constructor(executor: Executor, processId: Uint8Array) {
+  private constructor(executor: Executor, processId: Uint8Array, onBlocksUsed: (link: KmeId) => void) {
     this.#executor = executor;
     this.#availability = new Availability(() => executor.read(pingQuery, null));
     this.#queue = new BatchQueue(executor, this.#availability);
     this.processId = processId;
     this.failed = executor.failed;
+    this.#onBlocksUsed = onBlocksUsed;
   }
 
   /**
@@ -88,7 +92,11 @@ export class Store implements BlockStore {
    */
   static async open(options: StoreOptions): Promise<Store> {
     const processId = Uint8Array.from(randomBytes(16));
-    return new Store(await openExecutor(options, processId), processId);
+    return new Store(await openExecutor(options, processId), processId, options.onBlocksUsed ?? (() => {}));
+  }
+
+  get databaseId(): Uint8Array {
+    return this.#executor.databaseId;
   }
 
   get blocking(): boolean {
@@ -115,13 +123,17 @@ export class Store implements BlockStore {
   }
 
   /** Keys for slaves of this KME; `undefined`: too few blocks, nothing taken. */
-  deliver(delivery: Delivery): Promise<Key[] | undefined> {
-    return this.#request(deliver, delivery);
+  async deliver(delivery: Delivery): Promise<Key[] | undefined> {
+    const keys = await this.#request(deliver, delivery);
+    if (keys !== undefined) this.#onBlocksUsed(delivery.link.kme);
+    return keys;
   }
 
   /** Blocks of each claim, set aside until {@linkcode settle}; `undefined`: too few blocks, nothing reserved. */
-  reserve(item: Omit<Reserve, "processId">): Promise<Block[][] | undefined> {
-    return this.#request(reserve, { ...item, processId: this.processId });
+  async reserve(item: Omit<Reserve, "processId">): Promise<Block[][] | undefined> {
+    const blocks = await this.#request(reserve, { ...item, processId: this.processId });
+    if (blocks !== undefined) { for (const { link } of item.claims) this.#onBlocksUsed(link.kme); }
+    return blocks;
   }
 
   /** Ends a reservation of this process, or a part of it. */
@@ -129,8 +141,10 @@ export class Store implements BlockStore {
     return this.#request(finishReservation, { ...item, processId: this.processId });
   }
 
-  activate(activation: PeerActivation): Promise<Activated> {
-    return this.#request(activate, activation);
+  async activate(activation: PeerActivation): Promise<Activated> {
+    const activated = await this.#request(activate, activation);
+    if (activated.kind === "activated") this.#onBlocksUsed(activation.link.kme);
+    return activated;
   }
 
   collect(collection: Collection): Promise<Collected> {
@@ -214,8 +228,9 @@ export class Store implements BlockStore {
     return await this.#queue.submit(ingestBlocks, { ...batch, link: this.#requireLink(batch.link) });
   }
 
-  fileProgress(link: KmeId, name: string): Promise<FileProgress | undefined> {
-    return this.#read(fileProgressQuery, { link: this.#requireLink(link), name });
+  async fileProgress(link: KmeId, names: readonly string[]): Promise<ReadonlyMap<string, FileProgress>> {
+    const found = await this.#read(fileProgressQuery, { link: this.#requireLink(link), names });
+    return new Map(found.map((progress) => [progress.name, progress]));
   }
 
   freeBlocks(link: KmeId): Promise<number> {

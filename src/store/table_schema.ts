@@ -22,6 +22,8 @@ export interface KmeTable {
   /** Always 1: the database belongs to one KME. */
   one: number;
   kme_id: string;
+  /** Tells this database from every other one: 16 random bytes. */
+  database_id: Uint8Array;
 }
 
 export interface LinksTable {
@@ -118,7 +120,8 @@ export interface KeyFilesTable {
   link_id: number;
   name: string;
   size: number;
-  mtime: number;
+  /** SHA-256 of the file's whole blocks. */
+  digest: Uint8Array;
   taken: number;
 }
 

@@ -13,9 +13,9 @@ globalThis.Worker = class {
 
 let hanging: ReturnType<TestWorker["hang"]> | undefined;
 Deno.addSignalListener("SIGUSR1", () => {
-  hanging?.goOn();
+  void hanging?.then(({ goOn }) => goOn());
   hanging = hanging === undefined ? worker.hang() : undefined;
 });
-Deno.addSignalListener("SIGUSR2", () => worker.hang().die());
+Deno.addSignalListener("SIGUSR2", () => void worker.hang().then(({ die }) => die()));
 
 Deno.exit(await startCommand(Deno.args[0]!));

@@ -138,13 +138,24 @@ roomTest("a file that is copied in", async (room) => {
   assert.deepEqual(room.store.stored, idsOf(key));
 });
 
-roomTest("a symbolic link to a file, which raises no event", async (room) => {
-  await room.start({ rescanMs: 20 }).started;
-  const key = testKey(64);
-  Deno.writeFileSync(join(room.outside, "x"), key);
-  Deno.symlinkSync(join(room.outside, "x"), room.path("a.cor"));
-  await room.ingested.next();
-  assert.deepEqual(room.store.stored, idsOf(key));
+roomTest("a symbolic link is refused, whatever it leads to, and whenever it comes", async (room) => {
+  const secret = join(room.outside, "private.key");
+  Deno.writeFileSync(secret, testKey(64));
+  Deno.symlinkSync(secret, room.path("a.cor"));
+  const ingestion = room.start({ rescanMs: 20, deleteAfterRead: true });
+  await ingestion.started;
+  assert.deepEqual(await room.refused.next(), { link: "2", file: "a.cor", reason: "is a symbolic link" });
+  // In place of a file that was seen before.
+  room.drop("b.cor", testKey(64));
+  room.store.beforeProgress = () => {
+    room.store.beforeProgress = () => {};
+    Deno.removeSync(room.path("b.cor"));
+    Deno.symlinkSync(secret, room.path("b.cor"));
+  };
+  assert.equal((await room.refused.next()).file, "b.cor");
+  assert.deepEqual(room.store.stored, []);
+  assert.deepEqual(ingestion.states[0]!.refused.map(({ file }) => file), ["a.cor", "b.cor"]);
+  assert.ok(Deno.statSync(secret).isFile);
 });
 
 roomTest("a scan finds what no event told", async (room) => {

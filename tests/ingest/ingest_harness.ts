@@ -2,8 +2,8 @@
 import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { join } from "node:path";
 import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "../../src/store/block_store.ts";
-import { type IngestedFile, type Ingestion, startIngestion } from "../../src/ingest/ingestion.ts";
-import type { IngestionOptions } from "../../src/ingest/ingestion.ts";
+import { type Ingestion, startIngestion } from "../../src/ingest/ingestion.ts";
+import type { IngestedFile, IngestionOptions, RefusedFile } from "../../src/ingest/ingestion_options.ts";
 import { blockKeyId, formatKeyId } from "../../src/domain/block.ts";
 
 /** A store that remembers every key_ID for good, as the real one does. */
@@ -11,6 +11,8 @@ export class MemoryStore implements BlockStore {
   /** Every key_ID ever stored, in order, with its link. */
   readonly stored: string[] = [];
   readonly batches: BlockBatch[] = [];
+  /** Another one means another database. */
+  databaseId = Uint8Array.from({ length: 16 }, (_, i) => i);
   requests = 0;
   blocking = false;
   readonly #ever = new Set<string>();
@@ -45,10 +47,13 @@ export class MemoryStore implements BlockStore {
     return { stored, known, taken };
   }
 
-  async fileProgress(link: string, name: string): Promise<FileProgress | undefined> {
-    await this.beforeProgress(name);
+  async fileProgress(link: string, names: readonly string[]): Promise<Map<string, FileProgress>> {
+    for (const name of names) await this.beforeProgress(name);
     if (this.failure) throw this.failure;
-    return this.#progress.get(`${link}/${name}`);
+    return new Map(names.flatMap((name) => {
+      const progress = this.#progress.get(`${link}/${name}`);
+      return progress === undefined ? [] : [[name, progress] as const];
+    }));
   }
 
   freeBlocks(link: string): Promise<number> {
@@ -106,6 +111,7 @@ export class Room {
   readonly outside: string;
   readonly store = new MemoryStore();
   readonly ingested = new Stream<IngestedFile>();
+  readonly refused = new Stream<RefusedFile>();
   readonly lines = new Stream<{ level: string; text: string }>();
   #running: Ingestion[] = [];
 
@@ -127,7 +133,8 @@ export class Room {
       quietMs: 0,
       rescanMs: 3_600_000,
       retryMs: 1,
-      onIngested: (event) => this.ingested.push(event),
+      onIngested: (file) => this.ingested.push(file),
+      onRefused: (file) => this.refused.push(file),
       ...options,
     });
     this.#running.push(ingestion);

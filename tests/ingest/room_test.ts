@@ -11,7 +11,7 @@ roomTest("a full link keeps its files and resumes where it stopped", async (room
   assert.equal(room.store.stored.length, 5);
   await room.line("full");
   room.store.deliver("2", 4);
-  ingestion.poke("2");
+  ingestion.roomMade("2");
   assert.deepEqual(await room.ingested.next(), { link: "2", file: "a.cor", stored: 8, known: 0 });
   await room.line("has room again");
   await room.line("full");
@@ -21,7 +21,7 @@ roomTest("a full link keeps its files and resumes where it stopped", async (room
     ["b.cor", 0],
   ]);
   room.store.deliver("2", 5);
-  ingestion.poke();
+  ingestion.roomMade("2");
   await room.ingested.next();
   assert.deepEqual(room.store.stored, idsOf(a, b));
   assert.equal(room.lines.all.filter(({ text }) => text.includes("full")).length, 2);
@@ -61,7 +61,7 @@ roomTest("a link that the store finds full earlier than told waits", async (room
   assert.equal(room.store.stored.length, 1);
   room.store.beforeAdd = () => {};
   room.store.deliver("2", 1);
-  ingestion.poke("2");
+  ingestion.roomMade("2");
   await room.ingested.next();
 });
 
@@ -109,7 +109,6 @@ roomTest("a store that fails loses nothing, and is complained about once", async
 
 roomTest("closing lets the transaction under way finish, and no other follows", async (room) => {
   room.drop("a.cor", testKey(64));
-  room.drop("b.cor", testKey(64));
   const [entered, held] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   room.store.beforeAdd = () => {
     entered.resolve();
@@ -117,6 +116,7 @@ roomTest("closing lets the transaction under way finish, and no other follows", 
   };
   const ingestion = room.start();
   await entered.promise;
+  room.drop("b.cor", testKey(64));
   let closed = false;
   const closing = ingestion.close().then(() => closed = true);
   await Deno.stat(room.directory);

@@ -17,6 +17,7 @@ import {
   ledgerTest,
   OWN,
   PEER,
+  TEST_DIGEST,
 } from "./store_fixture.ts";
 
 const CALLERS = 64;
@@ -197,7 +198,7 @@ async function takeUpAtOnce(ledger: Ledger, stores: readonly Store[]): Promise<v
       link: OWN.text,
       blocks,
       maxFree: 1000,
-      file: { name: "a.cor", size: 9600, mtime: 0, offset: 0 },
+      file: { name: "a.cor", size: 9600, digest: TEST_DIGEST, offset: 0 },
     });
   const results = await Promise.allSettled(stores.map(add));
   // One may fail on the other's blocks; ingestion then tries again.
@@ -236,7 +237,7 @@ ledgerTest("connections to the server are bounded", async (ledger) => {
   await Promise.all(
     Array.from(
       { length: 200 },
-      (_, i) => i % 2 === 0 ? store.deliver(delivery(store)) : store.fileProgress(OWN.text, `${i}`),
+      (_, i) => i % 2 === 0 ? store.deliver(delivery(store)) : store.fileProgress(OWN.text, [`${i}`]),
     ),
   );
   const query = ledger.kind === "postgres"
@@ -305,7 +306,7 @@ ledgerTest("whoever locks several blocks locks them by their key_IDs, lowest fir
   const link = store.link(PEER.text)!;
   // Stored the other way round.
   const blocks = freshBlocks(12).sort((a, b) => hex(a.id) < hex(b.id) ? 1 : -1);
-  const file = { name: "a.cor", size: blocks.length * 32, mtime: 0, offset: 0 };
+  const file = { name: "a.cor", size: blocks.length * 32, digest: TEST_DIGEST, offset: 0 };
   await store.addBlocks({ link: PEER.text, blocks, maxFree: 100, file });
   const ids = blocks.map((block) => block.id);
   const transaction = freshId();

@@ -216,8 +216,14 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
     ],
     ["a link twice", () => tables.insertInto("links").values({ kme_id: OWN.text }).execute()],
     ["removing a link that has blocks", () => tables.deleteFrom("links").where("id", "=", link.id).execute()],
-    ["a second KME", () => tables.insertInto("kme").values({ one: 2, kme_id: "2" }).execute()],
-    ["the KME twice", () => tables.insertInto("kme").values({ one: 1, kme_id: "2" }).execute()],
+    [
+      "a second KME",
+      () => tables.insertInto("kme").values({ one: 2, kme_id: "2", database_id: freshId() }).execute(),
+    ],
+    [
+      "the KME twice",
+      () => tables.insertInto("kme").values({ one: 1, kme_id: "2", database_id: freshId() }).execute(),
+    ],
     [
       "a stock twice",
       () => tables.insertInto("stock").values({ link_id: link.id, slot: 0, free: 5 }).execute(),

@@ -9,7 +9,17 @@ import { eventually } from "../harness/eventually.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 import { keysOf } from "../harness/sae_client.ts";
 import { fullDiskTest } from "./full_disk.ts";
-import { audit, delivery, fill, freshBlocks, hex, type Ledger, OWN, PEER } from "./store_fixture.ts";
+import {
+  audit,
+  delivery,
+  fill,
+  freshBlocks,
+  hex,
+  type Ledger,
+  OWN,
+  PEER,
+  TEST_DIGEST,
+} from "./store_fixture.ts";
 import { TestWorker } from "./test_worker.ts";
 
 for (const thread of [false, true]) {
@@ -57,7 +67,7 @@ for (const thread of [false, true]) {
             link: OWN.text,
             blocks,
             maxFree: 10_000,
-            file: { name: "a", size: 16_000, mtime: 0, offset: 0 },
+            file: { name: "a", size: 16_000, digest: TEST_DIGEST, offset: 0 },
           });
         await assert.rejects(add(), StoreUnavailable);
         await assert.rejects(

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import type { Block } from "../../src/domain/block.ts";
 import type { Store } from "../../src/store/store.ts";
 import { composeBits } from "../../src/domain/key.ts";
-import { freshBlocks, freshId, hex, OWN, PEER } from "./store_fixture.ts";
+import { freshBlocks, freshId, hex, OWN, PEER, TEST_DIGEST } from "./store_fixture.ts";
 
 type Phase = "open" | "unresolved" | "refused";
 
@@ -65,7 +65,7 @@ export class Model {
     return this.blocks.get(id)!;
   }
 
-  readonly file = (name: string) => ({ name, size: 0, mtime: 0, offset: 0 });
+  readonly file = (name: string) => ({ name, size: 0, digest: TEST_DIGEST, offset: 0 });
 
   async add(link: string, count: number, known: boolean): Promise<void> {
     const blocks = freshBlocks(count);

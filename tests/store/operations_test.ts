@@ -14,6 +14,7 @@ import {
   ledgerTest,
   OWN,
   PEER,
+  TEST_DIGEST,
 } from "./store_fixture.ts";
 
 const HOUR = 3_600_000;
@@ -23,17 +24,17 @@ ledgerTest(
   async (ledger) => {
     const store = await ledger.open();
     const blocks = freshBlocks(10);
-    const file = (offset: number) => ({ name: "a.cor", size: 320, mtime: 1.75, offset });
+    const file = (offset: number) => ({ name: "a.cor", size: 320, digest: TEST_DIGEST, offset });
     const add = (part: typeof blocks, offset: number, maxFree = 100, link = PEER.text) =>
       store.addBlocks({ link, blocks: part, maxFree, file: file(offset) });
     assert.deepEqual(await add(blocks, 0, 4), { stored: 4, known: 0, taken: 4 });
-    assert.deepEqual(await store.fileProgress(PEER.text, "a.cor"), {
+    assert.deepEqual((await store.fileProgress(PEER.text, ["a.cor"])).get("a.cor"), {
       name: "a.cor",
       size: 320,
-      mtime: 1,
+      digest: TEST_DIGEST,
       offset: 128,
     });
-    assert.equal(await store.fileProgress(OWN.text, "a.cor"), undefined);
+    assert.equal((await store.fileProgress(OWN.text, ["a.cor"])).get("a.cor"), undefined);
     assert.deepEqual(await add(blocks.slice(4), 128, 4), { stored: 0, known: 0, taken: 0 });
     assert.deepEqual(await add(blocks, 0), { stored: 6, known: 4, taken: 10 });
     assert.deepEqual(await add([blocks[0]!, blocks[0]!], 0), { stored: 0, known: 2, taken: 2 });
@@ -55,7 +56,7 @@ ledgerTest("the cap of a link holds for files that are added at once", async (le
       link: OWN.text,
       blocks: freshBlocks(10),
       maxFree: 25,
-      file: { name, size: 320, mtime: 0, offset: 0 },
+      file: { name, size: 320, digest: TEST_DIGEST, offset: 0 },
     });
   const added = ledger.shared
     ? [await add("a"), await add("b"), await add("c"), await add("d")]
@@ -107,14 +108,14 @@ ledgerTest("names of key files keep case, spaces and every character", async (le
       link: OWN.text,
       blocks: freshBlocks(1),
       maxFree: 100,
-      file: { name, size: i, mtime: i, offset: 32 * i },
+      file: { name, size: i, digest: TEST_DIGEST, offset: 32 * i },
     });
   }
   for (const [i, name] of names.entries()) {
-    assert.deepEqual(await store.fileProgress(OWN.text, name), {
+    assert.deepEqual((await store.fileProgress(OWN.text, [name])).get(name), {
       name,
       size: i,
-      mtime: i,
+      digest: TEST_DIGEST,
       offset: 32 * i + 32,
     });
   }
@@ -123,12 +124,12 @@ ledgerTest("names of key files keep case, spaces and every character", async (le
     link: OWN.text,
     blocks: freshBlocks(1),
     maxFree: 100,
-    file: { name: "large", size: large, mtime: large, offset: large },
+    file: { name: "large", size: large, digest: TEST_DIGEST, offset: large },
   });
-  assert.deepEqual(await store.fileProgress(OWN.text, "large"), {
+  assert.deepEqual((await store.fileProgress(OWN.text, ["large"])).get("large"), {
     name: "large",
     size: large,
-    mtime: large,
+    digest: TEST_DIGEST,
     offset: large + 32,
   });
 });
@@ -137,7 +138,7 @@ ledgerTest("entropy counts every byte ever stored", async (ledger) => {
   const store = await ledger.open();
   assert.equal(await store.totalEntropy(), 0);
   const same = { id: freshId(), bits: new Uint8Array(32) };
-  const file = { name: "a", size: 32, mtime: 0, offset: 0 };
+  const file = { name: "a", size: 32, digest: TEST_DIGEST, offset: 0 };
   await store.addBlocks({ link: OWN.text, blocks: [same], maxFree: 10, file });
   assert.equal(await store.totalEntropy(), 0);
   const other = { id: freshId(), bits: new Uint8Array(32).fill(255) };

@@ -15,6 +15,9 @@ import { TestWorker } from "./test_worker.ts";
 
 export type LedgerKind = "memory" | "sqlite" | "postgres" | "mariadb";
 
+/** Of the contents of key files; the store only compares it. */
+export const TEST_DIGEST: Uint8Array = new Uint8Array(32).fill(7);
+
 export const OWN: ConfiguredId = { text: "1", integer: true };
 export const PEER: ConfiguredId = { text: "2", integer: true };
 
@@ -154,7 +157,12 @@ export async function fill(store: Store, count: number, link = OWN.text): Promis
       link,
       blocks: part,
       maxFree: 1_000_000,
-      file: { name: `fresh-${formatKeyId(freshId())}.cor`, size: part.length * 32, mtime: 0, offset: 0 },
+      file: {
+        name: `fresh-${formatKeyId(freshId())}.cor`,
+        size: part.length * 32,
+        digest: TEST_DIGEST,
+        offset: 0,
+      },
     });
     assert.deepEqual(added, { stored: part.length, known: 0, taken: part.length });
   }

@@ -127,7 +127,7 @@ async function survive(ledger: Ledger, outages: readonly Outage[]): Promise<void
         });
         // Reads fail too, and in time.
         const begin = performance.now();
-        await assert.rejects(store.fileProgress(OWN.text, "a.cor"), StoreUnavailable);
+        await assert.rejects(store.fileProgress(OWN.text, ["a.cor"]), StoreUnavailable);
         assert.ok(performance.now() - begin < PATIENCE_MS);
       } finally {
         await outage.end(ledger.server!);

@@ -20,6 +20,8 @@ export interface Call {
 export type Outcome = { readonly result: unknown } | { readonly error: unknown };
 
 export interface Executor {
+  /** Identifies the database: 16 bytes. */
+  readonly databaseId: Uint8Array;
   /** By the KME at the other end; this KME's own pool is among them. */
   readonly links: ReadonlyMap<KmeId, Link>;
   /** Free blocks by the link's row as of the last outcome; empty where other processes change them too. */

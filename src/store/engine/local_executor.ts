@@ -28,6 +28,7 @@ export interface LocalOptions extends Parties {
 }
 
 export class LocalExecutor implements Executor {
+  readonly databaseId: Uint8Array;
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: Map<number, number>;
   readonly blocking: boolean;
@@ -46,11 +47,12 @@ export class LocalExecutor implements Executor {
 
   private constructor(
     db: Kysely<Schema>,
-    links: ReadonlyMap<KmeId, Link>,
+    { databaseId, links }: { databaseId: Uint8Array; links: ReadonlyMap<KmeId, Link> },
     stock: Map<number, number>,
     { dialect, processId, onFailure, now }: LocalOptions,
   ) {
     this.#db = db;
+    this.databaseId = databaseId;
     this.links = links;
     this.stock = stock;
     this.blocking = dialect.exclusive;
@@ -70,12 +72,12 @@ export class LocalExecutor implements Executor {
     const { dialect } = options;
     const db = new Kysely<Schema>({ dialect: dialect.kysely });
     try {
-      const links = await prepareDatabase(db, dialect, options);
+      const prepared = await prepareDatabase(db, dialect, options);
       const stock = new Map<number, number>();
       if (dialect.exclusive) {
-        for (const { id } of links.values()) stock.set(id, await freeBlocks(db, id));
+        for (const { id } of prepared.links.values()) stock.set(id, await freeBlocks(db, id));
       }
-      return new LocalExecutor(db, links, stock, options);
+      return new LocalExecutor(db, prepared, stock, options);
     } catch (error) {
       await db.destroy().catch(() => {});
       if (error instanceof StoreUnusable) throw error;

@@ -41,6 +41,7 @@ export type Reply =
   | { readonly kind: "loaded" }
   | {
     readonly kind: "opened";
+    readonly databaseId: Uint8Array;
     readonly links: ReadonlyMap<KmeId, Link>;
     readonly stock: ReadonlyMap<number, number>;
   }

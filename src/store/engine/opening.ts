@@ -1,4 +1,5 @@
 /** Makes a database ready for use: tables, whose it is, and a row for each link. */
+import { randomBytes } from "node:crypto";
 import type { Kysely } from "kysely";
 import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
 import { buffer } from "../../domain/bytes.ts";
@@ -25,23 +26,24 @@ export async function prepareDatabase(
   db: Kysely<Schema>,
   dialect: StoreDialect,
   parties: Parties,
-): Promise<Map<KmeId, Link>> {
+): Promise<{ databaseId: Uint8Array; links: Map<KmeId, Link> }> {
   await migrate(db, dialect);
-  await claimDatabase(db, dialect, parties.thisKme);
+  const databaseId = await claimDatabase(db, dialect, parties.thisKme);
   if (dialect.exclusive) {
     await db.deleteFrom("processes").execute();
     await db.deleteFrom("leases").execute();
   }
-  return await openLinks(db, dialect, parties);
+  return { databaseId, links: await openLinks(db, dialect, parties) };
 }
 
 async function claimDatabase(
   db: Kysely<Schema>,
   dialect: StoreDialect,
   thisKme: ConfiguredId,
-): Promise<void> {
-  await dialect.insertIgnoring(db.insertInto("kme").values({ one: 1, kme_id: thisKme.text })).execute();
-  const { kme_id } = await db.selectFrom("kme").select("kme_id").executeTakeFirstOrThrow();
+): Promise<Uint8Array> {
+  const row = { one: 1, kme_id: thisKme.text, database_id: randomBytes(16) };
+  await dialect.insertIgnoring(db.insertInto("kme").values(row)).execute();
+  const { kme_id, database_id } = await db.selectFrom("kme").selectAll().executeTakeFirstOrThrow();
   if (kme_id !== thisKme.text) {
     throw new StoreUnusable(`the database belongs to KME ${kme_id}, not to KME ${thisKme.text}`);
   }
@@ -50,6 +52,7 @@ async function claimDatabase(
   )
     .execute();
   await dialect.insertIgnoring(db.insertInto("generation").values({ one: 1, value: 0 })).execute();
+  return Uint8Array.from(database_id);
 }
 
 async function openLinks(db: Kysely<Schema>, dialect: StoreDialect, { thisKme, neighbours }: Parties) {

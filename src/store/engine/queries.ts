@@ -49,12 +49,18 @@ export const livingProcessesQuery: Query<{ now: number }, number> = {
   run: (db, { now }) => livingProcesses(db, now),
 };
 
-export const fileProgressQuery: Query<{ link: Link; name: string }, FileProgress | undefined> = {
+export const fileProgressQuery: Query<{ link: Link; names: readonly string[] }, FileProgress[]> = {
   name: "fileProgress",
-  run: async (db, { link, name }) => {
-    const row = await db.selectFrom("key_files").selectAll()
-      .where("link_id", "=", link.id).where("name", "=", name).executeTakeFirst();
-    return row && { name, size: row.size, mtime: row.mtime, offset: row.taken };
+  run: async (db, { link, names }) => {
+    if (names.length === 0) return [];
+    const rows = await db.selectFrom("key_files").selectAll()
+      .where("link_id", "=", link.id).where("name", "in", names).execute();
+    return rows.map(({ name, size, digest, taken }) => ({
+      name,
+      size,
+      digest: Uint8Array.from(digest),
+      offset: taken,
+    }));
   },
 };
 

@@ -50,7 +50,12 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
         } catch (error) {
           return reply({ kind: "unusable", reason: errorMessage(error) });
         }
-        return reply({ kind: "opened", links: database.executor.links, stock: database.executor.stock });
+        return reply({
+          kind: "opened",
+          databaseId: database.executor.databaseId,
+          links: database.executor.links,
+          stock: database.executor.stock,
+        });
       case "close":
         await database!.executor.close();
         return reply({ kind: "closed" });

@@ -45,6 +45,7 @@ interface PendingRead {
 }
 
 export class WorkerExecutor implements Executor {
+  readonly databaseId: Uint8Array;
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: Map<number, number>;
   readonly blocking = false;
@@ -65,10 +66,11 @@ export class WorkerExecutor implements Executor {
 
   private constructor(
     worker: Worker,
-    { links, stock }: Extract<Reply, { kind: "opened" }>,
+    { databaseId, links, stock }: Extract<Reply, { kind: "opened" }>,
     { onFailure, now }: WorkerOptions,
   ) {
     this.#worker = worker;
+    this.databaseId = databaseId;
     this.links = links;
     this.stock = new Map(stock);
     this.failed = this.#failed.promise;

@@ -18,6 +18,7 @@ export function initial(dialect: StoreDialect): Migration {
       await table("kme")
         .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
         .addColumn("kme_id", text, (c) => c.notNull())
+        .addColumn("database_id", bytes(16), (c) => c.notNull())
         .execute();
 
       await table("links")
@@ -139,7 +140,7 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("link_id", sequence.type, (c) => c.notNull())
         .addColumn("name", text, (c) => c.notNull())
         .addColumn("size", "bigint", (c) => c.notNull())
-        .addColumn("mtime", "bigint", (c) => c.notNull())
+        .addColumn("digest", bytes(32), (c) => c.notNull())
         .addColumn("taken", "bigint", (c) => c.notNull())
         .addPrimaryKeyConstraint("key_files_key", ["link_id", "name"])
         .addForeignKeyConstraint("file_link", ["link_id"], "links", ["id"])

@@ -102,7 +102,7 @@ async function recordProgress(
 ): Promise<void> {
   const rows = new Map(items.map(({ link, file, blocks }, i) => {
     const taken = file.offset + results[i]!.taken * (blocks[0]?.bits.length ?? 0);
-    const row = { link_id: link.id, name: file.name, size: file.size, mtime: Math.trunc(file.mtime), taken };
+    const row = { link_id: link.id, name: file.name, size: file.size, digest: buffer(file.digest), taken };
     return [`${link.id}/${file.name}`, row];
   }));
   for (const linkId of new Set(items.map((item) => item.link.id))) {
