@@ -336,6 +336,7 @@ export class LinkIngestion {
         await this.#finish(known, blocks ?? "look again");
         continue;
       }
+      this.#resume(room, count);
       room -= count;
       read.push({ file: result, blocks });
     }
@@ -636,10 +637,7 @@ export class LinkIngestion {
   async #hasRoom(next: KnownFile): Promise<boolean> {
     if (next.state!.size < BLOCK_BYTES) return true;
     const room = this.#options.maxKeyCount - await this.#ask(() => this.#options.store.freeBlocks(this.link));
-    if (room > 0) {
-      this.#resume(room, wholeBytes(next.state!.size) / BLOCK_BYTES);
-      return true;
-    }
+    if (room > 0) return true;
     this.#pauseForRoom(next);
     return false;
   }

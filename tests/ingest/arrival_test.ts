@@ -52,7 +52,7 @@ roomTest("a file that is written slowly, with pauses longer than the rest", asyn
   const key = testKey(192);
   const file = Deno.openSync(room.path("a.cor"), { createNew: true, write: true });
   file.writeSync(key.subarray(0, 80));
-  await room.line("ends in 16 of");
+  await room.line("ends with 16 of");
   file.writeSync(key.subarray(80, 160));
   await room.ingested.next(({ stored }) => stored === 3);
   file.writeSync(key.subarray(160));

@@ -22,6 +22,8 @@ serveStore(self as unknown as MessageEnd, (path) => {
 async function answer(port: MessagePort, request: TestRequest): Promise<void> {
   switch (request.kind) {
     case "hang":
+      Atomics.store(request.until, 1, 1);
+      Atomics.notify(request.until, 1);
       Atomics.wait(request.until, 0, 0);
       if (request.until[0] === DIE) throw new Error("broken for a test");
       return;

@@ -18,7 +18,7 @@ Deno.test("a thread that does nothing fails its callers after seconds, and goes 
   const store = await open(worker.start);
   try {
     await fill(store, 100);
-    const { goOn } = worker.hang();
+    const { goOn } = await worker.hang();
     const begin = performance.now();
     const first = store.deliver(delivery(store, 10));
     const sent = assert.rejects(first, StoreUnavailable);
@@ -53,7 +53,7 @@ Deno.test("closing twice is closing once", async () => {
 Deno.test("a thread that hangs is not waited for at the end", async () => {
   using worker = new TestWorker();
   const store = await open(worker.start);
-  const { goOn } = worker.hang();
+  const { goOn } = await worker.hang();
   const waiting = assert.rejects(store.deliver(delivery(store)), StoreUnavailable);
   const begin = performance.now();
   await store.close();
@@ -66,7 +66,7 @@ Deno.test("a thread that dies fails everybody at once, says so, and is not hung 
   using worker = new TestWorker();
   const store = await open(worker.start);
   await fill(store, 10);
-  const { die } = worker.hang();
+  const { die } = await worker.hang();
   const waiting = Promise.all(
     Array.from({ length: 10 }, () => assert.rejects(store.deliver(delivery(store)), StoreUnavailable)),
   );

@@ -14,7 +14,7 @@ export type TestRequest =
     readonly sql: string;
     readonly parameters: readonly unknown[];
   }
-  /** Until the number is not 0 any more. */
+  /** Until the first number is not 0 any more; the second is set once it hangs. */
   | { readonly kind: "hang"; readonly until: Int32Array };
 
 export const GO_ON = 1;
@@ -58,9 +58,11 @@ export class TestWorker implements Disposable {
   });
 
   /** Lets the thread do nothing at all, as in a call of the system that does not return, until it goes on or dies of an error. */
-  hang(): { goOn(): void; die(): void } {
-    const until = new Int32Array(new SharedArrayBuffer(4));
+  async hang(): Promise<{ goOn(): void; die(): void }> {
+    const until = new Int32Array(new SharedArrayBuffer(8));
     this.#post({ kind: "hang", until });
+    // What the store sends from now on is not answered before.
+    await Atomics.waitAsync(until, 1, 0).value;
     const end = (how: number) => {
       Atomics.store(until, 0, how);
       Atomics.notify(until, 0);
