@@ -141,6 +141,7 @@ export async function startKme(config: Config): Promise<Kme> {
   if (operator) opened.defer(() => operator.close());
 
   const ingesting = ingestion = startIngestion({
+    kme: thisKme.id.text,
     directories: [
       { link: thisKme.id.text, directory: thisKme.keyDirectory },
       ...neighbours.map((kme) => ({ link: kme.id.text, directory: kme.keyDirectory })),

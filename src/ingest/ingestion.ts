@@ -25,6 +25,7 @@ export interface Ingestion {
  * @example
  * ```ts
  * const ingestion = startIngestion({
+ *   kme: "1",
  *   directories: [{ link: "1", directory: "keys/local" }, { link: "2", directory: "keys/kme2" }],
  *   store,
  *   maxKeyCount: 1_000_000,

@@ -34,6 +34,8 @@ export interface RefusedFile {
 export type HealthAction = "refuse" | "warn" | "off";
 
 export interface IngestionOptions {
+  /** This KME. */
+  readonly kme: KmeId;
   readonly directories: readonly WatchedDirectory[];
   readonly store: BlockStore;
   /** Cap of free blocks per link. */

@@ -103,7 +103,7 @@ export class LinkIngestion {
     this.#quietMs = options.quietMs ?? 60_000;
     this.#rescanMs = options.rescanMs ?? 10_000;
     this.#retryMs = options.retryMs ?? 500;
-    this.#served = new ServedFiles(watched.directory, options.store.databaseId);
+    this.#served = new ServedFiles(watched.directory, options.kme, options.store.databaseId);
     this.started = this.#started.promise;
     const watch = options.watch ?? ((directory) => Deno.watchFs(directory, { recursive: false }));
     this.#watch = new DirectoryWatch(watched.link, watched.directory, watch, {

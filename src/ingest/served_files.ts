@@ -4,6 +4,7 @@
  * their keys be given out twice.
  */
 import { join } from "node:path";
+import type { KmeId } from "../domain/ids.ts";
 import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
 
@@ -12,6 +13,8 @@ export const SERVED_FILES = ".kme_ingested_files";
 
 /** One line of the record, as JSON. */
 export interface ServedFile {
+  /** The KME that ingested it. */
+  readonly kme: KmeId;
   /** Name without directory. */
   readonly file: string;
   /** SHA-256 of the file's whole blocks, hex. */
@@ -33,9 +36,9 @@ export async function readServedFiles(directory: string): Promise<ServedFile[]> 
   }
   return text.split("\n").flatMap((line) => {
     try {
-      const { file, digest, database, at } = JSON.parse(line) as ServedFile;
-      return [file, digest, database, at].every((value) => typeof value === "string")
-        ? [{ file, digest, database, at }]
+      const { kme, file, digest, database, at } = JSON.parse(line) as ServedFile;
+      return [kme, file, digest, database, at].every((value) => typeof value === "string")
+        ? [{ kme, file, digest, database, at }]
         : [];
     } catch {
       return [];
@@ -46,17 +49,19 @@ export async function readServedFiles(directory: string): Promise<ServedFile[]> 
 /** The record of one directory. */
 export class ServedFiles {
   readonly #directory: string;
+  readonly #kme: KmeId;
   readonly #database: string;
   #databases?: Map<string, Set<string>>;
   #warned = false;
 
   /** @param database identifies the database that files are ingested into. */
-  constructor(directory: string, database: Uint8Array) {
+  constructor(directory: string, kme: KmeId, database: Uint8Array) {
     this.#directory = directory;
+    this.#kme = kme;
     this.#database = database.toHex();
   }
 
-  /** Whether a file with these blocks was ingested into another database. */
+  /** Whether this KME ingested a file with these blocks into another database. */
   async servedBefore(digest: Uint8Array): Promise<boolean> {
     const databases = (await this.#load()).get(digest.toHex());
     return databases !== undefined && [...databases].some((database) => database !== this.#database);
@@ -70,7 +75,13 @@ export class ServedFiles {
     const at = new Date().toISOString();
     const lines = fresh.map(({ name, digest }) =>
       JSON.stringify(
-        { file: name, digest: digest.toHex(), database: this.#database, at } satisfies ServedFile,
+        {
+          kme: this.#kme,
+          file: name,
+          digest: digest.toHex(),
+          database: this.#database,
+          at,
+        } satisfies ServedFile,
       )
     );
     try {
@@ -97,8 +108,8 @@ export class ServedFiles {
   async #load(): Promise<Map<string, Set<string>>> {
     if (this.#databases !== undefined) return this.#databases;
     const databases = new Map<string, Set<string>>();
-    for (const { digest, database } of await readServedFiles(this.#directory)) {
-      this.#add(databases, digest, database);
+    for (const { kme, digest, database } of await readServedFiles(this.#directory)) {
+      if (kme === this.#kme) this.#add(databases, digest, database);
     }
     return this.#databases = databases;
   }

@@ -124,6 +124,7 @@ async function openAlone({ thisKme, otherKmes }: Config) {
 async function ingestAll(config: Config, store: Store, link: KmeId | undefined): Promise<void> {
   const directories = linksOf(config).filter((watched) => link === undefined || watched.link === link);
   const ingestion = startIngestion({
+    kme: config.thisKme.id.text,
     directories,
     store,
     maxKeyCount: Number.MAX_SAFE_INTEGER,

@@ -40,6 +40,8 @@ Deno.test("a right configuration gives what the program needs", async () => {
       maxSaeIdCount: 8,
       interKmeTimeoutSeconds: 10,
       keyFileQuietSeconds: 60,
+      keyFileHealth: "refuse",
+      reingestServedFiles: false,
       neighbourProbeSeconds: 15,
       leaseSeconds: 15,
     },

@@ -125,6 +125,7 @@ export class Room {
   /** Starts ingestion of link "2"; nothing but events wakes it unless `rescanMs` is given. */
   start(options: Partial<IngestionOptions> = {}): Ingestion {
     const ingestion = startIngestion({
+      kme: "1",
       directories: [{ link: "2", directory: this.directory }],
       store: this.store,
       maxKeyCount: 1000,

@@ -145,16 +145,19 @@ Deno.test("a neighbour burns the blocks of one link only", async () => {
   assert.match(all.stdout, /Run there \(KME 2\).*\n.*--link 1 --yes/);
 });
 
-Deno.test("nothing is burnt while a key file cannot be read", async () => {
+Deno.test("nothing is burnt while a key file is still being written", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], database: "sqlite" }] });
   await network.writeKeyFile(1, 1, 4);
   const { configPath } = network.kme(1);
   await (await network.start(1)).stop();
-  const left = `${network.keyDirectory(1, 1)}/away.cor`;
-  await Deno.symlink(`${network.directory}/not-mounted.cor`, left);
+  const left = `${network.keyDirectory(1, 1)}/growing.cor`;
+  const growing = await Deno.open(left, { create: true, write: true });
+  const write = setInterval(() => growing.writeSync(crypto.getRandomValues(new Uint8Array(32))), 20);
   const refused = await runKme(["burn", configPath, "--yes"]);
+  clearInterval(write);
+  growing.close();
   assert.equal(refused.code, 1);
-  assert.match(refused.stderr, /nothing was burnt: .*away\.cor/);
+  assert.match(refused.stderr, /nothing was burnt: .*growing\.cor/);
   assert.equal(ledgerOf(network.kme(1)).blocks.size, 4);
   await Deno.remove(left);
   const burnt = await runKme(["burn", configPath, "--yes"]);

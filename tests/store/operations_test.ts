@@ -69,7 +69,12 @@ ledgerTest("many small files are added together, each with its own result and pr
   const store = await ledger.open();
   const blocks = freshBlocks(600);
   const add = (name: string, part: typeof blocks, offset: number, link = PEER.text) =>
-    store.addBlocks({ link, blocks: part, maxFree: 10_000, file: { name, size: 96, mtime: 1, offset } });
+    store.addBlocks({
+      link,
+      blocks: part,
+      maxFree: 10_000,
+      file: { name, size: 96, digest: TEST_DIGEST, offset },
+    });
   const part = (i: number) => blocks.slice(2 * i, 2 * i + 2);
   const files = Array.from({ length: 300 }, (_, i) => `${i}.cor`);
   const together = await Promise.all([
@@ -79,7 +84,8 @@ ledgerTest("many small files are added together, each with its own result and pr
   ]);
   assert.deepEqual(together.slice(0, 301).filter(({ stored, known }) => stored === 0 || known > 0), []);
   assert.deepEqual(together.at(-1), { stored: 0, known: 2, taken: 2 });
-  const offset = async (name: string, link = PEER.text) => (await store.fileProgress(link, name))?.offset;
+  const offset = async (name: string, link = PEER.text) =>
+    (await store.fileProgress(link, [name])).get(name)?.offset;
   assert.equal(await offset("0.cor"), 96);
   assert.equal(await offset("again.cor"), 64);
   assert.equal(await offset("1.cor"), undefined);

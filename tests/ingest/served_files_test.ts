@@ -1,0 +1,49 @@
+/** Key files that stay in their directory are noticed when another database ingests them. */
+import assert from "node:assert/strict";
+import { idsOf, MemoryStore, roomTest, testKey } from "./ingest_harness.ts";
+
+const otherDatabase = (): MemoryStore =>
+  Object.assign(new MemoryStore(), { databaseId: new Uint8Array(16).fill(9) });
+
+roomTest("files that another database ingested are ingested with a warning, or refused", async (room) => {
+  const key = testKey(64);
+  room.drop("a.cor", key);
+  await room.start().started;
+  await room.stop();
+  assert.deepEqual(room.complaints, []);
+
+  const memory = otherDatabase();
+  const again = room.start({ store: memory });
+  await again.started;
+  assert.deepEqual(memory.stored, idsOf(key));
+  assert.equal(again.states[0]!.servedAgain, 1);
+  assert.match(room.complaints.join("\n"), /a\.cor .* was ingested into another database before/);
+  await room.stop();
+
+  const lasting = Object.assign(new MemoryStore(), { databaseId: new Uint8Array(16).fill(8) });
+  room.drop("b.cor", testKey(64));
+  const refusing = room.start({ store: lasting, servedFiles: "refuse" });
+  await refusing.started;
+  assert.equal((await room.refused.next()).file, "a.cor");
+  assert.equal(lasting.stored.length, 2, "a file that was not served before");
+  assert.match(refusing.states[0]!.refused[0]!.reason, /reingest_served_files/);
+});
+
+roomTest(
+  "files of another KME, and files that were deleted after they were read, are not remembered",
+  async (room) => {
+    const key = testKey(64);
+    room.drop("a.cor", key);
+    await room.start({ kme: "7" }).started;
+    await room.stop();
+    const store = otherDatabase();
+    const ingestion = room.start({ store, deleteAfterRead: true });
+    await ingestion.started;
+    await room.stop();
+    room.drop("a.cor", key);
+    const third = Object.assign(new MemoryStore(), { databaseId: new Uint8Array(16).fill(8) });
+    await room.start({ store: third, servedFiles: "refuse" }).started;
+    assert.deepEqual(third.stored, idsOf(key));
+    assert.deepEqual(room.complaints, []);
+  },
+);
