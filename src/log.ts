@@ -3,19 +3,10 @@
  * room, like `info,event=warning`), JSON by `LOG_FORMAT=json`. A key's bits are never passed to it.
  */
 import { configure, getJsonLinesFormatter, getLogger, getTextFormatter } from "@logtape/logtape";
-import type { LogLevel, LogRecord } from "@logtape/logtape";
+import type { LogRecord } from "@logtape/logtape";
 import { escapeControlCharacters } from "./domain/text.ts";
 import { LogWriter } from "./log/log_writer.ts";
-
-const LEVELS: Record<string, LogLevel> = {
-  trace: "trace",
-  debug: "debug",
-  info: "info",
-  warn: "warning",
-  warning: "warning",
-  error: "error",
-  fatal: "fatal",
-};
+import { readLogSettings, type Room } from "./log/log_settings.ts";
 
 /** Milliseconds that a program which is about to end waits for its last lines to be written. */
 const FLUSH_MS = 1000;
@@ -32,17 +23,21 @@ export async function flushLog(): Promise<void> {
   await writer?.flush(FLUSH_MS);
 }
 
-/** Sends the log to stderr; called once by the command line before anything else. */
-export async function configureLog(env: (name: string) => string | undefined = Deno.env.get): Promise<void> {
-  const { level, rooms } = parseLevels(env("LOG_LEVEL") ?? "");
-  const formatter = env("LOG_FORMAT")?.toLowerCase() === "json"
-    ? getJsonLinesFormatter({ properties: "flatten" })
-    : getTextFormatter({
-      timestamp: "rfc3339",
-      level: "FULL",
-      category: ".",
-      value: (value, inspect) => typeof value === "string" ? escapeControlCharacters(value) : inspect(value),
-    });
+/**
+ * Sends the log to stderr, as `LOG_LEVEL` and `LOG_FORMAT` say.
+ *
+ * @throws Error with one line when one of them has a wrong value.
+ */
+export async function configureLog(): Promise<void> {
+  const settings = readLogSettings();
+  if ("problem" in settings) throw new Error(settings.problem);
+  const { json, level, rooms } = settings.value;
+  const formatter = json ? getJsonLinesFormatter({ properties: "flatten" }) : getTextFormatter({
+    timestamp: "rfc3339",
+    level: "FULL",
+    category: ".",
+    value: (value, inspect) => typeof value === "string" ? escapeControlCharacters(value) : inspect(value),
+  });
   const lines = writer = new LogWriter<LogRecord>(Deno.stderr, formatter, (dropped) => {
     log("kme").warn("{dropped} log lines were dropped, because stderr was not read", { dropped });
   });
@@ -66,21 +61,7 @@ export async function configureLog(env: (name: string) => string | undefined = D
   });
 }
 
-/** `warning`, or `info,event=warning`: a level for all rooms and levels of single ones. Unknown words are ignored. */
-export function parseLevels(text: string): { level: LogLevel; rooms: Map<string, LogLevel> } {
-  let level: LogLevel = "info";
-  const rooms = new Map<string, LogLevel>();
-  for (const part of text.toLowerCase().split(",")) {
-    const [room, name] = part.includes("=") ? part.split("=", 2) as [string, string] : ["", part];
-    const known = LEVELS[name.trim()];
-    if (known === undefined) continue;
-    if (room.trim() === "") level = known;
-    else rooms.set(room.trim(), known);
-  }
-  return { level, rooms };
-}
-
 /** Logger of one room of the program, like `log("ingest")`. Silent until {@linkcode configureLog} has run. */
-export function log(room: string) {
+export function log(room: Room) {
   return getLogger(["kme", room]);
 }

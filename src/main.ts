@@ -1,59 +1,46 @@
 /** The command line. */
-import { burnCommand } from "./cli/burn_command.ts";
-import { certsCommand } from "./cli/certs_command.ts";
-import { checkCommand } from "./cli/check_command.ts";
-import { keysCommand } from "./cli/keys_command.ts";
-import { startCommand } from "./cli/start_command.ts";
-import { statusCommand } from "./cli/status_command.ts";
-import { flushLog } from "./log.ts";
-import { VERSION } from "./version.ts";
+import { COMMANDS } from "./cli/commands.ts";
+import { findCommand, nearestCommand, unknownCommand } from "./cli/help_command.ts";
+import { USAGE } from "./cli/help_text.ts";
+import { printMessage } from "./cli/stderr.ts";
 
-const USAGE = `kme ${VERSION}: key management entity for quantum key distribution (ETSI GS QKD 014 V1.1.1)
+/** Options in the place of a command. */
+const FLAGS = new Map([["-h", "help"], ["--help", "help"], ["-V", "version"], ["--version", "version"]]);
 
-kme CONFIG.json5      run a KME until SIGTERM or SIGINT
-kme check ...         look at a configuration and its surroundings before the start
-kme status ...        ask a running KME: stock, keys waiting, peers
-kme burn ...          give up keys after a backup of the database was put back
-kme certs ...         make the certificates of a network
-kme keys ...          make sample key files (not quantum)
-kme COMMAND --help    more about a command
-kme --version
+async function main([first, ...rest]: string[]): Promise<number> {
+  if (first === undefined) return refuse("a command or a configuration file is missing");
+  const command = findCommand(COMMANDS, FLAGS.get(first) ?? first);
+  if (command !== undefined) return await command.run(rest);
+  if (first.startsWith("-")) return refuse(`unknown option ${first}`);
+  if (!await isFileName(first)) return refuse(unknownCommand(COMMANDS, first));
+  return await findCommand(COMMANDS, "start")!.run([first, ...rest]);
+}
 
-Environment: LOG_LEVEL (trace, debug, info, warning, error), LOG_FORMAT=json
-
-Exit codes: 0 stopped as asked; 1 a listener or the database cannot be opened; 2 bad command line or configuration`;
-
-async function main(args: string[]): Promise<number> {
-  const [first, ...rest] = args;
-  switch (first) {
-    case "--help":
-    case "-h":
-      console.log(USAGE);
-      return 0;
-    case "--version":
-    case "-V":
-      console.log(`kme ${VERSION}`);
-      return 0;
-    case "certs":
-      return await certsCommand(rest);
-    case "check":
-      return await checkCommand(rest);
-    case "burn":
-      return await burnCommand(rest);
-    case "status":
-      return await statusCommand(rest);
-    case "keys":
-      return await keysCommand(rest);
+/** Whether the argument means a configuration file rather than a mistyped command. */
+async function isFileName(text: string): Promise<boolean> {
+  if (/[./\\]/.test(text) || nearestCommand(COMMANDS, text) === undefined) return true;
+  try {
+    await Deno.stat(text);
+    return true;
+  } catch {
+    return false;
   }
-  if (first === undefined || first.startsWith("-") || rest.length > 0) {
-    console.error(first === undefined ? USAGE : `cannot understand: ${args.join(" ")}\n\n${USAGE}`);
-    return 2;
-  }
-  return await startCommand(first);
+}
+
+function refuse(message: string): number {
+  printMessage(`kme: ${message}`);
+  printMessage(`Usage: ${USAGE.map((usage) => `kme ${usage}`).join(" | ")} ("kme help" lists the commands)`);
+  return 2;
 }
 
 if (import.meta.main) {
-  const code = await main(Deno.args);
-  await flushLog();
-  Deno.exit(code);
+  // An error that nothing handles is one message too, so that stderr stays readable for programs.
+  const fail = (event: Event, error: unknown) => {
+    event.preventDefault();
+    printMessage(`internal error: ${error instanceof Error ? error.stack ?? error.message : error}`);
+    Deno.exit(1);
+  };
+  globalThis.addEventListener("error", (event) => fail(event, event.error));
+  globalThis.addEventListener("unhandledrejection", (event) => fail(event, event.reason));
+  Deno.exit(await main(Deno.args));
 }

@@ -1,5 +1,6 @@
 /** Warnings that a client can cause at any rate: a few lines of each kind a minute, then a count of those left out. */
 import { log } from "./log.ts";
+import type { Room } from "./log/log_settings.ts";
 
 export interface RateLimit {
   /** Lines of one kind in a period; 5 by default. */
@@ -22,8 +23,8 @@ export class RateLimitedLog {
   readonly #periodMs: number;
   readonly #periods = new Map<string, Period>();
 
-  /** @param room of the log lines, like `sae`. */
-  constructor(room: string, { lines = 5, periodMs = 60_000 }: RateLimit = {}) {
+  /** @param room of the log lines, like `http`. */
+  constructor(room: Room, { lines = 5, periodMs = 60_000 }: RateLimit = {}) {
     this.#log = log(room);
     this.#lines = lines;
     this.#periodMs = periodMs;

@@ -1,87 +1,72 @@
-/** `kme burn`: gives up keys that may have been given out already, after a backup was restored. */
-import { parseArgs } from "node:util";
-import { resolve } from "node:path";
-import { nameOf } from "../check/database_checks.ts";
-import { burn, type BurnReport, countBurnable } from "../rollback_guard/burn.ts";
-import { formatMistake, loadConfig } from "../config/load.ts";
-import { configureLog } from "../log.ts";
-import { HELP, parseOneFile } from "./one_file.ts";
+/** `kme burn`: destroys the keys of a restored backup. */
+import { command, InputError, loadConfiguration } from "./command.ts";
+import { CONFIG_OPERAND } from "./description.ts";
+import { printMessage } from "./stderr.ts";
+import { isNeighbour } from "../domain/network.ts";
 import { errorMessage } from "../domain/text.ts";
+import type { BurnReport } from "../rollback_guard/burn.ts";
 
-export const BURN_USAGE = `kme burn CONFIG.json5 [--link KME] --yes
-
-Gives up all keys that may have been given out already: every block in the database, every key that waits for its slave,
-and every block in the key files that lie in the watched directories. None of them is ever given out again. To be run
-after a backup of the database was put back, while the KME does not run. Fresh key files fill the stock again.
-
-  --link KME   only the blocks shared with this KME: for the neighbour of a KME that has burnt its own
-  --yes        do it; without it only what would be burnt is said
-
-Exit codes: 0 done; 1 the database or a file cannot be used; 2 a mistake in the configuration, or a bad command line`;
-
-/**
- * Runs `kme burn`.
- * @param args What follows `burn` on the command line.
- * @returns exit code.
- */
-export async function burnCommand(args: string[]): Promise<number> {
-  const options = parseOneFile(() =>
-    parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        link: { type: "string" },
-        yes: { type: "boolean", default: false },
-        help: HELP,
-      },
-    })
-  );
-  if (typeof options === "string") {
-    console.error(`${options}\n\n${BURN_USAGE}`);
-    return 2;
-  }
-  if (options.help) {
-    console.log(BURN_USAGE);
-    return 0;
-  }
-  await configureLog();
-  const loaded = await loadConfig(options.file);
-  if ("mistakes" in loaded) {
-    for (const mistake of loaded.mistakes) console.error(formatMistake(mistake));
-    return 2;
-  }
-  const { config } = loaded;
-  const { link, yes } = options;
-  if (link !== undefined && ![config.thisKme, ...config.otherKmes].some(({ id }) => id.text === link)) {
-    console.error(`--link: no KME ${link} is configured`);
-    return 2;
-  }
-  const { database } = config.thisKme;
-  console.log(`database: ${database.kind === "sqlite" ? resolve(database.path) : nameOf(database)}`);
-  try {
-    const report = await (yes ? burn : countBurnable)(config, link);
-    console.log(format(report, yes));
-    if (!yes) {
-      console.error("nothing was burnt; say --yes to do it");
-      return 2;
+export const burnCommand = command({
+  name: "burn",
+  summary: "destroy the keys of a restored backup",
+  usage: "CONFIG [--link KME] [--yes]",
+  description: [
+    "Destroys all keys that may have been delivered before: every block in the database, every key that waits for its slave, " +
+    "and every block in the key files of the watched directories. None of them is ever delivered again. " +
+    "Run it after a backup of the database was restored, while the KME does not run. New key files fill the stock again.",
+    "Without --yes it only prints what would be burnt.",
+  ],
+  operand: CONFIG_OPERAND,
+  options: {
+    link: {
+      value: "KME",
+      description: "only the blocks shared with this KME: for a neighbour of a KME that has burnt its own",
+    },
+    yes: { description: "burn; without it nothing is changed" },
+  },
+  exitCodes: {
+    0: "done",
+    1: "the database or a file cannot be used",
+    2: "mistake in the configuration, or wrong command line",
+  },
+  async run({ link, yes }, [file]) {
+    const { configureLog, flushLog } = await import("../log.ts");
+    await configureLog();
+    const { config } = await loadConfiguration(file!);
+    const { thisKme, otherKmes } = config;
+    if (link !== undefined && ![thisKme, ...otherKmes].some(({ id }) => id.text === link)) {
+      throw new InputError([`--link: no KME ${link} is configured`]);
     }
-    const neighbours = config.otherKmes.filter((kme) => !("reachedThrough" in kme));
+    const { resolve } = await import("node:path");
+    const { nameOf } = await import("../check/database_checks.ts");
+    const { burn, countBurnable } = await import("../rollback_guard/burn.ts");
+    const { database } = thisKme;
+    console.log(`database: ${database.kind === "sqlite" ? resolve(database.path) : nameOf(database)}`);
+    let report: BurnReport;
+    try {
+      report = await (yes ? burn : countBurnable)(config, link);
+    } catch (error) {
+      throw new Error(`${file}: ${errorMessage(error)}`, { cause: error });
+    } finally {
+      await flushLog();
+    }
+    const { blocks, keys } = report;
+    if (!yes) {
+      console.log(
+        `to be burnt: ${blocks} blocks, ${keys} keys that wait for their slaves, and the contents of the key files`,
+      );
+      printMessage("nothing was burnt; add --yes to burn", "info");
+      return 0;
+    }
+    console.log(`burnt: ${blocks} blocks, ${keys} keys that waited for their slaves`);
+    const neighbours = otherKmes.filter(isNeighbour);
     if (link === undefined && neighbours.length > 0) {
       const names = neighbours.map(({ id }) => id.text).join(", ");
       console.log(
-        `The other ends still have the blocks of their links. Run there (KME ${names}), with the KME stopped:\n` +
-          `  kme burn CONFIG --link ${config.thisKme.id.text} --yes`,
+        `The neighbours still have the blocks of their links. Run there (KME ${names}), with the KME stopped:\n` +
+          `  kme burn CONFIG --link ${thisKme.id.text} --yes`,
       );
     }
     return 0;
-  } catch (error) {
-    console.error(`${options.file}: ${errorMessage(error)}`);
-    return 1;
-  }
-}
-
-function format({ blocks, keys }: BurnReport, done: boolean): string {
-  const verb = done ? "burnt" : "to be burnt";
-  return `${verb}: ${blocks} blocks, ${keys} keys that waited for their slaves` +
-    (done ? "" : ", and what is in the key files");
-}
+  },
+});

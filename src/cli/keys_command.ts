@@ -1,115 +1,115 @@
 /** `kme keys`: sample key files for trying out a network. */
-import { parseArgs } from "node:util";
-import { writeSampleKeys } from "../tools/sample_keys.ts";
-import { errorMessage } from "../domain/text.ts";
+import { command, InputError, UsageError } from "./command.ts";
+import { printMessage } from "./stderr.ts";
+import { wantsJson } from "../log/log_settings.ts";
 
-export const KEYS_USAGE = `kme keys DIR [DIR2 ...] --blocks N [--rate R] [--file-blocks M]
+export const keysCommand = command({
+  name: "keys",
+  summary: "make sample key files (not from quantum hardware)",
+  usage: "DIR... --blocks N [--rate R] [--file-blocks M] [--create]",
+  description: [
+    "Writes sample key files (not-quantum-*.cor) with random 32-byte blocks, the same into every directory: both ends of a link need the same keys. " +
+    "For trials only: real keys come from quantum key distribution devices.",
+  ],
+  operand: { name: "DIR", what: "directory", many: true, complete: "directory" },
+  options: {
+    blocks: { value: "N", description: "blocks to write in all; optional with --rate, then without end" },
+    rate: {
+      value: "R",
+      description: "blocks per second, until N are written or Ctrl-C; default: all at once",
+    },
+    "file-blocks": {
+      value: "M",
+      description: "blocks in one file; default: all, with --rate those of one second",
+    },
+    create: { description: "create directories that do not exist" },
+  },
+  exitCodes: {
+    0: "done, or stopped by Ctrl-C",
+    1: "a file cannot be written",
+    2: "wrong command line, or a directory does not exist",
+  },
+  async run({ create, ...values }, directories) {
+    const amount = parseAmount(values);
+    if (!create) await requireDirectories(directories);
+    const { writeSampleKeys } = await import("../tools/sample_keys.ts");
+    const stop = new AbortController();
+    const abort = () => stop.abort();
+    // Windows knows no SIGTERM.
+    const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+    for (const signal of signals) Deno.addSignalListener(signal, abort);
+    const progress = new Progress(amount.blocks);
+    try {
+      const { blocks, files } = await writeSampleKeys(directories, {
+        ...amount,
+        signal: stop.signal,
+        onProgress: (written) => progress.show(written),
+      });
+      progress.end();
+      printMessage(
+        `${blocks} blocks in ${files.length} file(s), in each of: ${directories.join(", ")}`,
+        "info",
+      );
+      return 0;
+    } finally {
+      progress.end();
+      for (const signal of signals) Deno.removeSignalListener(signal, abort);
+    }
+  },
+});
 
-Writes sample key files (not-quantum-*.cor) with random 32-byte blocks, the same into every directory: both ends of a
-link need the same keys. For trials only: real keys come from quantum key distribution devices.
+type Values = Readonly<Record<"blocks" | "rate" | "file-blocks", string | undefined>>;
 
-  --blocks N        blocks to write in all; with --rate, without end if left out
-  --rate R          blocks a second, until N are written or Ctrl-C; default: at once
-  --file-blocks M   blocks in one file; default: all, with --rate those of a second`;
-
-/**
- * Runs `kme keys`.
- * @param args What follows `keys` on the command line.
- * @returns exit code: 0, also after Ctrl-C; 2 for a bad command line; 1 when files cannot be written.
- */
-export async function keysCommand(args: string[]): Promise<number> {
-  const options = parse(args);
-  if (typeof options === "string") {
-    console.error(`${options}\n\n${KEYS_USAGE}`);
-    return 2;
-  }
-  if (options.help) {
-    console.log(KEYS_USAGE);
-    return 0;
-  }
-  const stop = new AbortController();
-  const abort = () => stop.abort();
-  // Windows knows no SIGTERM.
-  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
-  for (const signal of signals) Deno.addSignalListener(signal, abort);
-  try {
-    const { blocks, files } = await writeSampleKeys(options.directories, {
-      ...options,
-      signal: stop.signal,
-      onProgress: (written) => progress(written, options.blocks),
-    });
-    endProgress();
-    console.error(
-      `${blocks} blocks in ${files.length} file(s), in each of: ${options.directories.join(", ")}`,
-    );
-    return 0;
-  } catch (error) {
-    endProgress();
-    console.error(errorMessage(error));
-    return 1;
-  } finally {
-    for (const signal of signals) Deno.removeSignalListener(signal, abort);
-  }
-}
-
-interface Options {
-  readonly help: boolean;
-  readonly directories: readonly string[];
-  readonly blocks: number;
-  readonly rate?: number;
-  readonly fileBlocks?: number;
-}
-
-/** The options, or what is wrong with them. */
-function parse(args: string[]): Options | string {
-  let parsed;
-  try {
-    parsed = parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        blocks: { type: "string" },
-        rate: { type: "string" },
-        "file-blocks": { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-  } catch (error) {
-    return errorMessage(error);
-  }
-  const { values, positionals: directories } = parsed;
-  if (values.help) return { help: true, directories, blocks: 0 };
-  if (directories.length === 0) return "the directory is missing";
-  const blocks = values.blocks === undefined ? undefined : wholeNumber(values.blocks);
-  const fileBlocks = values["file-blocks"] === undefined ? undefined : wholeNumber(values["file-blocks"]);
+function parseAmount(values: Values): { blocks: number; rate?: number; fileBlocks?: number } {
+  const blocks = wholeNumber("blocks", values);
+  const fileBlocks = wholeNumber("file-blocks", values);
   const rate = values.rate === undefined ? undefined : Number(values.rate);
-  if (blocks === undefined && rate === undefined) return "--blocks N is missing";
-  if (Number.isNaN(blocks)) return `--blocks must be a number of blocks, 1 or more, not ${values.blocks}`;
-  if (Number.isNaN(fileBlocks)) {
-    return `--file-blocks must be a number of blocks, 1 or more, not ${values["file-blocks"]}`;
-  }
+  if (blocks === undefined && rate === undefined) throw new UsageError("--blocks N is missing");
   if (rate !== undefined && !(rate > 0 && rate < Infinity)) {
-    return `--rate must be blocks a second, more than 0, not ${values.rate}`;
+    throw new UsageError(`--rate must be blocks per second, more than 0, not ${values.rate}`);
   }
-  return { help: false, directories, blocks: blocks ?? Infinity, rate, fileBlocks };
+  return { blocks: blocks ?? Infinity, rate, fileBlocks };
 }
 
-/** NaN when it is none, or less than 1. */
-function wholeNumber(text: string): number {
+function wholeNumber(name: keyof Values, values: Values): number | undefined {
+  const text = values[name];
+  if (text === undefined) return undefined;
   const number = Number(text);
-  return /^[0-9]+$/.test(text) && Number.isSafeInteger(number) && number >= 1 ? number : NaN;
+  if (/^[0-9]+$/.test(text) && Number.isSafeInteger(number) && number >= 1) return number;
+  throw new UsageError(`--${name} must be a number of blocks, 1 or more, not ${text}`);
 }
 
-function progress(written: number, blocks: number): void {
-  const text = blocks === Infinity ? `${written} blocks` : `${written} of ${blocks} blocks`;
-  write(Deno.stderr.isTerminal() ? `\r${text}` : `${text}\n`);
+/** A mistyped name must not become a directory that no KME watches. */
+async function requireDirectories(directories: readonly string[]): Promise<void> {
+  const missing: string[] = [];
+  for (const directory of directories) {
+    try {
+      await Deno.stat(directory);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      missing.push(`${directory}: does not exist; create it, or add --create`);
+    }
+  }
+  if (missing.length > 0) throw new InputError(missing);
 }
 
-/** Leaves the line of the progress. */
-function endProgress(): void {
-  if (Deno.stderr.isTerminal()) write("\n");
-}
+/** How far the writing is: one line that changes on a terminal, else a line for each file. */
+class Progress {
+  readonly #terminal = Deno.stderr.isTerminal() && !wantsJson();
+  #open = false;
 
-function write(text: string): void {
-  Deno.stderr.writeSync(new TextEncoder().encode(text));
+  constructor(readonly blocks: number) {}
+
+  show(written: number): void {
+    const text = this.blocks === Infinity ? `${written} blocks` : `${written} of ${this.blocks} blocks`;
+    if (!this.#terminal) return printMessage(text, "info");
+    this.#open = true;
+    Deno.stderr.writeSync(new TextEncoder().encode(`\r${text}`));
+  }
+
+  /** Leaves the line. */
+  end(): void {
+    if (this.#open) Deno.stderr.writeSync(new TextEncoder().encode("\n"));
+    this.#open = false;
+  }
 }

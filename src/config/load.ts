@@ -1,13 +1,13 @@
 /** Loads and checks a configuration file. */
-import JSON5 from "json5";
 import { resolve } from "node:path";
 import { type Access, readAccess } from "./access.ts";
 import { assemble } from "./assemble.ts";
 import type { Config, Mistake } from "./config.ts";
 import { readPartialConfig } from "./partial_config.ts";
 import { Findings } from "./findings.ts";
+import { readConfigFile } from "./read_config_file.ts";
 import { loadReferencedFiles } from "./referenced_files.ts";
-import { pathBase, reason } from "./paths.ts";
+import { pathBase } from "./paths.ts";
 import { checkRules } from "./rules.ts";
 import { readIdentities, warnOfUnnamedNeighbours } from "./identities.ts";
 import type { ConfigFile } from "./file_schema.ts";
@@ -47,7 +47,7 @@ export type Loaded = LoadedConfig | RejectedConfig;
 export async function loadConfig(file: string, options: LoadOptions = {}): Promise<Loaded> {
   const cwd = options.cwd ?? Deno.cwd();
   const findings = new Findings(file);
-  const raw = await readFile(resolve(cwd, file), findings);
+  const raw = await readConfigFile(resolve(cwd, file), findings);
   if (raw === undefined) return { mistakes: findings.mistakes };
   const partial = readPartialConfig(raw.content, findings);
   checkRules(partial, findings);
@@ -62,33 +62,4 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
     warnings,
     downLinks,
   };
-}
-
-async function readFile(path: string, findings: Findings): Promise<{ content: unknown } | undefined> {
-  let bytes: Uint8Array;
-  try {
-    if ((await Deno.stat(path)).isDirectory) {
-      findings.mistake([], "is a directory; name a configuration file");
-      return undefined;
-    }
-    bytes = await Deno.readFile(path);
-  } catch (error) {
-    findings.mistake([], `${reason(error)}; name a readable configuration file`);
-    return undefined;
-  }
-  try {
-    return { content: JSON5.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)) };
-  } catch (error) {
-    findings.mistake([], syntaxProblem(error));
-    return undefined;
-  }
-}
-
-function syntaxProblem(error: unknown): string {
-  const { message, lineNumber, columnNumber } = error as Partial<
-    { message: string; lineNumber: number; columnNumber: number }
-  >;
-  if (lineNumber === undefined) return "is not UTF-8 text; save it as UTF-8";
-  const what = (message ?? "").replace(/^JSON5: /, "").replace(/ at \d+:\d+$/, "");
-  return `${lineNumber}:${columnNumber} ${what}; write JSON5`;
 }

@@ -1,27 +1,13 @@
 import assert from "node:assert/strict";
 import JSON5 from "json5";
-import { certsCommand } from "../../src/cli/certs_command.ts";
+import { runKme } from "../harness/kme_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { differences, filesOf, twoKmes } from "../tools/certs/network_files.ts";
 
-interface Run {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs the command with its output caught. */
-async function run(...args: string[]): Promise<Run> {
-  const { log, error } = console;
-  const [stdout, stderr]: [string[], string[]] = [[], []];
-  console.log = (text: string) => void stdout.push(text);
-  console.error = (text: string) => void stderr.push(text);
-  try {
-    return { code: await certsCommand(args), stdout: stdout.join("\n"), stderr: stderr.join("\n") };
-  } finally {
-    Object.assign(console, { log, error });
-  }
-}
+const run = async (...args: string[]) => {
+  const { code, stdout, stderr } = await runKme(["certs", ...args]);
+  return { code, stdout: stdout.trimEnd(), stderr: stderr.trimEnd() };
+};
 
 Deno.test("the command prints serials as entries of a configuration", async () => {
   await using directory = await makeTempDir();
@@ -89,7 +75,7 @@ Deno.test("exit code 2 for a bad file or command line, 1 for what cannot be writ
   ) {
     const { code, stderr } = await run(...args);
     assert.equal(code, 2, args.join(" "));
-    assert.match(stderr, /kme certs NETWORK\.json5 --out DIR/);
+    assert.match(stderr, /^Usage: kme certs NETWORK --out DIR/m);
   }
   assert.equal((await run(file, "--out", out, "--renew", "client_1")).code, 2);
   assert.equal((await run("--help")).code, 0);

@@ -18,4 +18,4 @@ Deno.addSignalListener("SIGUSR1", () => {
 });
 Deno.addSignalListener("SIGUSR2", () => void worker.hang().then(({ die }) => die()));
 
-Deno.exit(await startCommand(Deno.args[0]!));
+Deno.exit(await startCommand.run(Deno.args));

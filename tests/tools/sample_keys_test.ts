@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { keysCommand } from "../../src/cli/keys_command.ts";
+import { PROJECT_ROOT, runKme } from "../harness/kme_process.ts";
+import { startChild } from "../harness/child_process.ts";
 import { writeSampleKeys } from "../../src/tools/sample_keys.ts";
 import { BLOCK_BYTES } from "../../src/domain/block.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
@@ -19,29 +20,16 @@ function blocksIn(path: string): string[] {
   );
 }
 
-/** Runs the command and gives its exit code and what it wrote to stdout and stderr. */
 async function run(...args: string[]): Promise<{ code: number; output: string }> {
-  const { log, error } = console;
-  const writeSync = Deno.stderr.writeSync;
-  const lines: string[] = [];
-  console.log = console.error = (text: string) => void lines.push(text);
-  Deno.stderr.writeSync = (bytes) => {
-    lines.push(new TextDecoder().decode(bytes));
-    return bytes.length;
-  };
-  try {
-    return { code: await keysCommand(args), output: lines.join("\n") };
-  } finally {
-    Object.assign(console, { log, error });
-    Deno.stderr.writeSync = writeSync;
-  }
+  const { code, stdout, stderr } = await runKme(["keys", ...args]);
+  return { code, output: stdout + stderr };
 }
 
 Deno.test("both ends get the same blocks, no block twice", async () => {
   await using directory = await makeTempDir();
   const ends = [`${directory.path}/kme-1-2`, `${directory.path}/deep/kme-2-1`];
   // More than one piece of memory's worth.
-  const { code, output } = await run(...ends, "--blocks", "5000", "--file-blocks", "2100");
+  const { code, output } = await run(...ends, "--blocks", "5000", "--file-blocks", "2100", "--create");
   assert.equal(code, 0, output);
   const names = filesIn(ends[0]!);
   assert.deepEqual(filesIn(ends[1]!), names);
@@ -117,33 +105,31 @@ Deno.test(
   { ignore: Deno.build.os === "windows" },
   async () => {
     await using directory = await makeTempDir();
-    const command = new URL("../../src/cli/keys_command.ts", import.meta.url);
     const watcher = Deno.watchFs(directory.path);
-    const process = new Deno.Command(Deno.execPath(), {
+    const child = startChild(Deno.execPath(), {
       args: [
-        "eval",
-        `import { keysCommand } from ${JSON.stringify(command.href)};
-       Deno.exit(await keysCommand([${
-          JSON.stringify(directory.path)
-        }, "--rate", "1000", "--file-blocks", "1"]));`,
+        "run",
+        "-A",
+        `${PROJECT_ROOT}src/main.ts`,
+        "keys",
+        directory.path,
+        "--rate",
+        "1000",
+        "--file-blocks",
+        "1",
       ],
-      cwd: new URL("../../", import.meta.url),
-      stdin: "null",
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
+      cwd: PROJECT_ROOT,
+    });
     for await (const { paths } of watcher) {
       if (paths.some((path) => path.endsWith(".cor"))) break;
     }
-    process.kill("SIGINT");
-    const { code, stderr } = await process.output();
-    assert.equal(code, 0);
+    assert.equal((await child.end("SIGINT")).code, 0);
     const files = filesIn(directory.path);
     assert.ok(
       files.every((file) => file.endsWith(".cor") && blocksIn(`${directory.path}/${file}`).length === 1),
     );
     assert.match(
-      new TextDecoder().decode(stderr),
+      child.lines.join("\n"),
       new RegExp(`${files.length} blocks in ${files.length} file\\(s\\)`),
     );
   },
@@ -167,8 +153,11 @@ Deno.test("a wrong command line is told with exit code 2, an unwritable director
   ) {
     const { code, output } = await run(...args);
     assert.equal(code, 2, args.join(" "));
-    assert.match(output, /kme keys DIR/);
+    assert.match(output, /^Usage: kme keys DIR/m);
   }
+  const missing = await run(keys, `${directory.path}/raw`, "--blocks", "1");
+  assert.equal(missing.code, 2);
+  assert.match(missing.output, /keys: does not exist; create it, or add --create\n.*raw: does not exist/);
   await assert.rejects(Deno.stat(keys), Deno.errors.NotFound);
   assert.equal((await run("--help")).code, 0);
   await Deno.writeTextFile(keys, "a file where the directory should be");

@@ -1,5 +1,6 @@
 /** Configuration files of the KMEs of a network, and what the certificate tool prints of them. */
 import { join } from "node:path";
+import { formatHostPort } from "../../domain/address.ts";
 import type { ConfiguredId } from "../../domain/ids.ts";
 import { readTextIfThere, writeFiles } from "./files.ts";
 import { configName, databaseName, keyDirectoryName } from "./layout.ts";
@@ -50,7 +51,7 @@ export async function makeConfigs(
 }
 
 /** JSON5 of a KME's configuration. */
-export function configText(
+function configText(
   network: Network,
   kme: NetworkKme,
   made: ReadonlyMap<string, MadeKme>,
@@ -71,13 +72,17 @@ export function configText(
     `    delete_key_file_after_read: ${kme.deleteKeyFileAfterRead},`,
     `    key_directory_to_watch: ${directory(id)},`,
     "    saes_https_interface: {",
-    `      listen_address: ${text(hostPort(kme.saesInterface.listen, kme.saesInterface.port))},`,
+    `      listen_address: ${
+      text(formatHostPort({ hostname: kme.saesInterface.listen, port: kme.saesInterface.port }))
+    },`,
     `      ca_client_cert_path: ${text(own.saesCa.crt)},`,
     `      server_cert_path: ${text(own.saesServer.crt)},`,
     `      server_key_path: ${text(own.saesServer.key)},`,
     "    },",
     "    kmes_https_interface: {",
-    `      listen_address: ${text(hostPort(kme.kmesInterface.listen, kme.kmesInterface.port))},`,
+    `      listen_address: ${
+      text(formatHostPort({ hostname: kme.kmesInterface.listen, port: kme.kmesInterface.port }))
+    },`,
     `      ca_client_cert_path: ${text(own.kmesCa.crt)},`,
     `      server_cert_path: ${text(own.kmesServer.crt)},`,
     `      server_key_path: ${text(own.kmesServer.key)},`,
@@ -97,7 +102,7 @@ export function configText(
         `      id: ${idText(other.id)},`,
         `      key_directory_to_watch: ${directory(other.id.text)},`,
         `      inter_kme_bind_address: ${
-          text(hostPort(other.kmesInterface.hosts[0]!, other.kmesInterface.port))
+          text(formatHostPort({ hostname: other.kmesInterface.hosts[0]!, port: other.kmesInterface.port }))
         },`,
         `      https_client_authentication_certificate: ${text(peer.callers.get(id)!.pfx)},`,
         `      https_client_authentication_certificate_password: ${text(network.pfxPassword)},`,
@@ -114,7 +119,7 @@ export function configText(
 }
 
 /** Lines of the member `saes` of a KME's configuration. */
-export function saesText(network: Network, id: string, made: ReadonlyMap<string, MadeKme>): string[] {
+function saesText(network: Network, id: string, made: ReadonlyMap<string, MadeKme>): string[] {
   return [
     "saes: [",
     ...network.kmes.flatMap((kme) =>
@@ -128,8 +133,22 @@ export function saesText(network: Network, id: string, made: ReadonlyMap<string,
   ];
 }
 
+/** Serials of all certificates as entries of each KME's configuration. */
+export function serialsText(network: Network, made: ReadonlyMap<string, MadeKme>): string {
+  return network.kmes.flatMap(({ id: { text: id } }) => [
+    `// Configuration of KME ${id}`,
+    ...saesText(network, id, made),
+    ...Array.from(
+      made.get(id)?.callers ?? [],
+      ([caller, { serial }]) =>
+        `// other_kmes, KME ${caller}: https_client_certificate_serial: ${bytes(serial)},`,
+    ),
+    "",
+  ]).join("\n").trimEnd();
+}
+
 /** JSON5 of a serial. */
-export function bytes(serial: Uint8Array): string {
+function bytes(serial: Uint8Array): string {
   return `[${serial.join(", ")}]`;
 }
 
@@ -139,8 +158,4 @@ function idText(id: ConfiguredId): string {
 
 function text(value: string): string {
   return JSON.stringify(value);
-}
-
-function hostPort(host: string, port: number): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

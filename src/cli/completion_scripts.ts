@@ -1,0 +1,136 @@
+/** Completion for shells, made from the descriptions of the commands. */
+import type { CommandDescription, Operand } from "./description.ts";
+
+type Commands = readonly CommandDescription[];
+
+/** The script of each shell. */
+export const COMPLETION_SCRIPTS: ReadonlyMap<string, (commands: Commands) => string> = new Map([
+  ["bash", bash],
+  ["zsh", zsh],
+  ["fish", fish],
+]);
+
+/** Options whose value is a file or a directory. */
+const FILE_VALUES = new Set(["DIR"]);
+
+function namesOf(commands: Commands): string[] {
+  return commands.flatMap(({ name, aliases = [] }) => [name, ...aliases]);
+}
+
+function optionsOf({ options }: CommandDescription): string[] {
+  return [...Object.keys(options), "help"].map((name) => `--${name}`);
+}
+
+function bash(commands: Commands): string {
+  const words = (operand: Operand | undefined) => {
+    if (operand === undefined) return ":";
+    const { complete } = operand;
+    if (complete === "file") return 'COMPREPLY=($(compgen -f -- "$word"))';
+    if (complete === "directory") return 'COMPREPLY=($(compgen -d -- "$word"))';
+    const list = complete === "command" ? namesOf(commands) : complete;
+    return `COMPREPLY=($(compgen -W "${list.join(" ")}" -- "$word"))`;
+  };
+  const cases = commands.map((command) => {
+    const { name, aliases = [], operand } = command;
+    return `    ${[name, ...aliases].join("|")})
+      if [[ $word == -* ]]; then COMPREPLY=($(compgen -W "${optionsOf(command).join(" ")}" -- "$word"))
+      else ${words(operand)}
+      fi ;;`;
+  });
+  const values = commands.flatMap(({ options }) => Object.entries(options))
+    .filter(([, { value }]) => value !== undefined && !FILE_VALUES.has(value)).map(([name]) => `--${name}`);
+  return `# Completion of kme for bash.
+_kme() {
+  local IFS=$' \\t\\n' word=\${COMP_WORDS[COMP_CWORD]}
+  COMPREPLY=()
+  if ((COMP_CWORD == 1)); then
+    COMPREPLY=($(compgen -W "${
+    namesOf(commands).join(" ")
+  } --help --version" -- "$word") $(compgen -f -- "$word"))
+    return
+  fi
+  case \${COMP_WORDS[COMP_CWORD - 1]} in
+    --out) COMPREPLY=($(compgen -d -- "$word")); return ;;
+    ${[...new Set(values)].join("|")}) return ;;
+  esac
+  case \${COMP_WORDS[1]} in
+${cases.join("\n")}
+  esac
+}
+complete -o filenames -F _kme kme`;
+}
+
+function zsh(commands: Commands): string {
+  const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
+  const plain = (text: string) => text.replaceAll(/[[\]:\\]/g, "\\$&");
+  const action = (complete: Operand["complete"]) => {
+    if (complete === "file") return "_files";
+    if (complete === "directory") return "_files -/";
+    return `(${(complete === "command" ? namesOf(commands) : complete).join(" ")})`;
+  };
+  const cases = commands.map(({ name, aliases = [], operand, options }) => {
+    const specs = Object.entries(options).map(([option, { value, description }]) =>
+      quote(
+        `--${option}[${plain(description)}]` +
+          (value === undefined ? "" : `:${value}:${FILE_VALUES.has(value) ? "_files -/" : ""}`),
+      )
+    );
+    specs.push(quote("--help[print this help]"));
+    if (operand !== undefined) {
+      const times = operand.many ? "*" : "1";
+      specs.push(quote(`${times}:${plain(operand.what)}:${action(operand.complete)}`));
+    }
+    return `    ${[name, ...aliases].join("|")}) _arguments ${specs.join(" ")} ;;`;
+  });
+  const described = commands.flatMap(({ name, aliases = [], summary }) =>
+    [name, ...aliases].map((name) => quote(`${plain(name)}:${plain(summary)}`))
+  );
+  return `#compdef kme
+# Completion of kme for zsh.
+_kme() {
+  if ((CURRENT == 2)); then
+    local -a commands=(${described.join(" ")})
+    _describe -t commands command commands
+    _files
+    return
+  fi
+  local command=$words[2]
+  shift words
+  ((CURRENT--))
+  case $command in
+${cases.join("\n")}
+  esac
+}
+compdef _kme kme`;
+}
+
+function fish(commands: Commands): string {
+  const quote = (text: string) => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+  const lines = ["# Completion of kme for fish."];
+  for (const { name, aliases = [], summary, operand, options } of commands) {
+    const names = [name, ...aliases];
+    for (const name of names) {
+      lines.push(`complete -c kme -n __fish_use_subcommand -a ${name} -d ${quote(summary)}`);
+    }
+    const condition = `-n ${quote(`__fish_seen_subcommand_from ${names.join(" ")}`)}`;
+    for (
+      const [option, { value, description }] of Object.entries({
+        ...options,
+        help: { description: "print this help" } as { value?: string; description: string },
+      })
+    ) {
+      const argument = value === undefined ? "" : FILE_VALUES.has(value) ? " -r" : " -x";
+      lines.push(`complete -c kme ${condition} -l ${option}${argument} -d ${quote(description)}`);
+    }
+    const complete = operand?.complete;
+    if (complete === "directory") {
+      lines.push(`complete -c kme ${condition} -f -a '(__fish_complete_directories)'`);
+    } else if (complete !== "file") {
+      const words = complete === undefined ? [] : complete === "command" ? namesOf(commands) : complete;
+      lines.push(
+        `complete -c kme ${condition} -f${words.length === 0 ? "" : ` -a ${quote(words.join(" "))}`}`,
+      );
+    }
+  }
+  return lines.join("\n");
+}
