@@ -1,5 +1,5 @@
 /** Completion for shells, made from the descriptions of the commands. */
-import type { CommandDescription, Operand } from "./description.ts";
+import { type CommandDescription, HELP_OPTION, type Operand } from "./description.ts";
 
 type Commands = readonly CommandDescription[];
 
@@ -21,6 +21,11 @@ function optionsOf({ options }: CommandDescription): string[] {
   return [...Object.keys(options), "help"].map((name) => `--${name}`);
 }
 
+/** Words for `compgen -W`, one a line: the script splits at line ends only, since file names have spaces. */
+function wordList(words: readonly string[]): string {
+  return `$'${words.join("\\n")}'`;
+}
+
 function bash(commands: Commands): string {
   const words = (operand: Operand | undefined) => {
     if (operand === undefined) return ":";
@@ -28,12 +33,12 @@ function bash(commands: Commands): string {
     if (complete === "file") return 'COMPREPLY=($(compgen -f -- "$word"))';
     if (complete === "directory") return 'COMPREPLY=($(compgen -d -- "$word"))';
     const list = complete === "command" ? namesOf(commands) : complete;
-    return `COMPREPLY=($(compgen -W "${list.join(" ")}" -- "$word"))`;
+    return `COMPREPLY=($(compgen -W ${wordList(list)} -- "$word"))`;
   };
   const cases = commands.map((command) => {
     const { name, aliases = [], operand } = command;
     return `    ${[name, ...aliases].join("|")})
-      if [[ $word == -* ]]; then COMPREPLY=($(compgen -W "${optionsOf(command).join(" ")}" -- "$word"))
+      if [[ $word == -* ]]; then COMPREPLY=($(compgen -W ${wordList(optionsOf(command))} -- "$word"))
       else ${words(operand)}
       fi ;;`;
   });
@@ -41,12 +46,12 @@ function bash(commands: Commands): string {
     .filter(([, { value }]) => value !== undefined && !FILE_VALUES.has(value)).map(([name]) => `--${name}`);
   return `# Completion of kme for bash.
 _kme() {
-  local IFS=$' \\t\\n' word=\${COMP_WORDS[COMP_CWORD]}
+  local IFS=$'\\n' word=\${COMP_WORDS[COMP_CWORD]}
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    COMPREPLY=($(compgen -W "${
-    namesOf(commands).join(" ")
-  } --help --version" -- "$word") $(compgen -f -- "$word"))
+    COMPREPLY=($(compgen -W ${
+    wordList([...namesOf(commands), "--help", "--version"])
+  } -- "$word") $(compgen -f -- "$word"))
     return
   fi
   case \${COMP_WORDS[COMP_CWORD - 1]} in
@@ -114,10 +119,7 @@ function fish(commands: Commands): string {
     }
     const condition = `-n ${quote(`__fish_seen_subcommand_from ${names.join(" ")}`)}`;
     for (
-      const [option, { value, description }] of Object.entries({
-        ...options,
-        help: { description: "print this help" } as { value?: string; description: string },
-      })
+      const [option, { value, description }] of Object.entries({ ...options, help: HELP_OPTION })
     ) {
       const argument = value === undefined ? "" : FILE_VALUES.has(value) ? " -r" : " -x";
       lines.push(`complete -c kme ${condition} -l ${option}${argument} -d ${quote(description)}`);

@@ -1,0 +1,268 @@
+/** What all commands have in common, through the command line. */
+import assert from "node:assert/strict";
+import { findProgram, runChild } from "../harness/child_process.ts";
+import { eventually } from "../harness/eventually.ts";
+import { freePort } from "../harness/free_port.ts";
+import { runKme } from "../harness/kme_process.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
+
+const COMMANDS = [
+  "start",
+  "check",
+  "status",
+  "health",
+  "certs",
+  "keys",
+  "burn",
+  "completion",
+  "help",
+  "version",
+];
+
+Deno.test("help lists all commands, and each has a help text of its own", async () => {
+  const help = await runKme(["help"]);
+  assert.equal(help.code, 0);
+  assert.match(help.stdout, /^Usage: kme COMMAND/);
+  for (const flag of ["--help", "-h"]) assert.deepEqual(await runKme([flag]), help);
+  for (const command of COMMANDS) {
+    assert.match(help.stdout, new RegExp(`^  ${command} `, "m"));
+    const own = await runKme(["help", command]);
+    assert.equal(own.code, 0);
+    assert.match(own.stdout, new RegExp(`^Usage: kme ${command}`));
+    assert.deepEqual(await runKme([command, "--help"]), own);
+  }
+});
+
+Deno.test("version", async () => {
+  const version = await runKme(["version"]);
+  assert.equal(version.code, 0);
+  assert.match(version.stdout, /^kme \d+\.\d+\.\d+\n$/);
+  for (const flag of ["--version", "-V"]) assert.deepEqual(await runKme([flag]), version);
+});
+
+Deno.test("a usage error is one line and the usage line, with exit code 2", async () => {
+  for (
+    const [args, message, usage] of [
+      [[], /^kme: a command or a configuration file is missing$/, /^Usage: kme COMMAND/],
+      [["--frob"], /^kme: unknown option --frob$/, /^Usage: kme COMMAND/],
+      [
+        ["chekc", "a.json5"],
+        /^kme: unknown command chekc; did you mean "kme check"\?$/,
+        /^Usage: kme COMMAND/,
+      ],
+      [["strat"], /^kme: unknown command strat; did you mean "kme start"\?$/, /^Usage: kme COMMAND/],
+      [
+        ["help", "statsu"],
+        /^kme help: unknown command statsu; did you mean "kme status"\?$/,
+        /^Usage: kme help/,
+      ],
+      [["version", "1"], /^kme version: unexpected argument 1$/, /^Usage: kme version$/],
+      [
+        ["check", "a.json5", "--peer"],
+        /unknown option --peer; did you mean --peers\?$/,
+        /^Usage: kme check CONFIG/,
+      ],
+      [["check", "a.json5", "--json=yes"], /^kme check: --json has no value$/, /^Usage: kme check CONFIG/],
+      [
+        ["certs", "n.json5", "--out", "--configs"],
+        /--out needs a value: --out DIR$/,
+        /^Usage: kme certs NETWORK/,
+      ],
+      [["health"], /^kme health: the configuration file is missing$/, /^Usage: kme health/],
+      [["health", "a.json5", "--url", "http://x"], /cannot be combined$/, /^Usage: kme health/],
+      [["health", "--url", "nonsense"], /--url must be like http:/, /^Usage: kme health/],
+    ] as const
+  ) {
+    const { code, stdout, stderr } = await runKme([...args]);
+    const [first, second, ...rest] = stderr.trimEnd().split("\n");
+    assert.equal(code, 2, args.join(" "));
+    assert.equal(stdout, "");
+    assert.match(first!, message);
+    assert.match(second!, usage);
+    assert.deepEqual(rest, []);
+  }
+});
+
+Deno.test("a KME starts by its configuration, by start and by run", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1 }] });
+  const { configPath } = network.kme(1);
+  const kme = await network.start(1);
+  for (const args of [[configPath], ["start", configPath], ["run", configPath]]) {
+    // The listeners are in use, so a second one gets as far as that.
+    const { code, stderr } = await runKme(args);
+    assert.equal(code, 1, args.join(" "));
+    assert.match(stderr, /in use/);
+  }
+  await kme.stop();
+});
+
+Deno.test("a wrong LOG_LEVEL or LOG_FORMAT is one line and exit code 2", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1 }] });
+  const { configPath } = network.kme(1);
+  for (
+    const [env, message] of [
+      [{ LOG_LEVEL: "infoo" }, /^LOG_LEVEL: unknown level "infoo"; use trace, /],
+      [{ LOG_LEVEL: "info,evnt=warning" }, /^LOG_LEVEL: unknown part "evnt"; use cli, /],
+      [{ LOG_FORMAT: "jsn" }, /^LOG_FORMAT must be text or json, not "jsn"$/],
+    ] as const
+  ) {
+    for (const args of [[configPath], ["check", configPath], ["burn", configPath]]) {
+      const { code, stderr } = await runKme(args, { env });
+      assert.equal(code, 2);
+      assert.match(stderr.trimEnd(), message);
+      assert.equal(stderr.trimEnd().split("\n").length, 1);
+    }
+  }
+});
+
+Deno.test("with LOG_FORMAT=json every line on stderr is a JSON object", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, database: "sqlite" }] });
+  await using temp = await makeTempDir();
+  const { configPath } = network.kme(1);
+  const kme = await network.start(1, { env: { LOG_FORMAT: "json" } });
+  const broken = `${temp.path}/broken.json5`;
+  await Deno.writeTextFile(broken, "{ this_kme: 1 }");
+  for (
+    const [args, code, level] of [
+      [[configPath], 1, "ERROR"],
+      [[broken], 2, "ERROR"],
+      [["chekc"], 2, "ERROR"],
+      [["burn", configPath, "--bogus"], 2, "ERROR"],
+      [["burn", configPath, "--yes"], 1, "ERROR"],
+      [["keys", temp.path, "--blocks", "1"], 0, "INFO"],
+      [["certs", `${temp.path}/none.json5`, "--out", temp.path], 2, "ERROR"],
+    ] as const
+  ) {
+    const output = await runKme([...args], { env: { LOG_FORMAT: "json" } });
+    assert.equal(output.code, code, output.stderr);
+    const records = output.stderr.trimEnd().split("\n").map((line) => JSON.parse(line));
+    assert.ok(records.every(({ message, logger }) => message && logger.startsWith("kme.")), output.stderr);
+    assert.equal(records.at(-1).level, level);
+  }
+  await kme.stop();
+  for (const line of kme.lines) assert.ok(JSON.parse(line)["@timestamp"], line);
+});
+
+Deno.test("kme health is 0 for a ready KME and 1 for another", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, console: true }, { id: 2 }] });
+  const { configPath, consolePort } = network.kme(1);
+  const url = `http://127.0.0.1:${consolePort}`;
+  const silent = await runKme(["health", configPath]);
+  assert.equal(silent.code, 1);
+  assert.match(silent.stderr, /^no KME answers at http:\S+\/health\/ready \(connection refused\)\n$/);
+
+  const kme = await network.start(1);
+  await eventually(async () => (await runKme(["health", configPath])).code === 0);
+  for (const args of [[configPath], ["--url", url], ["--url", `${url}/`]]) {
+    assert.deepEqual(await runKme(["health", ...args]), { code: 0, stdout: "ready\n", stderr: "" });
+  }
+  // What else is wrong in the configuration does not make a running KME unhealthy.
+  const config = await Deno.readTextFile(configPath);
+  await Deno.writeTextFile(
+    configPath,
+    config.replace('"nickname"', '"nick"').replace("server_key_path", "key"),
+  );
+  assert.equal((await runKme(["health", configPath])).code, 0);
+  await kme.stop();
+
+  const other = await runKme(["health", network.kme(2).configPath]);
+  assert.equal(other.code, 2);
+  assert.match(other.stderr, /debugging_http_interface: is missing/);
+});
+
+Deno.test("kme health says why a KME is not ready, and tells another program from a KME", async () => {
+  const answers = [
+    Response.json({ ready: false, reason: "the database does not answer" }, { status: 503 }),
+    Response.json({ ready: false }, { status: 200 }),
+    new Response("hello"),
+  ];
+  const port = freePort();
+  const server = Deno.serve({ hostname: "127.0.0.1", port, onListen() {} }, () => answers.shift()!);
+  try {
+    const ask = () => runKme(["health", "--url", `http://127.0.0.1:${port}`]);
+    const notReady = await ask();
+    assert.deepEqual(notReady, { code: 1, stdout: "not ready: the database does not answer\n", stderr: "" });
+    assert.match((await ask()).stderr, /\(status 200\)/);
+    const other = await ask();
+    assert.equal(other.code, 1);
+    assert.match(other.stderr, /\(what answers is not a KME\)/);
+  } finally {
+    await server.shutdown();
+  }
+});
+
+const bash = findProgram("bash");
+
+Deno.test({
+  name: "bash completes commands, options, files and directories",
+  ignore: bash === undefined,
+  fn: async () => {
+    await using temp = await makeTempDir();
+    await Deno.writeTextFile(`${temp.path}/kme 1.json5`, "");
+    await Deno.mkdir(`${temp.path}/keys1`);
+    const { stdout } = await runKme(["completion", "bash"]);
+    await Deno.writeTextFile(`${temp.path}/completion`, stdout);
+    const complete = async (...words: string[]) => {
+      const script =
+        `. ./completion; COMP_WORDS=(kme "$@"); COMP_CWORD=$#; _kme; printf '%s\\n' "\${COMPREPLY[@]}"`;
+      const output = await runChild(bash!, { args: ["-c", script, "bash", ...words], cwd: temp.path });
+      assert.equal(output.stderr, "");
+      return output.stdout.trimEnd().split("\n").sort();
+    };
+    assert.deepEqual(await complete("st"), ["start", "status"]);
+    assert.deepEqual(await complete("kme "), ["kme 1.json5"]);
+    assert.deepEqual(await complete("check", "--p"), ["--peers"]);
+    assert.deepEqual(await complete("check", "k"), ["keys1", "kme 1.json5"]);
+    assert.deepEqual(await complete("keys", "k"), ["keys1"]);
+    assert.deepEqual(await complete("certs", "--out", "k"), ["keys1"]);
+    assert.deepEqual(await complete("completion", ""), ["bash", "fish", "zsh"]);
+    assert.deepEqual(await complete("help", "bu"), ["burn"]);
+    assert.deepEqual(await complete("keys", "--blocks", ""), [""]);
+  },
+});
+
+for (const shell of ["zsh", "fish"]) {
+  const program = findProgram(shell);
+  Deno.test({
+    name: `${shell} reads its completion script`,
+    ignore: program === undefined,
+    fn: async () => {
+      await using temp = await makeTempDir();
+      const path = `${temp.path}/completion`;
+      await Deno.writeTextFile(path, (await runKme(["completion", shell])).stdout);
+      const output = await runChild(program!, { args: ["-n", path] });
+      assert.deepEqual(output, { code: 0, stdout: "", stderr: "" });
+    },
+  });
+}
+
+Deno.test("completion knows three shells", async () => {
+  for (const shell of ["zsh", "fish"]) {
+    const { code, stdout } = await runKme(["completion", shell]);
+    assert.equal(code, 0);
+    for (const command of COMMANDS) assert.ok(stdout.includes(command), `${command} for ${shell}`);
+    assert.match(stdout, /file-blocks/);
+  }
+  const unknown = await runKme(["completion", "tcsh"]);
+  assert.equal(unknown.code, 2);
+  assert.match(unknown.stderr, /use bash, zsh or fish/);
+});
+
+const groff = findProgram("groff");
+
+Deno.test("the man page describes every command and option", { ignore: groff === undefined }, async () => {
+  await using temp = await makeTempDir();
+  const { code, stdout } = await runKme(["help", "--man"]);
+  assert.equal(code, 0);
+  await Deno.writeTextFile(`${temp.path}/kme.1`, stdout);
+  const { stdout: page, stderr } = await runChild(groff!, {
+    args: ["-man", "-Tutf8", "-P-cbou", "-ww", `${temp.path}/kme.1`],
+  });
+  assert.equal(stderr, "");
+  for (const title of ["NAME", "SYNOPSIS", "COMMANDS", "ENVIRONMENT", "EXIT STATUS"]) {
+    assert.match(page, new RegExp(`^${title}$`, "m"));
+  }
+  for (const command of COMMANDS) assert.match(page, new RegExp(`^ +kme ${command}\\b`, "m"));
+  assert.match(page, /--file-blocks M\n/);
+});
