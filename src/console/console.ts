@@ -153,6 +153,7 @@ class ConsoleServer implements Console {
     this.#unsubscribe();
     this.#streams.close();
     this.#stop.abort();
+    this.#exposition.close();
     await this.#server.finished;
     this.#save();
     await this.#saving;

@@ -31,7 +31,7 @@ export class Exposition {
   readonly contentType = "text/plain; version=0.0.4; charset=utf-8";
   readonly #families: Family[] = [];
   readonly #watch: Watch;
-  readonly #readProcess = watchProcess();
+  readonly #processWatch = watchProcess();
   /** What the current answer is made of. */
   #status!: KmeStatus;
   #process!: ProcessFigures;
@@ -45,12 +45,17 @@ export class Exposition {
   /** @param status of the KME now. */
   text(status: KmeStatus): string {
     this.#status = status;
-    this.#process = this.#readProcess();
+    this.#process = this.#processWatch.read();
     const lines = [
       ...this.#families.flatMap((family) => [...formatFamily(family, this.#watch.counts, status)]),
       ...this.#durations(),
     ];
     return lines.map((line) => `${line}\n`).join("");
+  }
+
+  /** Stops measuring the process. */
+  close(): void {
+    this.#processWatch.close();
   }
 
   #durations(): string[] {

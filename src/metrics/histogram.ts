@@ -19,6 +19,14 @@ export class Histogram {
     return this.buckets.reduce((sum, count) => sum + count, 0);
   }
 
+  /** An upper bound of the shortest durations that are this part of all; 0 without any. */
+  quantile(part: number): number {
+    const wanted = part * this.count;
+    let count = 0;
+    const bucket = this.buckets.findIndex((inBucket) => inBucket > 0 && (count += inBucket) >= wanted);
+    return bucket < 0 ? 0 : DURATION_BOUNDS[bucket] ?? Infinity;
+  }
+
   record(seconds: number): void {
     let low = 0;
     let high = DURATION_BOUNDS.length;

@@ -1,6 +1,6 @@
 /** Values of the process, under the names that the Prometheus client libraries use. */
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import process from "node:process";
+import { DURATION_BOUNDS, Histogram } from "./histogram.ts";
 
 export interface ProcessFigures {
   readonly cpuSeconds: number;
@@ -15,27 +15,49 @@ export interface ProcessFigures {
   readonly eventLoopLag: number;
 }
 
-/** Starts to measure the event loop; the returned function reads all values. */
-export function watchProcess(): () => ProcessFigures {
-  const delays = monitorEventLoopDelay({ resolution: 20 });
-  delays.enable();
-  return () => {
-    const { user, system } = process.cpuUsage();
-    const { rss, heapUsed } = Deno.memoryUsage();
-    const eventLoopLag = delays.percentile(99) / 1e9;
-    delays.reset();
-    return {
-      cpuSeconds: (user + system) / 1e6,
-      startTime: performance.timeOrigin / 1000,
-      residentBytes: rss,
-      heapBytes: heapUsed,
-      openFiles: tell(() => [...Deno.readDirSync("/proc/self/fd")].length),
-      maxFiles: tell(() => {
-        const found = /^Max open files\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"));
-        return found === null ? undefined : Number(found[1]);
-      }),
-      eventLoopLag: Number.isFinite(eventLoopLag) ? eventLoopLag : 0,
-    };
+export interface ProcessWatch {
+  /** Reads all values. */
+  read(): ProcessFigures;
+  /** Stops to measure. */
+  close(): void;
+}
+
+/** Milliseconds between two measurements of the event loop. */
+const TICK_MS = 20;
+
+/** Starts to measure the event loop. The runtime's `monitorEventLoopDelay` (2.9.6) does not see that the loop is blocked. */
+export function watchProcess(): ProcessWatch {
+  let delays = new Histogram();
+  let timer: ReturnType<typeof setTimeout>;
+  const tick = () => {
+    const due = performance.now() + TICK_MS;
+    timer = setTimeout(() => {
+      delays.record(Math.max(0, performance.now() - due) / 1000);
+      tick();
+    }, TICK_MS);
+    Deno.unrefTimer(timer);
+  };
+  tick();
+  return {
+    read() {
+      const { user, system } = process.cpuUsage();
+      const { rss, heapUsed } = Deno.memoryUsage();
+      const eventLoopLag = Math.min(delays.quantile(0.99), DURATION_BOUNDS.at(-1)!);
+      delays = new Histogram();
+      return {
+        cpuSeconds: (user + system) / 1e6,
+        startTime: performance.timeOrigin / 1000,
+        residentBytes: rss,
+        heapBytes: heapUsed,
+        openFiles: tell(() => [...Deno.readDirSync("/proc/self/fd")].length),
+        maxFiles: tell(() => {
+          const found = /^Max open files\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"));
+          return found === null ? undefined : Number(found[1]);
+        }),
+        eventLoopLag,
+      };
+    },
+    close: () => clearTimeout(timer),
   };
 }
 
