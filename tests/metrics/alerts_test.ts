@@ -5,6 +5,7 @@ import { eventually } from "../harness/eventually.ts";
 import { findProgram, testWith } from "../harness/installed.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
+import { startUnreadKme } from "../harness/unread_kme.ts";
 import { RustKme } from "../inter_kme/rust_kme.ts";
 import { makeSmallDisk, smallDiskAvailable } from "../store/full_disk.ts";
 import { firing, RULES, type Scrapes } from "./alert_rules.ts";
@@ -247,6 +248,22 @@ alertTest("KmeReloadRefused", "a changed configuration has a mistake", async () 
   const refused = 'outcome="refused"';
   const after = await metricsWith(site.network, (samples) => samples.of("kme_reloads_total")[refused] === 1);
   return { before, after, minutes: 5 };
+});
+
+alertTest("KmeLogLinesDropped", "nothing reads the log", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], console: true }] });
+  const blocks = 15_000;
+  await network.writeKeyFile(1, 1, blocks);
+  using _unread = startUnreadKme(network.kme(1).configPath);
+  const client = network.client(1);
+  await eventually(async () => (await client.status(2)).json.stored_key_count === blocks, {
+    timeout: 60_000,
+  });
+  const before = await metrics(network);
+  for (let i = 0; i < blocks / 120; i++) {
+    assert.equal((await client.encKeys(2, { number: 120 })).status, 200);
+  }
+  return { before, after: await metrics(network), minutes: 3 };
 });
 
 if (Deno.build.os !== "windows") {
