@@ -7,6 +7,7 @@ import { checkClock } from "./clock_checks.ts";
 import { checkDatabase } from "./database_checks.ts";
 import { checkDirectories, checkUser } from "./directory_checks.ts";
 import { type CheckLine, configError, ok, warn } from "./check_line.ts";
+import { checkOpenFiles } from "./limit_checks.ts";
 import { checkListeners } from "./listener_checks.ts";
 import { checkPeers } from "./peer_checks.ts";
 import { isLoopback } from "../domain/address.ts";
@@ -33,6 +34,7 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
     ...checkPrivacy(loaded.warnings),
     ...checkCertificates(config),
     ...checkUser(),
+    ...checkOpenFiles(),
     ...await checkDirectories(config),
     ...await checkDatabase(config),
     ...await checkListeners(config),

@@ -50,15 +50,20 @@ export function watchProcess(): ProcessWatch {
         residentBytes: rss,
         heapBytes: heapUsed,
         openFiles: tell(() => [...Deno.readDirSync("/proc/self/fd")].length),
-        maxFiles: tell(() => {
-          const found = /^Max open files\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"));
-          return found === null ? undefined : Number(found[1]);
-        }),
+        maxFiles: maxOpenFiles(),
         eventLoopLag,
       };
     },
     close: () => clearTimeout(timer),
   };
+}
+
+/** Files that this process may have open at once; `undefined` on systems other than Linux and without a limit. */
+export function maxOpenFiles(): number | undefined {
+  return tell(() => {
+    const found = /^Max open files\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"));
+    return found === null ? undefined : Number(found[1]);
+  });
 }
 
 function tell<T>(read: () => T): T | undefined {

@@ -5,6 +5,7 @@ import tls from "node:tls";
 import { once } from "node:events";
 import { checkClock } from "../../src/check/clock_checks.ts";
 import { checkDatabase } from "../../src/check/database_checks.ts";
+import { checkOpenFiles } from "../../src/check/limit_checks.ts";
 import { checkDirectories } from "../../src/check/directory_checks.ts";
 import { type CheckLine, exitCode } from "../../src/check/check_line.ts";
 import type { Config, Database } from "../../src/config/config.ts";
@@ -302,4 +303,36 @@ Deno.test("a run as root is warned of", {
 }, async () => {
   await using network = await twoKmes();
   found(await checked(network), "warn", "user", /runs as root/);
+});
+
+Deno.test("a low limit of open files is warned of", { ignore: Deno.build.os !== "linux" }, async () => {
+  await using network = await twoKmes();
+  const main = new URL("../../src/main.ts", import.meta.url).pathname;
+  const withLimit = async (limit: number) => {
+    const { code, stdout } = await new Deno.Command("sh", {
+      args: [
+        "-c",
+        `ulimit -n ${limit} && exec "$@"`,
+        "sh",
+        Deno.execPath(),
+        "run",
+        "-A",
+        main,
+        "check",
+        "--json",
+        network.kme(1).configPath,
+      ],
+      stderr: "inherit",
+    }).output();
+    assert.equal(code, 0);
+    return JSON.parse(new TextDecoder().decode(stdout)).checks as CheckLine[];
+  };
+  const line = found(
+    await withLimit(1024),
+    "warn",
+    "open files",
+    /may open 1024 files.*about 308 connections/,
+  );
+  assert.match(line.fix!, /LimitNOFILE/);
+  found(checkOpenFiles(65_536), "ok", "open files", /about 21812 connections/);
 });
