@@ -3,9 +3,7 @@
  * interrupted. `JSON.parse` and a schema hold up everything else for seconds with the largest messages.
  */
 import { Buffer } from "node:buffer";
-
-/** Milliseconds of reading after which others have their turn. */
-const SLICE_MS = 4;
+import type { Steps } from "./slices.ts";
 
 /** Elements of an array between two points at which reading can be interrupted. */
 const ELEMENTS_A_STEP = 64;
@@ -19,28 +17,9 @@ const MAX_SKIPPED = 64 * 1024;
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
-/** Reading that can be interrupted wherever it yields. */
-export type Steps<T = void> = Generator<void, T>;
-
 /** The message is not what it has to be. */
 export class UnreadableMessage extends Error {
   override readonly name = "UnreadableMessage";
-}
-
-/**
- * Runs steps to their end, with pauses for others.
- *
- * @throws UnreadableMessage
- */
-export async function inSlices<T>(steps: Steps<T>): Promise<T> {
-  let end = performance.now() + SLICE_MS;
-  while (true) {
-    const { done, value } = steps.next();
-    if (done) return value;
-    if (performance.now() < end) continue;
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    end = performance.now() + SLICE_MS;
-  }
 }
 
 /** All methods throw {@linkcode UnreadableMessage}. */

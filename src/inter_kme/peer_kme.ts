@@ -23,9 +23,9 @@ import {
   parseMessage,
   PeerPath,
   problemSchema,
-  receptionAnswersSchema,
-  takeBackAnswerSchema,
 } from "./wire.ts";
+import { readReceptionAnswers, readTakeBackAnswer } from "./read_messages.ts";
+import { inSlices } from "./slices.ts";
 
 /** Messages with transactions that are under way at the same time; what comes meanwhile shares the next one. */
 const MESSAGES_SIDE_BY_SIDE = 2;
@@ -70,22 +70,23 @@ export class PeerKme implements Peer {
     return activateKeys(this.#channel, request);
   }
 
-  send(transaction: Transaction): Promise<TransactionAnswer> {
-    const text = formatTransaction(transaction);
+  async send(transaction: Transaction): Promise<TransactionAnswer> {
+    const text = await inSlices(formatTransaction(transaction));
     const bytes = Buffer.byteLength(text);
     if (bytes + this.#envelopeBytes() > MAX_MESSAGE_BYTES) {
-      return Promise.resolve({ kind: "unreached", reason: `the message to KME ${this.kme} is too large` });
+      return { kind: "unreached", reason: `the message to KME ${this.kme} is too large` };
     }
-    return new Promise((resolve) => {
+    return await new Promise((resolve) => {
       this.#waiting.push({ text, bytes, resolve });
       this.#sendWaiting();
     });
   }
 
   async takeBack(request: TakeBackRequest): Promise<TakeBackAnswer> {
-    const outcome = await this.#channel.post(PeerPath.takeBack, formatTakeBack(this.#thisKme, request));
+    const message = await inSlices(formatTakeBack(this.#thisKme, request));
+    const outcome = await this.#channel.post(PeerPath.takeBack, message);
     if (outcome.kind !== "answer") return { kind: "unresolved", reason: outcome.reason };
-    const answer = outcome.status === 200 ? parseMessage(takeBackAnswerSchema, outcome.body) : undefined;
+    const answer = outcome.status === 200 ? await readTakeBackAnswer(outcome.body) : undefined;
     return answer ?? { kind: "unresolved", reason: `KME ${this.kme} answered with status ${outcome.status}` };
   }
 
@@ -145,15 +146,15 @@ export class PeerKme implements Peer {
     if (batch.length === 0) return;
     const message = formatTransactions(this.#thisKme, batch.map(({ text }) => text));
     const outcome = await this.#channel.post(PeerPath.transactions, message);
-    const answers = this.#answers(outcome, batch.length);
+    const answers = await this.#answers(outcome, batch.length);
     batch.forEach(({ resolve }, i) => resolve(Array.isArray(answers) ? answers[i]! : answers));
   }
 
   /** One answer for each transaction, or one for all. */
-  #answers(outcome: PostOutcome, count: number): TransactionAnswer[] | TransactionAnswer {
+  async #answers(outcome: PostOutcome, count: number): Promise<TransactionAnswer[] | TransactionAnswer> {
     if (outcome.kind !== "answer") return { kind: outcome.kind, reason: this.#silence(outcome) };
     if (outcome.status === 200) {
-      const answers = parseMessage(receptionAnswersSchema, outcome.body)?.answers;
+      const answers = await readReceptionAnswers(outcome.body);
       if (answers?.length === count) return answers;
     }
     const reason = `KME ${this.kme} answered with status ${outcome.status}`;

@@ -1,13 +1,25 @@
-/** Reads the messages of other KMEs, see `wire.ts`. Limits hold while a message is read, not afterwards. */
+/** Reads the messages of other KMEs and their answers, see `wire.ts`. Limits hold while they are read, not afterwards. */
+import { Buffer } from "node:buffer";
+import type { ReceptionAnswer } from "../delivery/reception.ts";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { BLOCK_BITS } from "../domain/block.ts";
 import type { KmeId } from "../domain/ids.ts";
-import type { Recipients, TakeBackRequest, Transaction, TransactionKey } from "../domain/transaction.ts";
-import { inSlices, JsonReader, type Steps, UnreadableMessage } from "./json_reader.ts";
+import type {
+  Recipients,
+  TakeBackAnswer,
+  TakeBackRequest,
+  Transaction,
+  TransactionKey,
+} from "../domain/transaction.ts";
+import { JsonReader, UnreadableMessage } from "./json_reader.ts";
+import { inSlices, type Steps } from "./slices.ts";
 import { MAX_BLOCKS, MAX_KEY_BITS, MAX_KEYS, MAX_SAES, MAX_TRANSACTIONS } from "./wire.ts";
 
 /** Bytes of an id as it is written: 255 characters, each of which may be an escape of six bytes. */
 const MAX_ID_BYTES = 6 * 255;
+
+/** Bytes of a reason as it is written. */
+const MAX_REASON_BYTES = 16 * 1024;
 
 /** Every message names its sender; the certificate has to agree. */
 export interface HelloMessage {
@@ -55,6 +67,30 @@ export function readTakeBack(bytes: Uint8Array): Promise<TakeBackMessage | undef
       })();
     });
     return { sender, request: required(request, "request") };
+  });
+}
+
+/** Answers to the transactions of one message, in their order. */
+export function readReceptionAnswers(text: string): Promise<ReceptionAnswer[] | undefined> {
+  return read(Buffer.from(text), function* (reader) {
+    const answers: ReceptionAnswer[] = [];
+    let isThere = false;
+    yield* reader.object((name) => {
+      if (name !== "answers") return false;
+      isThere = true;
+      return reader.array(0, MAX_TRANSACTIONS, function* () {
+        const answer = yield* answerOf(reader);
+        answers.push(receptionAnswer(answer));
+      });
+    });
+    if (!isThere) throw missing("answers");
+    return answers;
+  });
+}
+
+export function readTakeBackAnswer(text: string): Promise<TakeBackAnswer | undefined> {
+  return read(Buffer.from(text), function* (reader) {
+    return takeBackAnswer(yield* answerOf(reader));
   });
 }
 
@@ -201,6 +237,68 @@ function* takeBack(reader: JsonReader): Steps<TakeBackRequest> {
     blocks: required(blocks, "blocks"),
     reuse: required(reuse, "reuse"),
   };
+}
+
+/** Members that an answer of any kind may have. */
+interface AnswerMembers {
+  kind?: string;
+  reason?: string;
+  blocks?: KeyIdBytes[];
+  absent?: KeyIdBytes[];
+  free?: KeyIdBytes[];
+}
+
+function* answerOf(reader: JsonReader): Steps<AnswerMembers> {
+  const members: AnswerMembers = {};
+  const ids = (name: "blocks" | "absent" | "free") => {
+    const list: KeyIdBytes[] = members[name] = [];
+    return reader.array(0, MAX_BLOCKS, () => void list.push(reader.uuid()));
+  };
+  yield* reader.object((name) => {
+    switch (name) {
+      case "kind":
+        members.kind = reader.string(MAX_ID_BYTES);
+        return;
+      case "reason":
+        members.reason = reader.string(MAX_REASON_BYTES);
+        return;
+      case "blocks":
+      case "absent":
+      case "free":
+        return ids(name);
+      default:
+        return false;
+    }
+  });
+  return members;
+}
+
+function receptionAnswer({ kind, reason, blocks, absent }: AnswerMembers): ReceptionAnswer {
+  switch (kind) {
+    case "activated":
+      return { kind };
+    case "refused":
+      return { kind, blocks: required(blocks, "blocks"), absent: required(absent, "absent") };
+    case "rejected":
+    case "unknown":
+      return { kind, reason: required(reason, "reason") };
+    default:
+      throw new UnreadableMessage("unknown kind of answer");
+  }
+}
+
+function takeBackAnswer({ kind, reason, free }: AnswerMembers): TakeBackAnswer {
+  switch (kind) {
+    case "unknown":
+    case "read":
+      return { kind };
+    case "takenBack":
+      return { kind, free: required(free, "free") };
+    case "unresolved":
+      return { kind, reason: required(reason, "reason") };
+    default:
+      throw new UnreadableMessage("unknown kind of answer");
+  }
 }
 
 function id(reader: JsonReader): string {

@@ -11,6 +11,7 @@ import {
   PeerPath,
 } from "./wire.ts";
 import { requireNeighbour, requirePost } from "./callers.ts";
+import { inSlices } from "./slices.ts";
 import { readHello, readTakeBack, readTransactions } from "./read_messages.ts";
 import { readBodyBytes } from "../http/body.ts";
 import type { RefusalReason } from "../http/request_observer.ts";
@@ -61,13 +62,13 @@ export function transactionRoutes(
       if (reason === undefined) continue;
       refused(c, 200, reason, "reason" in answer ? answer.reason : "the blocks are not free here");
     }
-    return c.body(formatReceptionAnswers(answers), 200, JSON_HEADERS);
+    return c.body(await inSlices(formatReceptionAnswers(answers)), 200, JSON_HEADERS);
   });
 
   app.all(PeerPath.takeBack, async (c) => {
     const { sender, request } = await message(c, directory, readTakeBack);
     const answer = await delivery.takeBack(c.env.connection.identity, sender, request);
-    return c.body(formatTakeBackAnswer(answer), 200, JSON_HEADERS);
+    return c.body(await inSlices(formatTakeBackAnswer(answer)), 200, JSON_HEADERS);
   });
 }
 

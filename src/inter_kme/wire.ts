@@ -1,13 +1,15 @@
 /**
  * This project's own inter-KME messages: JSON over POST, on paths that a KME which does not know them answers with 404.
- * What is formatted here is read here (answers) or in `read_messages.ts` (messages).
+ * What is formatted here is read in `read_messages.ts`; what may be long is formatted in steps.
  */
 import { Buffer } from "node:buffer";
 import { z } from "zod";
-import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
+import type { Recipients, TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
 import type { ReceptionAnswer } from "../delivery/reception.ts";
-import { BLOCK_BITS, formatKeyId, type KeyIdBytes, parseKeyId } from "../domain/block.ts";
+import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
+import { chunks } from "../domain/chunks.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
+import type { Steps } from "./slices.ts";
 
 /** What all of these paths begin with. */
 export const PEER_PATHS = "/kme/v1/";
@@ -46,12 +48,6 @@ export const MAX_KEY_BITS = 4096;
 /** Blocks of one transaction: those of {@linkcode MAX_KEYS} keys of 4096 bits. */
 export const MAX_BLOCKS = MAX_KEYS * MAX_KEY_BITS / BLOCK_BITS;
 
-const keyId = z.string().transform((text, context): KeyIdBytes => {
-  const id = parseKeyId(text);
-  if (id !== undefined) return id;
-  context.issues.push({ code: "custom", message: "is not a UUID", input: text });
-  return z.NEVER;
-});
 export const helloAnswerSchema = z.object({
   protocol: z.int().min(1),
   KME_ID: z.string(),
@@ -63,21 +59,8 @@ export const helloAnswerSchema = z.object({
 /** Why a message was not acted upon. */
 export const problemSchema = z.object({ message: z.string() });
 
-export const receptionAnswersSchema = z.object({
-  answers: z.array(z.discriminatedUnion("kind", [
-    z.object({ kind: z.literal("activated") }),
-    z.object({ kind: z.literal("refused"), blocks: z.array(keyId), absent: z.array(keyId) }),
-    z.object({ kind: z.literal("rejected"), reason: z.string() }),
-    z.object({ kind: z.literal("unknown"), reason: z.string() }),
-  ])),
-});
-
-export const takeBackAnswerSchema = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("unknown") }),
-  z.object({ kind: z.literal("takenBack"), free: z.array(keyId) }),
-  z.object({ kind: z.literal("read") }),
-  z.object({ kind: z.literal("unresolved"), reason: z.string() }),
-]);
+/** Ids of blocks between two points at which formatting can be interrupted. */
+const IDS_A_STEP = 64;
 
 export function formatHello(sender: KmeId): string {
   return JSON.stringify({ sender_KME_ID: sender });
@@ -92,18 +75,15 @@ export function formatHelloAnswer(kme: KmeId, saes: readonly SaeId[], ofSender: 
 }
 
 /** One transaction of a message, see {@linkcode formatTransactions}. */
-export function formatTransaction({ id, origin, recipients, keys }: Transaction): string {
-  return JSON.stringify({
-    transaction_ID: formatKeyId(id),
-    origin_SAE_ID: origin,
-    recipients: recipients.map(({ kme, saes }) => ({ KME_ID: kme, SAE_IDs: saes })),
-    keys: keys.map(({ id, size, blocks, padded }) => ({
-      key_ID: formatKeyId(id),
-      size,
-      blocks: blocks.map(formatKeyId),
-      padded: padded && Buffer.from(padded).toString("base64"),
-    })),
-  });
+export function* formatTransaction({ id, origin, recipients, keys }: Transaction): Steps<string> {
+  const texts: string[] = [];
+  for (const { id, size, blocks, padded } of keys) {
+    const pad = padded === undefined ? "" : `,"padded":"${Buffer.from(padded).toString("base64")}"`;
+    texts.push(`{"key_ID":"${formatKeyId(id)}","size":${size},"blocks":${yield* formatIds(blocks)}${pad}}`);
+    yield;
+  }
+  return `{"transaction_ID":"${formatKeyId(id)}","origin_SAE_ID":${JSON.stringify(origin)},` +
+    `"recipients":${formatRecipients(recipients)},"keys":[${texts.join(",")}]}`;
 }
 
 /** @param transactions each as {@linkcode formatTransaction} wrote it. */
@@ -111,39 +91,44 @@ export function formatTransactions(sender: KmeId, transactions: readonly string[
   return `{"sender_KME_ID":${JSON.stringify(sender)},"transactions":[${transactions.join(",")}]}`;
 }
 
-export function formatTakeBack(
+export function* formatTakeBack(
   sender: KmeId,
   { transaction, recipients, blocks, reuse }: TakeBackRequest,
-): string {
-  return JSON.stringify({
-    sender_KME_ID: sender,
-    request: {
-      transaction_ID: formatKeyId(transaction),
-      recipients: recipients.map(({ kme, saes }) => ({ KME_ID: kme, SAE_IDs: saes })),
-      blocks: blocks.map(formatKeyId),
-      reuse,
-    },
-  });
+): Steps<string> {
+  return `{"sender_KME_ID":${JSON.stringify(sender)},"request":{"transaction_ID":"${
+    formatKeyId(transaction)
+  }",` +
+    `"recipients":${formatRecipients(recipients)},"blocks":${yield* formatIds(blocks)},"reuse":${reuse}}}`;
 }
 
-export function formatReceptionAnswers(answers: readonly ReceptionAnswer[]): string {
-  return JSON.stringify({
-    answers: answers.map((answer) =>
-      answer.kind === "refused"
-        ? {
-          kind: answer.kind,
-          blocks: answer.blocks.map(formatKeyId),
-          absent: answer.absent.map(formatKeyId),
-        }
-        : answer
-    ),
-  });
+export function* formatReceptionAnswers(answers: readonly ReceptionAnswer[]): Steps<string> {
+  const texts: string[] = [];
+  for (const answer of answers) {
+    if (answer.kind !== "refused") texts.push(JSON.stringify(answer));
+    else {
+      const [blocks, absent] = [yield* formatIds(answer.blocks), yield* formatIds(answer.absent)];
+      texts.push(`{"kind":"refused","blocks":${blocks},"absent":${absent}}`);
+    }
+  }
+  return `{"answers":[${texts.join(",")}]}`;
 }
 
-export function formatTakeBackAnswer(answer: TakeBackAnswer): string {
-  return JSON.stringify(
-    answer.kind === "takenBack" ? { kind: answer.kind, free: answer.free.map(formatKeyId) } : answer,
-  );
+export function* formatTakeBackAnswer(answer: TakeBackAnswer): Steps<string> {
+  if (answer.kind !== "takenBack") return JSON.stringify(answer);
+  return `{"kind":"takenBack","free":${yield* formatIds(answer.free)}}`;
+}
+
+function* formatIds(ids: readonly KeyIdBytes[]): Steps<string> {
+  const texts: string[] = [];
+  for (const part of chunks(ids, IDS_A_STEP)) {
+    texts.push(part.map((id) => `"${formatKeyId(id)}"`).join(","));
+    if (part.length === IDS_A_STEP) yield;
+  }
+  return `[${texts.join(",")}]`;
+}
+
+function formatRecipients(recipients: readonly Recipients[]): string {
+  return JSON.stringify(recipients.map(({ kme, saes }) => ({ KME_ID: kme, SAE_IDs: saes })));
 }
 
 /** The value of a message, or `undefined` when it is not what the schema says. */

@@ -4,11 +4,13 @@ import { PeerKme } from "../../src/inter_kme/peer_kme.ts";
 import {
   formatHelloAnswer,
   formatReceptionAnswers,
+  FULL_MESSAGE_BYTES,
   MAX_MESSAGE_BYTES,
   MAX_TRANSACTIONS,
   PeerPath,
 } from "../../src/inter_kme/wire.ts";
 import { eventually } from "../harness/eventually.ts";
+import { inSlices } from "../../src/inter_kme/slices.ts";
 import { answer, type Handler, openChannel, TestPeer } from "./test_peer.ts";
 
 const minutes = 60_000;
@@ -37,7 +39,7 @@ const kme: Handler = (request, response) => {
   if (transactions.length > MAX_TRANSACTIONS) {
     return void response.writeHead(400).end(`{"message":"Bad request"}`);
   }
-  response.end(formatReceptionAnswers(transactions.map(() => ({ kind: "activated" }))));
+  response.end(JSON.stringify({ answers: transactions.map(() => ({ kind: "activated" })) }));
 };
 
 const kinds = (answers: readonly TransactionAnswer[]) => new Set(answers.map(({ kind }) => kind));
@@ -84,14 +86,19 @@ Deno.test("a transaction larger than a full message goes alone; one over the bou
   ]);
   assert.deepEqual(answers.map(({ kind }) => kind), ["activated", "activated", "unreached", "activated"]);
   assert.deepEqual(answers[2], { kind: "unreached", reason: "the message to KME 2 is too large" });
-  assert.deepEqual(peer.requests.map(({ body }) => JSON.parse(body).transactions.length), [1, 1, 1]);
+  const sent = peer.requests.map(({ body }) => ({
+    bytes: body.length,
+    count: JSON.parse(body).transactions.length,
+  }));
+  assert.equal(sent.reduce((sum, { count }) => sum + count, 0), 3);
+  assert.deepEqual(sent.filter(({ bytes }) => bytes > FULL_MESSAGE_BYTES).map(({ count }) => count), [1]);
 });
 
 Deno.test("a long list of blocks that the peer does not have is understood", async () => {
   const whole = transaction(1, 5000);
   const blocks = whole.keys.flatMap((key) => key.blocks);
   await using peer = await TestPeer.start(
-    answer(200, formatReceptionAnswers([{ kind: "refused", blocks, absent: blocks }])),
+    answer(200, await inSlices(formatReceptionAnswers([{ kind: "refused", blocks, absent: blocks }]))),
   );
   using channel = openChannel({ port: peer.port });
   const refusal = await new PeerKme("1", channel).send(whole);

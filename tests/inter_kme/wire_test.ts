@@ -1,20 +1,26 @@
 import assert from "node:assert/strict";
-import type { Transaction } from "../../src/domain/transaction.ts";
+import type { TakeBackAnswer, Transaction } from "../../src/domain/transaction.ts";
 import type { ReceptionAnswer } from "../../src/delivery/reception.ts";
+import { inSlices } from "../../src/inter_kme/slices.ts";
 import { MAX_ANSWER_BYTES } from "../../src/inter_kme/channel.ts";
 import {
   formatHello,
   formatReceptionAnswers,
   formatTakeBack,
+  formatTakeBackAnswer,
   formatTransaction,
   formatTransactions,
   MAX_KEYS,
   MAX_MESSAGE_BYTES,
   MAX_SAES,
-  parseMessage,
-  receptionAnswersSchema,
 } from "../../src/inter_kme/wire.ts";
-import { readHello, readTakeBack, readTransactions } from "../../src/inter_kme/read_messages.ts";
+import {
+  readHello,
+  readReceptionAnswers,
+  readTakeBack,
+  readTakeBackAnswer,
+  readTransactions,
+} from "../../src/inter_kme/read_messages.ts";
 
 function id(number: number): Uint8Array {
   const bytes = new Uint8Array(16).fill(0xab);
@@ -46,7 +52,8 @@ function transaction(
   };
 }
 
-const message = (...list: Transaction[]) => formatTransactions(longId(1), list.map(formatTransaction));
+const message = async (...list: Transaction[]) =>
+  formatTransactions(longId(1), await Promise.all(list.map((each) => inSlices(formatTransaction(each)))));
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
@@ -57,7 +64,7 @@ Deno.test("what is formatted is read back: texts of transactions joined to a mes
     transaction(3, { blocks: 16, saes: 4, kmes: 2 }),
     { ...transaction(1), keys: [whole] },
   ];
-  assert.deepEqual(await readTransactions(bytes(message(...list))), {
+  assert.deepEqual(await readTransactions(bytes(await message(...list))), {
     sender: longId(1),
     transactions: list,
   });
@@ -67,8 +74,47 @@ Deno.test("what is formatted is read back: texts of transactions joined to a mes
     blocks: [id(1), id(2)],
     reuse: false,
   };
-  assert.deepEqual(await readTakeBack(bytes(formatTakeBack('"\\\n', request))), { sender: '"\\\n', request });
+  assert.deepEqual(await readTakeBack(bytes(await inSlices(formatTakeBack('"\\\n', request)))), {
+    sender: '"\\\n',
+    request,
+  });
   assert.deepEqual(await readHello(bytes(formatHello("1"))), { sender: "1" });
+});
+
+Deno.test("answers are read back, and nothing else is read", async () => {
+  const list: ReceptionAnswer[] = [
+    { kind: "activated" },
+    { kind: "refused", blocks: [id(1), id(2)], absent: [id(2)] },
+    { kind: "rejected", reason: 'a "reason"' },
+    { kind: "unknown", reason: "" },
+  ];
+  assert.deepEqual(await readReceptionAnswers(await inSlices(formatReceptionAnswers(list))), list);
+  const wrong = [
+    "",
+    "{}",
+    '{"answers":{}}',
+    '{"answers":[{"kind":"other"}]}',
+    '{"answers":[{"kind":"refused","blocks":[]}]}',
+    '{"answers":[{"kind":"refused","blocks":["x"],"absent":[]}]}',
+    '{"answers":[{"kind":"rejected"}]}',
+  ];
+  for (const text of wrong) assert.equal(await readReceptionAnswers(text), undefined, text);
+
+  const answers: TakeBackAnswer[] = [
+    { kind: "unknown" },
+    { kind: "read" },
+    { kind: "takenBack", free: [] },
+    { kind: "takenBack", free: [id(1), id(2)] },
+    { kind: "unresolved", reason: "later" },
+  ];
+  for (const answer of answers) {
+    assert.deepEqual(await readTakeBackAnswer(await inSlices(formatTakeBackAnswer(answer))), answer);
+  }
+  for (
+    const text of ["", "[]", "{}", '{"kind":"takenBack"}', '{"kind":"unresolved"}', '{"kind":"activated"}']
+  ) {
+    assert.equal(await readTakeBackAnswer(text), undefined, text);
+  }
 });
 
 Deno.test("any JSON of the same content is read, and nothing else", async () => {
@@ -168,25 +214,28 @@ Deno.test("a long message that is wrong is refused where it becomes wrong, and r
 
 Deno.test("the largest request that can be configured fits into a message, and its answers fit too", async () => {
   const largest = transaction(MAX_KEYS, { blocks: 16, saes: MAX_SAES });
-  const text = message(largest);
+  const text = await message(largest);
   assert.ok(bytes(text).length <= MAX_MESSAGE_BYTES);
   assert.equal((await readTransactions(bytes(text)))?.transactions[0]?.keys.length, MAX_KEYS);
 
   const blocks = largest.keys.flatMap((key) => key.blocks);
   const answers: ReceptionAnswer[] = [{ kind: "refused", blocks, absent: blocks }];
-  const refusal = formatReceptionAnswers(answers);
+  const refusal = await inSlices(formatReceptionAnswers(answers));
   assert.ok(refusal.length <= MAX_ANSWER_BYTES);
-  const [refused] = parseMessage(receptionAnswersSchema, refusal)!.answers;
+  const [refused] = (await readReceptionAnswers(refusal))!;
   assert.ok(refused?.kind === "refused" && refused.blocks.length === blocks.length);
   const { recipients } = largest;
-  const back = formatTakeBack(longId(1), { transaction: id(0), recipients, blocks, reuse: true });
+  const back = await inSlices(
+    formatTakeBack(longId(1), { transaction: id(0), recipients, blocks, reuse: true }),
+  );
   assert.ok(bytes(back).length <= MAX_MESSAGE_BYTES);
   assert.equal((await readTakeBack(bytes(back)))?.request.blocks.length, 16 * MAX_KEYS);
 });
 
 Deno.test("more than any KME can be configured to ask for is not read", async () => {
   // Not compared as values: these are too large to be shown when that fails.
-  const isRead = async (list: Transaction) => await readTransactions(bytes(message(list))) !== undefined;
+  const isRead = async (list: Transaction) =>
+    await readTransactions(bytes(await message(list))) !== undefined;
   assert.equal(await isRead(transaction(MAX_KEYS + 1)), false, "too many keys");
   assert.equal(await isRead(transaction(0)), false, "no keys");
   assert.equal(await isRead(transaction(1, { blocks: 17 })), false, "too many blocks for the size");
@@ -197,7 +246,9 @@ Deno.test("more than any KME can be configured to ask for is not read", async ()
   const isTakenBack = async (blocks: number, saes: number) => {
     const { recipients } = transaction(1, { saes });
     const ids = Array.from({ length: blocks }, (_, i) => id(i));
-    const text = formatTakeBack("1", { transaction: id(0), recipients, blocks: ids, reuse: true });
+    const text = await inSlices(
+      formatTakeBack("1", { transaction: id(0), recipients, blocks: ids, reuse: true }),
+    );
     return await readTakeBack(bytes(text)) !== undefined;
   };
   assert.equal(await isTakenBack(16 * MAX_KEYS + 1, 1), false, "too many blocks");
