@@ -2,7 +2,7 @@
 import { X509Certificate } from "node:crypto";
 import tls from "node:tls";
 import type { Config, HttpsInterface } from "../config/config.ts";
-import { askStatus, reachable } from "../console/status_client.ts";
+import { askStatus, consoleUrl, reachable } from "../console/status_client.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -58,7 +58,7 @@ async function checkConsole(kme: string, listen: HostPort): Promise<CheckLine> {
 
 async function isKmeAt(kme: string, console: HostPort): Promise<boolean> {
   try {
-    return (await askStatus(console)).kme === kme;
+    return (await askStatus(consoleUrl(console))).kme === kme;
   } catch {
     return false;
   }

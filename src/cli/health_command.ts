@@ -1,5 +1,6 @@
 /** `kme health`: whether a KME is ready, for health checks of containers and services. */
-import { command, InputError, UsageError } from "./command.ts";
+import { command } from "./command.ts";
+import { consoleOperand } from "./console_operand.ts";
 import { CONFIG_OPERAND } from "./description.ts";
 
 export const healthCommand = command({
@@ -18,24 +19,8 @@ export const healthCommand = command({
     2: "no address in the configuration, or wrong command line",
   },
   async run({ url }, [file]) {
-    if ((file === undefined) === (url === undefined)) {
-      throw new UsageError(
-        file === undefined ? "the configuration file is missing" : "CONFIG and --url cannot be combined",
-      );
-    }
-    const { askReady, consoleUrl } = await import("../console/status_client.ts");
-    let address: URL;
-    if (file === undefined) {
-      if (!URL.canParse(url!) || !/^https?:/.test(url!)) {
-        throw new UsageError(`--url must be like http://127.0.0.1:18080, not ${url}`);
-      }
-      address = new URL(url!);
-    } else {
-      const { readConsoleAddress } = await import("../config/console_address.ts");
-      const read = await readConsoleAddress(file);
-      if ("problem" in read) throw new InputError([read.problem]);
-      address = consoleUrl(read.value);
-    }
+    const { url: address } = await consoleOperand(file, url);
+    const { askReady } = await import("../console/status_client.ts");
     const { ready, reason } = await askReady(address);
     console.log(ready ? "ready" : `not ready: ${reason}`);
     return ready ? 0 : 1;

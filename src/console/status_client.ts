@@ -12,11 +12,11 @@ const TIME_LIMIT_MS = 5000;
 const MAX_LENGTH = 16 * 1024 * 1024;
 
 /**
- * @param listen address of its console as configured.
+ * @param console URL of its console.
  * @throws Error with one line.
  */
-export async function askStatus(listen: HostPort): Promise<KmeStatus> {
-  const url = new URL("/status", consoleUrl(listen));
+export async function askStatus(console: URL): Promise<KmeStatus> {
+  const url = new URL("/status", console);
   let text: string;
   try {
     const answer = await get(url);

@@ -38,6 +38,16 @@ Deno.test("kme status tells another program, and another KME, from its own", asy
     const seven = await runKme(["status", configPath]);
     assert.equal(seven.code, 1);
     assert.match(seven.stderr, /KME 7 answers, not KME 1/);
+    answer = Response.json(STATUS);
+    const url = ["status", "--url", `http://127.0.0.1:${consolePort}`];
+    assert.equal((await runKme(url)).code, 0);
+    // Whatever else is wrong with the configuration.
+    const config = await Deno.readTextFile(configPath);
+    const broken = config.replace('"nickname"', '"nick"').replaceAll("server_key_path", "key");
+    assert.notEqual(broken, config);
+    await Deno.writeTextFile(configPath, broken);
+    answer = Response.json(STATUS);
+    assert.equal((await runKme(["status", configPath])).code, 0);
     answer = Response.json({ ...STATUS, ready: false, reason: "the database does not answer" });
     const notReady = await runKme(["status", configPath]);
     assert.equal(notReady.code, 1);
