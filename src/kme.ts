@@ -149,6 +149,7 @@ export async function startKme(config: Config): Promise<Kme> {
     store: watch.blockStore(store),
     onIngested: (file) => watch.ingested(file),
     onRefused: (file) => watch.notIngested(file),
+    onServedAgain: (file) => watch.servedAgain(file),
     health: thisKme.keyFileHealth,
     servedFiles: thisKme.database.kind === "memory" || thisKme.reingestServedFiles ? "ingest" : "refuse",
     maxKeyCount: thisKme.maxKeyCount,

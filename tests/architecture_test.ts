@@ -6,7 +6,7 @@ const SRC = resolve(import.meta.dirname!, "../src");
 const DOCUMENT = resolve(import.meta.dirname!, "../docs/architecture.md");
 
 /** Every room may import these. */
-const COMMON = ["domain", "log", "rate_limited_log", "version"];
+const COMMON = ["domain", "log", "platform", "rate_limited_log", "version"];
 
 type Graph = ReadonlyMap<string, ReadonlySet<string>>;
 

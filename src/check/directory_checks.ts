@@ -2,7 +2,9 @@
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
+import { readServedFiles } from "../ingest/served_files.ts";
 import { markerPath } from "../rollback_guard/marker.ts";
+import { inspectDatabase } from "../store/inspection.ts";
 import { freeDiskBytes, FULL_BYTES } from "../store/disk_space.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -30,7 +32,7 @@ export async function checkDirectories(config: Config): Promise<CheckLine[]> {
   }
   const { database } = thisKme;
   if (database.kind === "sqlite") lines.push(await checkDatabaseDirectory(dirname(database.path)));
-  lines.push(...await checkFreeSpace(config));
+  lines.push(...await checkFreeSpace(config), ...await checkServedFiles(config));
   return lines;
 }
 
@@ -91,8 +93,59 @@ async function checkKeyDirectory(member: string, path: string, deletes: boolean)
       "let the user of the KME read the directory",
     );
   }
+  const writable = await writableByOthers(path);
+  if (writable !== undefined) {
+    return warn(
+      member,
+      `${writable} may be written by all users: whoever writes key files knows the keys`,
+      "let only the user that delivers key files write there (chmod o-w)",
+    );
+  }
   const files = waiting === 0 ? "no key files" : `${waiting} key file${waiting === 1 ? "" : "s"} to ingest`;
   return ok(member, `${path} is readable${deletes ? " and writable" : ""}; ${files}`);
+}
+
+/** The directory or the first key file in it that every user of the host may write (POSIX only). */
+async function writableByOthers(directory: string): Promise<string | undefined> {
+  if (Deno.build.os === "windows") return undefined;
+  const isOpen = async (path: string) => (((await Deno.lstat(path)).mode ?? 0) & 0o002) !== 0;
+  if (await isOpen(directory)) return directory;
+  let looked = 0;
+  for await (const { name, isFile } of Deno.readDir(directory)) {
+    if (!isFile || !name.endsWith(".cor") || looked++ >= MAX_OPENED) continue;
+    const path = join(directory, name);
+    if (await isOpen(path).catch(() => false)) return path;
+  }
+  return undefined;
+}
+
+/** Key files that stay in their directory and were ingested into another database than the configured one. */
+async function checkServedFiles({ thisKme, otherKmes }: Config): Promise<CheckLine[]> {
+  if (thisKme.deleteKeyFileAfterRead) return [];
+  const inspection = await inspectDatabase(thisKme.database).catch(() => undefined);
+  const database = inspection?.kind === "seen" ? inspection.databaseId?.toHex() : undefined;
+  // A database in use is that of the running KME, which says so itself.
+  if (inspection === undefined || inspection.kind === "inUse") return [];
+  const lines: CheckLine[] = [];
+  for (
+    const path of [
+      thisKme.keyDirectory,
+      ...otherKmes.filter(isNeighbour).map((kme) => kme.keyDirectory),
+    ]
+  ) {
+    const served = new Set<string>();
+    for (const { kme, file, database: other } of await readServedFiles(path).catch(() => [])) {
+      if (kme !== thisKme.id.text || other === database) continue;
+      if (await Deno.lstat(join(path, file)).then(() => true, () => false)) served.add(file);
+    }
+    if (served.size === 0) continue;
+    lines.push(warn(
+      "key files",
+      `${served.size} in ${path} were ingested into another database before: their keys may be given out twice`,
+      "use a database file that lasts and delete_key_file_after_read: true, and remove these files",
+    ));
+  }
+  return lines;
 }
 
 async function checkDatabaseDirectory(path: string): Promise<CheckLine> {

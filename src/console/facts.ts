@@ -161,13 +161,14 @@ export class Facts {
 
   #link(kme: KmeId, free: number | null, max: number): LinkStatus {
     const { requested, ingestion } = this.#options.counts;
-    const { last, recent = [], stored = 0 } = ingestion.get(kme) ?? {};
+    const { last, recent = [], stored = 0, servedAgain = 0 } = ingestion.get(kme) ?? {};
     if ((free ?? 0) > 0 || stored > 0 || (requested.get(kme) ?? 0) > 0) this.#used.add(kme);
     return {
       kme,
       free,
       max,
       used: this.#used.has(kme),
+      servedAgain,
       lastIngestion: last === undefined ? null : { at: last.at.toISOString(), file: last.file },
       files: recent.map(({ at, error, ...file }) => ({
         ...file,

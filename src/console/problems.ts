@@ -17,11 +17,17 @@ export function findProblems(facts: StatusFacts): FoundProblem[] {
     problems.push({ severity, link, name, what });
   };
   if (!ready) add("error", null, "not ready", reason ?? "not ready");
-  for (const { kme: link, free, used, files, unmatched } of links) {
+  for (const { kme: link, free, used, files, unmatched, servedAgain } of links) {
     const pool = link === kme ? "the pool of this KME's own SAEs" : `the link with KME ${link}`;
     if (used && free === 0) add("error", link, `empty ${link}`, `no blocks left in ${pool}`);
     if (unmatched !== undefined && unmatched > 0) {
       add("warning", link, `unmatched ${link}`, `${unmatched} blocks of ${pool} are at one end only`);
+    }
+    if (servedAgain > 0) {
+      const what =
+        `${servedAgain} key file${servedAgain === 1 ? "" : "s"} of ${pool} may have been served before ` +
+        "from another database: use a database file and fresh key files";
+      add("warning", link, `served again ${link}`, what);
     }
     for (const { file, error } of files) {
       if (error !== null) {

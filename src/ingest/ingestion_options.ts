@@ -68,6 +68,8 @@ export interface IngestionOptions {
   readonly onIngested?: (file: IngestedFile) => void;
   /** Told once for each state of a file that is refused or cannot be read. */
   readonly onRefused?: (file: RefusedFile) => void;
+  /** Told of each file that is ingested although it was ingested into another database before. */
+  readonly onServedAgain?: (file: RefusedFile) => void;
 }
 
 /** What is wrong with a link's directory and files now. */

@@ -540,12 +540,11 @@ export class LinkIngestion {
     for (const { known, servedBefore } of files) {
       if (!servedBefore || known.tally.stored + known.tally.known > 0) continue;
       this.#servedAgain++;
-      this.#warn(
-        known,
-        `served ${stateText(known.state)}`,
-        "was ingested into another database before: keys that were given out then may be given out again. Use a database file " +
-          "(db_uri) and delete_key_file_after_read, or fresh key files",
-      );
+      const reason =
+        "was ingested into another database before: keys that were given out then may be given out again. " +
+        "Use a database file (db_uri) and delete_key_file_after_read, or fresh key files";
+      this.#options.onServedAgain?.({ link: this.link, file: known.name, reason });
+      this.#warn(known, `served ${stateText(known.state)}`, reason);
     }
     if (this.#options.deleteAfterRead) return;
     await this.#served.record(files.map(({ known, digest }) => ({ name: known.name, digest })));

@@ -45,6 +45,8 @@ export interface IngestionCounts {
   files: number;
   /** Files refused, or that could not be read. */
   refused: number;
+  /** Files ingested that were ingested into another database before: their keys may be given out twice. */
+  servedAgain: number;
   /** The file from which blocks were stored last. */
   last?: { readonly at: Date; readonly file: string };
   /** The latest files, the newest last; bounded. */
@@ -87,7 +89,9 @@ export function noCounts(links: readonly KmeId[]): Counts {
     delivered: new Map(),
     activated: new Map(),
     burnt: { unresolved: 0, refused: 0 },
-    ingestion: new Map(links.map((kme) => [kme, { stored: 0, known: 0, files: 0, refused: 0, recent: [] }])),
+    ingestion: new Map(
+      links.map((kme) => [kme, { stored: 0, known: 0, files: 0, refused: 0, servedAgain: 0, recent: [] }]),
+    ),
     refusals: new Map(),
     durations: { enc_keys: new Histogram(), dec_keys: new Histogram() },
     activations: new Map(),

@@ -165,6 +165,17 @@ export class Exposition {
       { name: "kme_ingested_files_total", help: "Key files ingested completely" },
       ({ ingestion }) => ingestion.entries().map(([kme, { files }]) => [{ kme }, files]),
     );
+    this.#counter(
+      { name: "kme_refused_files_total", help: "Key files that were refused or could not be read" },
+      ({ ingestion }) => ingestion.entries().map(([kme, { refused }]) => [{ kme }, refused]),
+    );
+    this.#gauge(
+      {
+        name: "kme_served_again_files",
+        help: "Key files ingested by this process that were ingested into another database before",
+      },
+      ({ ingestion }) => ingestion.entries().map(([kme, { servedAgain }]) => [{ kme }, servedAgain]),
+    );
     this.#gauge(
       {
         name: "kme_last_ingestion_timestamp_seconds",

@@ -41,6 +41,8 @@ export const linkStatusSchema = z.object({
   lastIngestion: ingestionStatusSchema.nullable(),
   /** The latest key files, newest first. */
   files: z.array(fileStatusSchema),
+  /** Key files ingested that were ingested into another database before: their keys may be given out twice. */
+  servedAgain: z.int().nonnegative(),
 });
 
 export const peerStatusSchema = z.object({

@@ -148,6 +148,24 @@ export class Watch {
     if (counts === undefined) return;
     counts.refused++;
     this.#file(link, file).error = reason;
+    this.#incidents.report({
+      kind: "key files",
+      severity: "warning",
+      message: `key file ${file} of link ${link} was not ingested: ${reason}`,
+    });
+  }
+
+  /** A key file is ingested whose keys another database may have given out. */
+  servedAgain({ link, file, reason }: RefusedFile): void {
+    const counts = this.counts.ingestion.get(link);
+    if (counts === undefined) return;
+    counts.servedAgain++;
+    this.#incidents.report({
+      kind: "key files",
+      severity: "warning",
+      message: `key file ${file} of link ${link} ${reason}`,
+      same: `served again ${link}`,
+    });
   }
 
   #file(link: KmeId, file: string): FileRecord {

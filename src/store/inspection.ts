@@ -19,6 +19,8 @@ export type Inspection =
     readonly schema: SchemaState;
     /** The KME to which it belongs; absent before the first start. */
     readonly kme?: KmeId;
+    /** Identifies the database; absent before the first start. */
+    readonly databaseId?: Uint8Array;
     /** Processes that run on it now. */
     readonly processes: number;
     /** Absent before the first start. */
@@ -82,7 +84,9 @@ async function inspect(dialect: Dialect, { count }: InspectionOptions): Promise<
     const schema = await schemaState(db);
     // Both rows are written after the migrations: a first start that broke off has left none.
     const hasTables = schema.applied.length > 0;
-    const owner = hasTables ? await db.selectFrom("kme").select("kme_id").executeTakeFirst() : undefined;
+    const owner = hasTables
+      ? await db.selectFrom("kme").select(["kme_id", "database_id"]).executeTakeFirst()
+      : undefined;
     const generation = hasTables
       ? await db.selectFrom("generation").select("value").executeTakeFirst()
       : undefined;
@@ -90,6 +94,7 @@ async function inspect(dialect: Dialect, { count }: InspectionOptions): Promise<
       kind: "seen",
       schema,
       kme: owner?.kme_id,
+      databaseId: owner && Uint8Array.from(owner.database_id),
       processes: hasTables ? await livingProcesses(db, Date.now()) : 0,
       generation: generation?.value,
       stock: count && hasTables ? await countStock(db) : undefined,

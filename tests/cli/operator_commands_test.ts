@@ -78,7 +78,7 @@ const STATUS: KmeStatus = {
   saes: [],
   burnt: 0,
   links: [
-    { kme: "1", free: null, max: 10, used: false, lastIngestion: null, files: [] },
+    { kme: "1", free: null, max: 10, used: false, lastIngestion: null, files: [], servedAgain: 0 },
     {
       kme: "2",
       free: 5,
@@ -87,6 +87,7 @@ const STATUS: KmeStatus = {
       unmatched: 7,
       lastIngestion: { at: "2026-01-02T03:04:05.000Z", file: "a.cor" },
       files: [],
+      servedAgain: 0,
     },
   ],
   keysWaiting: 3,

@@ -101,6 +101,7 @@ function statusAt(point: Point, failing: boolean): KmeStatus {
     unmatched,
     lastIngestion: { at: files.at(-1)!.at, file: files.at(-1)!.file },
     files,
+    servedAgain: 0,
   });
   const problem = (severity: "error" | "warning", kme: string | null, what: string, seconds: number) => ({
     severity,
