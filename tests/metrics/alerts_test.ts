@@ -250,6 +250,39 @@ alertTest("KmeReloadRefused", "a changed configuration has a mistake", async () 
   return { before, after, minutes: 5 };
 });
 
+alertTest("KmeKeyFilesRefused", "a key file of zeros comes", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], console: true }] });
+  await network.start(1);
+  const before = await metrics(network);
+  await network.writeKeyFile(1, 1, new Uint8Array(64));
+  const after = await metricsWith(
+    network,
+    (samples) => samples.of("kme_refused_files_total")['kme="1"'] === 1,
+  );
+  return { before, after, minutes: 5 };
+});
+
+alertTest(
+  "KmeKeyFilesServedAgain",
+  "a database in memory is empty after a restart, the key files are still there",
+  async () => {
+    await using network = await makeTestNetwork({
+      kmes: [{ id: 1, saes: [1, 2], console: true, options: { delete_key_file_after_read: false } }],
+    });
+    await network.writeKeyFile(1, 1, 3);
+    const first = await network.start(1);
+    await eventually(async () => (await network.client(1).status(2)).json.stored_key_count === 3);
+    const before = await metrics(network);
+    await first.stop();
+    await network.start(1);
+    const after = await metricsWith(
+      network,
+      (samples) => samples.of("kme_served_again_files")['kme="1"'] === 1,
+    );
+    return { before, after, minutes: 5 };
+  },
+);
+
 alertTest("KmeLogLinesDropped", "nothing reads the log", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], console: true }] });
   const blocks = 15_000;
