@@ -8,7 +8,7 @@ export const PARTS: Readonly<Record<string, readonly string[]>> = {
   store: ["ingest", "rollback_guard", "store"],
   durability: ["bench", "durability"],
   console: ["console", "metrics"],
-  cli: ["check", "cli", "package", "reload"],
+  cli: ["check", "cli", "release", "reload"],
 };
 
 /** Files, relative to `tests/`, that are run one after the other: they set time limits of well under a second. */
