@@ -252,7 +252,7 @@ async function startServer(recipe: Recipe, settings: ServerSettings = {}): Promi
 
 async function makeServerDirectory(user: string | undefined): Promise<TempDir> {
   // A path short enough for a unix socket in it, that other users can reach.
-  const dir = await makeTempDir("kme-db-", "/tmp");
+  const dir = await makeTempDir("kme-db-", Deno.env.get("KME_TEST_SERVER_DIRECTORY") ?? "/tmp");
   if (user !== undefined) await Deno.chown(dir.path, systemId("-u", user)!, systemId("-g", user)!);
   return dir;
 }

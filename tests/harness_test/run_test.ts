@@ -107,7 +107,10 @@ for (const signal of ["SIGTERM", "SIGKILL"] as const) {
   Deno.test(`a run that ends by ${signal} leaves no server`, { ignore }, async () => {
     await using file = await testFile(`${USES_SERVERS}
       databaseTest("mariadb", "hangs", () => new Promise((resolve) => setTimeout(resolve, 100_000)));`);
-    const child = startChild(Deno.execPath(), runner(file.path));
+    // A run that is killed cannot remove the servers' data.
+    await Deno.chmod(file.dir, 0o755);
+    const env = { KME_TEST_SERVER_DIRECTORY: file.dir };
+    const child = startChild(Deno.execPath(), { ...runner(file.path), env });
     try {
       const ports: number[] = [];
       for (const kind of ["postgres", "mariadb"]) {

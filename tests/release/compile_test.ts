@@ -17,12 +17,21 @@ import { makeTestNetwork } from "../harness/test_network.ts";
 /** Bytes: what a host without internet has to be brought. */
 const MAX_SIZE = 115e6;
 
-/** Files that the program serves or starts; the rest of `src` is there because something imports it. */
+/** Modules that commands load when they need them, or that are started as threads, and the console's page. */
 async function filesToEmbed(): Promise<string[]> {
   const page = "src/console/page";
   const names = await Array.fromAsync(Deno.readDir(join(PROJECT_ROOT, page)));
   return [
     "src/main.ts",
+    "src/cli/run_kme.ts",
+    "src/kme.ts",
+    "src/check/run_checks.ts",
+    "src/console/status_client.ts",
+    "src/rollback_guard/burn.ts",
+    "src/tools/certs/make_network.ts",
+    "src/tools/sample_keys.ts",
+    "src/cli/man_page.ts",
+    "src/cli/completion_scripts.ts",
     "src/store/engine/store_worker.ts",
     ...names.map(({ name }) => `${page}/${name}`),
   ];
