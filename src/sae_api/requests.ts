@@ -139,12 +139,51 @@ function parseJson(body: string): unknown {
   }
 }
 
-function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+/** Elements of lists that are checked before the next ones. */
+const ELEMENTS_A_STEP = 64;
+
+/**
+ * Checks a value and stops at the first mistake: the library reports each wrong element of a list, which for a full body
+ * takes a hundred times as long as to read it.
+ *
+ * @throws InvalidRequest
+ */
+function check<T extends z.ZodObject>(schema: T, value: unknown): z.output<T> {
+  const longest = longestList(schema, value);
+  for (let start = 0; longest > ELEMENTS_A_STEP && start < longest; start += ELEMENTS_A_STEP) {
+    const { error } = schema.safeParse(withPartsOfLists(schema, value, start));
+    if (error !== undefined) throw invalid(error.issues[0]!, start);
+  }
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const { path, message } = result.error.issues[0]!;
-  const member = formatMember(path);
-  throw new InvalidRequest(`${member === "" ? "" : `${member}: `}${lowerFirst(message)}`);
+  throw invalid(result.error.issues[0]!, 0);
+}
+
+function longestList(schema: z.ZodObject, value: unknown): number {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return 0;
+  const lengths = Object.keys(schema.shape).map((name) => {
+    const member = (value as Record<string, unknown>)[name];
+    return Array.isArray(member) ? member.length : 0;
+  });
+  return Math.max(...lengths);
+}
+
+/** The members that the schema knows, of lists only the elements from `start`. */
+function withPartsOfLists(schema: z.ZodObject, value: unknown, start: number): Record<string, unknown> {
+  const object = value as Record<string, unknown>;
+  return Object.fromEntries(
+    Object.keys(schema.shape).filter((name) => Object.hasOwn(object, name)).map((name) => {
+      const member = object[name];
+      return [name, Array.isArray(member) ? member.slice(start, start + ELEMENTS_A_STEP) : member];
+    }),
+  );
+}
+
+/** @param start index in its list of the element that has index 0 in the issue. */
+function invalid({ path, message }: z.core.$ZodIssue, start: number): InvalidRequest {
+  const [name, index, ...rest] = path;
+  const member = formatMember(typeof index === "number" ? [name!, index + start, ...rest] : path);
+  return new InvalidRequest(`${member === "" ? "" : `${member}: `}${lowerFirst(message)}`);
 }
 
 function lowerFirst(text: string): string {

@@ -71,6 +71,42 @@ Deno.test("a Key request that is wrong gets 400 that names the member, and spend
   assert.equal(await stockOf(client, 2), 6);
 });
 
+Deno.test("the first wrong element of a long list is named, whatever follows it", async () => {
+  await using network = await startNetwork(oneKme, [1, 1, 6]);
+  const client = network.client(1);
+  const list = (right: string, count: number, wrong: string) =>
+    `[${[...Array(count).fill(right), ...Array(2000).fill(wrong)].join(",")}]`;
+  const cases: [path: string, body: string, message: string][] = [
+    [
+      ENC,
+      `{"additional_slave_SAE_IDs":${list('"3"', 63, "1")}}`,
+      "additional_slave_SAE_IDs[63]: invalid input",
+    ],
+    [
+      ENC,
+      `{"additional_slave_SAE_IDs":${list('"3"', 64, "1")}}`,
+      "additional_slave_SAE_IDs[64]: invalid input",
+    ],
+    [
+      ENC,
+      `{"additional_slave_SAE_IDs":${list('"3"', 1000, "1")}}`,
+      "additional_slave_SAE_IDs[1000]: invalid input",
+    ],
+    [
+      ENC,
+      `{"extension_optional":${list("{}", 300, "1")},"number":1}`,
+      "extension_optional[300]: invalid input",
+    ],
+    [ENC, `{"extension_optional":${list("{}", 300, "1")},"number":0}`, "number: "],
+    [DEC, `{"key_IDs":${list(`{"key_ID":"x"}`, 130, "{}")}}`, "key_IDs[130].key_ID: invalid input"],
+    [DEC, `{"key_IDs":${list(`{"key_ID":"x"}`, 130, '{"key_ID":"y"}')}}`, "key_IDs[0].key_ID: is not a UUID"],
+  ];
+  for (const [path, body, message] of cases) {
+    assertProblem(await post(client, path, body), 400, new RegExp(`^${message.replace(/[[\]]/g, "\\$&")}`));
+  }
+  assert.equal(await stockOf(client, 2), 6);
+});
+
 Deno.test("an extension that is mandatory and unknown is refused by its name, an optional one is ignored", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 6]);
   const client = network.client(1);
