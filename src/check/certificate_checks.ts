@@ -1,20 +1,12 @@
 /** Checks the certificates of a configuration. Pure but for the list of the system's CAs. */
-import type { X509Certificate } from "node:crypto";
-import { parsePkcs12 } from "../x509/pem.ts";
+import { parsePkcs12 } from "../x509/certificate_files.ts";
 import type { ClientCertificate, Config, HttpsInterface, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { systemCa } from "../inter_kme/credentials.ts";
-import {
-  certificatesOf,
-  type Chain,
-  chainOf,
-  fieldsOf,
-  hostsOf,
-  isFor,
-  nameOf,
-  serves,
-  Usage,
-} from "../x509/chain.ts";
+import { type Certificate, certificatesInPem } from "../x509/certificate.ts";
+import { type Chain, chainOf, serves } from "../x509/chain.ts";
+import { hostsOf, isForHost } from "../x509/host_name.ts";
+import { Usage } from "../x509/verifier.ts";
 import { type CheckLine, configError, ok, warn } from "./check_line.ts";
 import { isLoopback } from "../domain/address.ts";
 
@@ -24,9 +16,9 @@ export function checkCertificates(config: Config): CheckLine[] {
   const neighbours = config.otherKmes.map((kme, index) => ({ kme, member: `other_kmes[${index}]` }))
     .flatMap(({ kme, member }) => isNeighbour(kme) ? [{ kme, member }] : []);
   const authorities = [
-    ...certificatesOf(thisKme.saesInterface.clientCa),
-    ...certificatesOf(thisKme.kmesInterface.clientCa),
-    ...neighbours.flatMap(({ kme }) => certificatesOf(kme.serverCa ?? "")),
+    ...certificatesInPem(thisKme.saesInterface.clientCa),
+    ...certificatesInPem(thisKme.kmesInterface.clientCa),
+    ...neighbours.flatMap(({ kme }) => certificatesInPem(kme.serverCa ?? "")),
   ];
   return [
     ...checkInterface("this_kme.saes_https_interface", thisKme.saesInterface, authorities),
@@ -38,14 +30,14 @@ export function checkCertificates(config: Config): CheckLine[] {
 function checkInterface(
   member: string,
   material: HttpsInterface,
-  authorities: readonly X509Certificate[],
+  authorities: readonly Certificate[],
 ): CheckLine[] {
-  const certificates = certificatesOf(material.serverCert);
+  const certificates = certificatesInPem(material.serverCert);
   const server = certificates[0]!;
   return [
     ok(
       `${member}.ca_client_cert_path`,
-      `clients need a certificate of ${subjectOf(certificatesOf(material.clientCa))}`,
+      `clients need a certificate of ${subjectOf(certificatesInPem(material.clientCa))}`,
     ),
     checkServer(`${member}.server_cert_path`, certificates, authorities),
     checkNames(`${member}.server_cert_path`, server, material.listen.hostname),
@@ -54,8 +46,8 @@ function checkInterface(
 
 function checkServer(
   member: string,
-  certificates: readonly X509Certificate[],
-  authorities: readonly X509Certificate[],
+  certificates: readonly Certificate[],
+  authorities: readonly Certificate[],
 ): CheckLine {
   const server = certificates[0]!;
   if (!serves(server, Usage.server)) {
@@ -65,7 +57,7 @@ function checkServer(
       "issue one with the extended key usage serverAuth",
     );
   }
-  if (fieldsOf(server).isCa) {
+  if (server.isCa) {
     return warn(
       member,
       "the certificate is a CA certificate, so the server's key can issue certificates",
@@ -88,7 +80,7 @@ function checkServer(
 }
 
 /** Clients compare the host that they call with the names in the certificate. */
-function checkNames(member: string, server: X509Certificate, host: string): CheckLine {
+function checkNames(member: string, server: Certificate, host: string): CheckLine {
   const hosts = hostsOf(server);
   if (hosts.length === 0) {
     return warn(
@@ -106,7 +98,7 @@ function checkNames(member: string, server: X509Certificate, host: string): Chec
       "issue one with the names and addresses under which clients call, or listen on loopback",
     );
   }
-  if (isFor(server, host)) return ok(member, names);
+  if (isForHost(server, host)) return ok(member, names);
   return warn(
     member,
     `${names}, not for ${host} of listen_address: clients that call ${host} refuse it`,
@@ -117,7 +109,7 @@ function checkNames(member: string, server: X509Certificate, host: string): Chec
 function checkNeighbour(
   member: string,
   kme: NeighbourKme,
-  authorities: readonly X509Certificate[],
+  authorities: readonly Certificate[],
 ): CheckLine[] {
   const certificateMember = `${member}.https_client_authentication_certificate`;
   const certificates = clientCertificates(kme.clientCertificate);
@@ -137,7 +129,7 @@ function checkNeighbour(
     lines.push(lineOfChain(certificateMember, chain, until(certificates), trust, unknown));
   }
   if (kme.serverCa !== undefined) {
-    const cas = certificatesOf(kme.serverCa);
+    const cas = certificatesInPem(kme.serverCa);
     const caMember = `${member}.inter_kme_ca_cert_path`;
     // Not checked for being a CA: the server's own certificate may be trusted directly.
     lines.push(ok(caMember, `KME ${kme.id.text} needs a certificate of ${subjectOf(cas)}`));
@@ -175,29 +167,29 @@ function lineOfChain(
 }
 
 /** The certificate with which a neighbour is called, and its issuers after it. */
-export function clientCertificates(certificate: ClientCertificate): X509Certificate[] {
-  if (certificate.kind === "pem") return certificatesOf(certificate.cert);
+export function clientCertificates(certificate: ClientCertificate): Certificate[] {
+  if (certificate.kind === "pem") return certificatesInPem(certificate.cert);
   const parsed = parsePkcs12(certificate.pfx, certificate.passphrase);
   // The loader of the configuration has opened it before.
   if ("problem" in parsed) throw new Error(parsed.problem);
   return [...parsed.value.certificates];
 }
 
-function until(certificates: readonly X509Certificate[]): string {
-  const first = Math.min(...certificates.map(({ validTo }) => new Date(validTo).getTime()));
+function until(certificates: readonly Certificate[]): string {
+  const first = Math.min(...certificates.map(({ notAfter }) => notAfter));
   return `valid until ${new Date(first).toISOString().slice(0, 10)}`;
 }
 
-function subjectOf(certificates: readonly X509Certificate[]): string {
-  return certificates.map(({ subject }) => nameOf(subject)).join("; ");
+function subjectOf(certificates: readonly Certificate[]): string {
+  return certificates.map(({ subjectText }) => subjectText).join("; ");
 }
 
-let systemCertificates: X509Certificate[] | undefined;
+let systemCertificates: Certificate[] | undefined;
 
-function systemAuthorities(): X509Certificate[] {
+function systemAuthorities(): Certificate[] {
   return systemCertificates ??= systemCa().flatMap((pem) => {
     try {
-      return certificatesOf(pem);
+      return certificatesInPem(pem);
     } catch {
       return []; // the system's own certificates are not checked
     }

@@ -3,8 +3,6 @@ import type { X509Certificate } from "node:crypto";
 import type { Config, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { helloAnswerSchema, parseMessage, problemSchema, PROTOCOL } from "../inter_kme/wire.ts";
-import { certificateSerial } from "../x509/serial.ts";
-import { fingerprintOf } from "../x509/chain.ts";
 import { clientCertificates } from "./certificate_checks.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { type Probe, probePeer } from "./peer_probe.ts";
@@ -72,8 +70,8 @@ export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now
       what,
       `${address} does not know this KME as KME ${config.thisKme.id.text}`,
       `in other_kmes of KME ${kme.id.text}: check the id ${config.thisKme.id.text} and its certificates; this one has the ` +
-        `serial number 0x${certificateSerial(certificate!).toString(16)} and the fingerprint_sha256 ` +
-        fingerprintOf(certificate!),
+        `serial number 0x${certificate!.serial.toString(16)} and the fingerprint_sha256 ` +
+        certificate!.fingerprint,
     ));
   } else {
     lines.push(
@@ -163,10 +161,10 @@ function skewOf(kme: string, ahead: number): CheckLine {
 
 /** Matches messages of OpenSSL, rustls and the operating system. */
 function remedy(reason: string): string {
-  if (/altname|not valid for name|NotValidForName/i.test(reason)) {
+  if (/altname|not valid for name|NotValidForName|is not for (?!TLS)/i.test(reason)) {
     return "write a name of its certificate in inter_kme_bind_address, or issue a certificate with this name";
   }
-  if (/issuer|self.?signed|unknown ?ca|unable to verify|UnknownIssuer/i.test(reason)) {
+  if (/issuer|self.?signed|unknown ?ca|unable to verify|UnknownIssuer|not trusted/i.test(reason)) {
     return "put the CA that issued its server certificate into inter_kme_ca_cert_path";
   }
   if (/expired/i.test(reason)) return "renew its server certificate";

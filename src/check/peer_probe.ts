@@ -4,7 +4,7 @@ import https from "node:https";
 import type { X509Certificate } from "node:crypto";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
 import { connectTls, explain } from "../inter_kme/connect.ts";
-import { clientContext } from "../inter_kme/credentials.ts";
+import { clientContext, serverVerifier } from "../inter_kme/credentials.ts";
 import { proxyFor } from "../inter_kme/proxy.ts";
 import { formatHello, PeerPath } from "../inter_kme/wire.ts";
 
@@ -37,7 +37,7 @@ export async function probePeer(neighbour: NeighbourKme, thisKme: ThisKme): Prom
       {
         address,
         secureContext: clientContext(neighbour.clientCertificate, neighbour.serverCa),
-        verifyServer: true,
+        verifier: serverVerifier(neighbour.serverCa),
         proxy: neighbour.ignoreSystemProxySettings ? undefined : proxyFor(address, env),
       },
       timeout,

@@ -1,5 +1,4 @@
 /** Which certificates identify the SAEs of this KME and the neighbours that call it. Pure. */
-import type { X509Certificate } from "node:crypto";
 import { formatMember, type MemberPath } from "../domain/member_path.ts";
 import {
   type CertificateSelector,
@@ -8,7 +7,8 @@ import {
   selectorKey,
   withIssuer,
 } from "../x509/certificate_selector.ts";
-import { fingerprintOf, nameOf } from "../x509/chain.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import { commonNames } from "../x509/certificate_names.ts";
 import { Findings } from "./findings.ts";
 import { otherKmeIds, ownKmeId } from "./kme_ids.ts";
 import type { PartialConfig } from "./partial_config.ts";
@@ -145,14 +145,14 @@ function locate(
 function checkIssuers(
   located: readonly Located[],
   listener: string,
-  issuers: readonly X509Certificate[] | undefined,
+  issuers: readonly Certificate[] | undefined,
   findings: Findings,
 ): void {
   if (issuers === undefined || issuers.length < 2) return;
   for (const { member, selector } of located) {
     if (!lacksIssuer(selector)) continue;
-    const names = issuers.map(({ subject }) => nameOf(subject)).join("; ");
-    const issuer = /^CN=(.*)$/m.exec(issuers[0]!.subject)?.[1] ?? "name of the CA";
+    const names = issuers.map(({ subjectText }) => subjectText).join("; ");
+    const issuer = commonNames(issuers[0]!.subject)[0] ?? "name of the CA";
     const right = `{ serial: "${selector.serial!.toString(16)}", issuer_cn: ${JSON.stringify(issuer)} }`;
     findings.mistake(
       member,
@@ -166,11 +166,11 @@ function checkIssuers(
 
 function checkUnique(
   all: readonly (readonly Located[])[],
-  issuers: readonly X509Certificate[] | undefined,
+  issuers: readonly Certificate[] | undefined,
   rule: string,
   findings: Findings,
 ): void {
-  const fingerprints = (issuers ?? []).map(fingerprintOf);
+  const fingerprints = (issuers ?? []).map(({ fingerprint }) => fingerprint);
   const seen = new Map<string, { owner: readonly Located[]; member: MemberPath }>();
   for (const owner of all) {
     for (const { member, selector } of owner) {
@@ -194,8 +194,8 @@ export function warnOfUnnamedNeighbours(
   { otherKmes }: Identities,
   findings: Findings,
 ): void {
-  const saesCa = new Set(files.saesInterface.clientIssuers?.map(fingerprintOf));
-  const shared = (files.kmesInterface.clientIssuers ?? []).some((ca) => saesCa.has(fingerprintOf(ca)));
+  const saesCa = new Set(files.saesInterface.clientIssuers?.map(({ fingerprint }) => fingerprint));
+  const shared = (files.kmesInterface.clientIssuers ?? []).some(({ fingerprint }) => saesCa.has(fingerprint));
   const unnamed = otherKmes.flatMap((selectors, index) => selectors === "any" ? [index] : []);
   const idOf = (index: number) => partial.content.other_kmes?.[index]?.id?.text ?? "?";
   if (shared && unnamed.length > 0) {

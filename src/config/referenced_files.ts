@@ -1,5 +1,5 @@
 /** Checks every directory and file that a configuration names, and loads the certificates and keys. */
-import type { X509Certificate } from "node:crypto";
+import type { Certificate } from "../x509/certificate.ts";
 import type { ClientCertificate, Database, HttpsInterface, Validity } from "./config.ts";
 import {
   belongTogether,
@@ -11,7 +11,7 @@ import {
   parsePemCredentials,
   parsePkcs12,
   parsePrivateKey,
-} from "../x509/pem.ts";
+} from "../x509/certificate_files.ts";
 import type { Part, PartialConfig } from "./partial_config.ts";
 import type { Findings } from "./findings.ts";
 import { findDatabaseFile, findDirectory, type FoundFile, type PathBase, readSmallFile } from "./paths.ts";
@@ -36,7 +36,7 @@ export interface ReferencedFiles {
 
 export interface LoadedInterface extends Partial<Omit<HttpsInterface, "listen">> {
   /** The CA certificates of `clientCa`, each once. */
-  readonly clientIssuers?: readonly X509Certificate[];
+  readonly clientIssuers?: readonly Certificate[];
 }
 
 export interface LoadedKme {
@@ -232,9 +232,9 @@ class Loader {
   }
 }
 
-function validityOf(certificates: readonly X509Certificate[]): Validity {
+function validityOf(certificates: readonly Certificate[]): Validity {
   return {
-    notBefore: Math.max(...certificates.map(({ validFromDate }) => validFromDate.getTime())),
-    notAfter: Math.min(...certificates.map(({ validToDate }) => validToDate.getTime())),
+    notBefore: Math.max(...certificates.map(({ notBefore }) => notBefore)),
+    notAfter: Math.min(...certificates.map(({ notAfter }) => notAfter)),
   };
 }

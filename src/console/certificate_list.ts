@@ -1,6 +1,6 @@
 /** The certificates of a configuration and when they expire. */
-import type { X509Certificate } from "node:crypto";
-import { parseCertificates, parsePkcs12 } from "../x509/pem.ts";
+import { type Certificate, formatSerial } from "../x509/certificate.ts";
+import { parseCertificates, parsePkcs12 } from "../x509/certificate_files.ts";
 import type { ClientCertificate, Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import type { CertificateStatus } from "../metrics/kme_status.ts";
@@ -50,25 +50,24 @@ export function daysUntil(end: number, now: Date): number {
 function describe(
   member: string,
   use: CertificateStatus["use"],
-  certificates: readonly X509Certificate[],
+  certificates: readonly Certificate[],
 ): KnownCertificate[] {
   return certificates.map((certificate) => ({
     member,
     use,
-    // It has one attribute on each line.
-    subject: certificate.subject.split("\n").join(", "),
-    serial: certificate.serialNumber.toLowerCase(),
-    notBefore: new Date(certificate.validFrom).toISOString(),
-    notAfter: new Date(certificate.validTo).toISOString(),
+    subject: certificate.subjectText,
+    serial: formatSerial(certificate.serial),
+    notBefore: new Date(certificate.notBefore).toISOString(),
+    notAfter: new Date(certificate.notAfter).toISOString(),
   }));
 }
 
-function inPem(pem: string): readonly X509Certificate[] {
+function inPem(pem: string): readonly Certificate[] {
   const parsed = parseCertificates(new TextEncoder().encode(pem));
   return "value" in parsed ? parsed.value.certificates : [];
 }
 
-function inClientCertificate(certificate: ClientCertificate): readonly X509Certificate[] {
+function inClientCertificate(certificate: ClientCertificate): readonly Certificate[] {
   if (certificate.kind === "pem") return inPem(certificate.cert);
   const parsed = parsePkcs12(certificate.pfx, certificate.passphrase);
   return "value" in parsed ? parsed.value.certificates : [];

@@ -5,7 +5,7 @@ import type { ConfiguredId, KmeId, SaeId } from "../domain/ids.ts";
 import { NotAuthorized } from "../domain/refusals.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import { type CertificateSelector, selects, withIssuer } from "../x509/certificate_selector.ts";
-import { fingerprintOf, issuersOf } from "../x509/chain.ts";
+import { issuersOf } from "../x509/chain.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 
 /** What a directory is made of. */
@@ -115,7 +115,7 @@ export class Directory {
 
 function tablesOf({ thisKme, otherKmes, saes }: DirectoryContent): Tables {
   const [saeIssuers, kmeIssuers] = [thisKme.saesInterface, thisKme.kmesInterface]
-    .map(({ clientCa }) => issuersOf(clientCa).map(fingerprintOf)) as [string[], string[]];
+    .map(({ clientCa }) => issuersOf(clientCa).map(({ fingerprint }) => fingerprint)) as [string[], string[]];
   const party = (id: string, certificates: readonly CertificateSelector[], authorities: string[]): Party => ({
     id,
     selectors: certificates.flatMap((selector) => withIssuer(selector, authorities) ?? []),

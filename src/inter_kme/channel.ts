@@ -7,7 +7,7 @@ import type tls from "node:tls";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
 import { log } from "../log.ts";
 import { ConnectError, connectTls, explain } from "./connect.ts";
-import { clientContext } from "./credentials.ts";
+import { clientContext, serverVerifier } from "./credentials.ts";
 import { type Env, proxyFor } from "./proxy.ts";
 import { Slots } from "./slots.ts";
 import { MAX_MESSAGE_BYTES } from "./wire.ts";
@@ -191,10 +191,11 @@ export class PeerChannel {
     } catch (error) {
       throw new Error(`the client certificate for KME ${this.kmeId} cannot be used: ${explain(error)}`);
     }
+    const verifier = this.#verifyServer ? serverVerifier(serverCa) : undefined;
     const { address, ignoreSystemProxySettings } = this.#neighbour;
     const connect = () => {
       const proxy = ignoreSystemProxySettings ? undefined : proxyFor(address, this.#env);
-      const target = { address, secureContext, verifyServer: this.#verifyServer, proxy };
+      const target = { address, secureContext, verifier, proxy };
       return connectTls(target, this.#timeout, this.#closed.signal);
     };
     return [new PeerAgent(connect, true), new PeerAgent(connect, false)];

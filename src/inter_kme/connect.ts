@@ -1,18 +1,20 @@
 /** Opens one verified TLS connection to a peer, directly or through a proxy. */
 import { Buffer } from "node:buffer";
 import http from "node:http";
-import https from "node:https";
 import { isIP, type Socket } from "node:net";
 import tls from "node:tls";
-import { systemCa } from "./credentials.ts";
+import { systemTrust } from "./credentials.ts";
+import { verifyServer } from "../tls/peer_certificates.ts";
+import { CertificateRefused } from "../x509/refusal.ts";
+import type { ServerVerifier } from "../x509/verifier.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 
 /** Where to connect and what to accept there. */
 export interface TlsTarget {
   readonly address: HostPort;
   readonly secureContext: tls.SecureContext;
-  /** False: any server certificate is accepted. */
-  readonly verifyServer: boolean;
+  /** Verifies the server; absent: any server is accepted, without a verification. */
+  readonly verifier?: ServerVerifier;
   /** `http:` or `https:` proxy to tunnel through. */
   readonly proxy?: URL;
 }
@@ -60,6 +62,7 @@ function startTls(
   signal: AbortSignal,
 ): Promise<tls.TLSSocket> {
   const { hostname: host, port } = target.address;
+  const { verifier } = target;
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
       tunnel?.destroy();
@@ -70,7 +73,8 @@ function startTls(
       ...(tunnel ? { socket: tunnel, host } : { host, port }),
       servername: isIP(host) ? undefined : host,
       secureContext: target.secureContext,
-      rejectUnauthorized: target.verifyServer,
+      // Decided below, where the reason can be said in words.
+      rejectUnauthorized: false,
       ALPNProtocols: ["http/1.1"],
     });
     const end = (error?: unknown) => {
@@ -84,8 +88,17 @@ function startTls(
     const aborted = () => end(signal.reason);
     const closed = () => end(new ConnectError("the peer closed the connection during the TLS handshake"));
     const secure = () => {
-      if (target.verifyServer && !socket.authorized) {
-        return end(new ConnectError("the server is not authorized"));
+      try {
+        if (verifier !== undefined) {
+          verifyServer(socket, verifier, host);
+          if (!socket.authorized) {
+            throw new ConnectError(
+              `TLS does not accept the server's certificate: ${socket.authorizationError}`,
+            );
+          }
+        }
+      } catch (error) {
+        return end(error);
       }
       socket.setNoDelay(true);
       socket.setKeepAlive(true, 30_000);
@@ -97,28 +110,45 @@ function startTls(
 }
 
 /** `CONNECT` through a proxy (RFC 9110, clause 9.3.6). */
-function openTunnel(proxy: URL, { hostname, port }: HostPort, signal: AbortSignal): Promise<Socket> {
+async function openTunnel(proxy: URL, { hostname, port }: HostPort, signal: AbortSignal): Promise<Socket> {
   const authority = formatHostPort({ hostname, port });
   const headers: Record<string, string> = { host: authority };
   if (proxy.username !== "" || proxy.password !== "") {
     const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
     headers["proxy-authorization"] = `Basic ${Buffer.from(credentials).toString("base64")}`;
   }
-  const { request } = proxy.protocol === "https:" ? https : http;
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason);
-    const connect = request({
+  const address = {
+    hostname: proxy.hostname.replace(/^\[|\]$/g, ""),
+    port: Number(proxy.port || (proxy.protocol === "https:" ? 443 : 80)),
+  };
+  let secured: tls.TLSSocket | undefined;
+  if (proxy.protocol === "https:") {
+    try {
+      secured = await startTls({ address, ...systemTrust() }, undefined, signal);
+    } catch (error) {
+      throw signal.aborted ? signal.reason : new ConnectError(`proxy ${proxy.host}: ${explain(error)}`);
+    }
+  }
+  return await new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      secured?.destroy();
+      return reject(signal.reason);
+    }
+    const connect = http.request({
       method: "CONNECT",
-      host: proxy.hostname.replace(/^\[|\]$/g, ""),
-      port: proxy.port === "" ? (proxy.protocol === "https:" ? 443 : 80) : Number(proxy.port),
+      host: address.hostname,
+      port: address.port,
       path: authority,
       headers,
-      agent: false,
-      ...(proxy.protocol === "https:" ? { ca: systemCa() } : {}),
+      ...(secured ? { createConnection: () => secured } : { agent: false }),
     });
+    let open = false;
     const refuse = (error: unknown) => {
+      // The request ends as soon as the tunnel is open.
+      if (open) return;
       signal.removeEventListener("abort", aborted);
       connect.on("error", () => {}).destroy();
+      secured?.destroy();
       reject(error);
     };
     const aborted = () => refuse(signal.reason);
@@ -130,6 +160,7 @@ function openTunnel(proxy: URL, { hostname, port }: HostPort, signal: AbortSigna
         socket.on("error", () => {}).destroy();
         return status(answer.statusCode);
       }
+      open = true;
       signal.removeEventListener("abort", aborted);
       // Its failures show on the TLS connection inside it.
       resolve(socket.on("error", () => {}));
@@ -154,6 +185,7 @@ const TEXTS: Record<string, string> = {
 
 /** One line for a failed connection or request. */
 export function explain(error: unknown): string {
+  if (error instanceof CertificateRefused) return `${error.message}; ${error.remedy}`;
   const { code, message } = error as { code?: unknown; message?: unknown };
   const text = (typeof code === "string" ? TEXTS[code] : undefined) ??
     (message ? String(message) : String(code ?? error));

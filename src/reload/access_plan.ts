@@ -6,7 +6,8 @@ import type { Access, CaAccess, KmeAccess, SaeAccess } from "../config/access.ts
 import type { Config, ConfiguredSae, OtherKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { type CertificateSelector, selectorKey } from "../x509/certificate_selector.ts";
-import { certificatesOf } from "../x509/chain.ts";
+import { certificatesInPem } from "../x509/certificate.ts";
+import { formatPem } from "../x509/pem.ts";
 import { same, withoutAccess } from "./reload_plan.ts";
 
 export interface AccessPlan {
@@ -45,9 +46,9 @@ export function planAccess(running: Config, access: Access): AccessPlan {
 /** CA certificates that were trusted before and still are; if none is, those of the file. */
 function planCa(running: string, { pem, isCorrect }: CaAccess): string {
   if (pem === undefined || isCorrect) return pem ?? running;
-  const wanted = new Set(certificatesOf(pem).map(({ fingerprint256 }) => fingerprint256));
-  const kept = certificatesOf(running).filter(({ fingerprint256 }) => wanted.has(fingerprint256));
-  return kept.length === 0 ? pem : kept.map(String).join("");
+  const wanted = new Set(certificatesInPem(pem).map(({ fingerprint }) => fingerprint));
+  const kept = certificatesInPem(running).filter(({ fingerprint }) => wanted.has(fingerprint));
+  return kept.length === 0 ? pem : kept.map(({ der }) => formatPem("CERTIFICATE", der)).join("");
 }
 
 function planKme(running: OtherKme, wanted: readonly KmeAccess[]): OtherKme {

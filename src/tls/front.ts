@@ -10,7 +10,8 @@ import { CoarseClock } from "./coarse_clock.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 import { Pipe, type PipeContext } from "./pipe.ts";
 import { PipePorts } from "./ports.ts";
-import { ClientRefused, ClientVerifier } from "../x509/verifier.ts";
+import { CertificateRefused } from "../x509/refusal.ts";
+import { ClientVerifier } from "../x509/verifier.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 import { errorMessage } from "../domain/text.ts";
 
@@ -306,11 +307,11 @@ class MtlsFront implements Front {
     const remote = remoteOf(socket);
     try {
       const tcp = remote === undefined ? undefined : this.#handshakes.get(remote)?.socket;
-      if (remote === undefined || !tcp) throw new ClientRefused("not a connection of ours");
+      if (remote === undefined || !tcp) throw new Error("not a connection of this listener");
       this.#handshakes.delete(remote);
-      if (!socket.authorized) throw new ClientRefused("not authorized");
+      if (!socket.authorized) throw new CertificateRefused("unknown_ca", "not authorized");
       const leaf = socket.getPeerX509Certificate()?.raw;
-      if (!leaf) throw new ClientRefused("no client certificate");
+      if (!leaf) throw new CertificateRefused("no_certificate", "no client certificate");
       const verified = this.#verifier.verify({
         leaf,
         others: () => othersOf(socket),
@@ -321,17 +322,17 @@ class MtlsFront implements Front {
     } catch (error) {
       socket.on("error", () => {});
       socket.destroy();
-      const reason = error instanceof ClientRefused ? error.message : "internal error";
+      const reason = error instanceof Error ? error.message : "internal error";
       this.#log.debug("client {remote} refused: {reason}", { remote, reason });
       this.#checkEmpty();
     }
   }
 
-  /** @throws {ClientRefused} When a request is under way on every connection. */
+  /** @throws {Error} When a request is under way on every connection. */
   #makeRoom(): void {
     if (this.#pipes.size < this.#maxConnections) return;
     const longest = this.#idle.values().next().value;
-    if (!longest) throw new ClientRefused("too many connections");
+    if (!longest) throw new Error("too many connections");
     this.#log.debug("{remote} makes room for another connection", { remote: longest.remote });
     longest.endIdle();
   }

@@ -3,11 +3,13 @@ import { derElement, derElements, objectIdentifier, TAG } from "./der.ts";
 
 const COMMON_NAME = "2.5.4.3";
 
-/** Alternative names of the kinds that identify a client. */
+/** Alternative names of the kinds that identify a client or a server. */
 export interface AlternativeNames {
   readonly dns: readonly string[];
   readonly uri: readonly string[];
   readonly email: readonly string[];
+  /** 4 or 16 octets each. */
+  readonly ip: readonly Uint8Array[];
 }
 
 /**
@@ -32,14 +34,15 @@ export function commonNames(name: Uint8Array): string[] {
 }
 
 /**
- * @param value contents of the extension subjectAltName; absent: no names.
+ * @param value value of the extension subjectAltName; absent: no names.
  * @throws {RangeError} When the bytes are not GeneralNames.
  */
 export function alternativeNames(value: Uint8Array | undefined): AlternativeNames {
-  const names = { dns: [] as string[], uri: [] as string[], email: [] as string[] };
+  const names = { dns: [] as string[], uri: [] as string[], email: [] as string[], ip: [] as Uint8Array[] };
   const lists: Record<number, string[]> = { 0x81: names.email, 0x82: names.dns, 0x86: names.uri };
   const elements = value === undefined ? [] : derElements(derElement(value, TAG.sequence).content);
   for (const { tag, content } of elements) {
+    if (tag === 0x87 && (content.length === 4 || content.length === 16)) names.ip.push(content);
     const text = ascii(content);
     if (text !== "") lists[tag]?.push(text);
   }

@@ -1,6 +1,6 @@
 /**
- * As much of DER (ITU-T X.690) as a certificate's outline needs. It refuses what it does not understand: a
- * certificate that two parsers read differently must not get in.
+ * The part of DER (ITU-T X.690) that certificates and CRLs need. It refuses what it does not understand: a certificate that
+ * two parsers read differently must not be accepted.
  */
 
 /** One element; the byte ranges are views, nothing is copied. */
@@ -19,6 +19,8 @@ export const TAG = {
   bitString: 0x03,
   octetString: 0x04,
   objectIdentifier: 0x06,
+  utcTime: 0x17,
+  generalizedTime: 0x18,
   sequence: 0x30,
   /** `[n] EXPLICIT` or another constructed context tag. */
   context: (n: number) => 0xa0 | n,
@@ -74,6 +76,43 @@ export function derElement(bytes: Uint8Array, tag: number): DerElement {
   const element = readElement(bytes, 0);
   if (element.tag !== tag || element.whole.length !== bytes.length) throw new RangeError("malformed DER");
   return element;
+}
+
+/** @throws {RangeError} When the element is not a BOOLEAN of DER, which has two values only. */
+export function boolean({ tag, content }: DerElement): boolean {
+  if (tag !== TAG.boolean || content.length !== 1 || (content[0] !== 0 && content[0] !== 0xff)) {
+    throw new RangeError("malformed DER");
+  }
+  return content[0] === 0xff;
+}
+
+/** @throws {RangeError} When the element is not a BIT STRING of whole octets. */
+export function bitString({ tag, content }: DerElement): Uint8Array {
+  if (tag !== TAG.bitString || content[0] !== 0) throw new RangeError("malformed DER");
+  return content.subarray(1);
+}
+
+/**
+ * Milliseconds since 1970 of a UTCTime or GeneralizedTime, in the forms of RFC 5280 clause 4.1.2.5.
+ *
+ * @throws {RangeError} When the element is neither.
+ */
+export function derTime({ tag, content }: DerElement): number {
+  const text = String.fromCharCode(...content);
+  const match = /^(\d\d|\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/.exec(text);
+  const [, year = "", month, day, hour, minute, second] = match ?? [];
+  if (tag !== TAG.utcTime && tag !== TAG.generalizedTime || year.length !== (tag === TAG.utcTime ? 2 : 4)) {
+    throw new RangeError("malformed DER");
+  }
+  const century = year.length === 4 ? "" : Number(year) < 50 ? "20" : "19";
+  const date = Date.parse(`${century}${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+  if (Number.isNaN(date)) throw new RangeError("malformed DER");
+  return date;
+}
+
+/** Whether two byte strings are equal; not for secrets. */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((octet, i) => octet === b[i]);
 }
 
 /** Unsigned value of an INTEGER's contents: a sign octet does not count, a set top bit is magnitude. */

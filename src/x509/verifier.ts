@@ -1,15 +1,29 @@
 /**
- * Verification of client certificates by the listener itself. The TLS layer is not enough: the servers of one
- * process share their session-ticket key, so a session that was made under another listener's CA can be resumed
- * here and is reported as authorized, and a resumed session is never compared with the calendar again.
+ * Verification of the certificates of clients and servers, on every connection, by this program itself. The TLS layer's is not
+ * enough: it resumes a client's session under another listener's CA, compares no date again on a resumed session, and accepts
+ * a server's certificate that it cannot parse by the name of its issuer.
  */
-import { createHash, verify as verifySignature, X509Certificate } from "node:crypto";
-import { type CertificateFields, readCertificate, sameBytes } from "./certificate_fields.ts";
+import { verify as verifySignature } from "node:crypto";
+import {
+  type Certificate,
+  certificatesInPem,
+  fingerprintOf,
+  KeyUsage,
+  parseCertificate,
+} from "./certificate.ts";
 import { alternativeNames, commonNames } from "./certificate_names.ts";
 import type { ClientIdentity } from "./client_identity.ts";
+import { sameBytes } from "./der.ts";
+import { isForHost } from "./host_name.ts";
+import { formatPem } from "./pem.ts";
+import { CertificateRefused } from "./refusal.ts";
+import { type Revocations, revokedIn } from "./revocations.ts";
 
-/** Extended key usage of a TLS client, RFC 5280 section 4.2.1.12. */
-const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
+/** Extended key usages, RFC 5280 clause 4.2.1.12. */
+export const Usage = { server: "1.3.6.1.5.5.7.3.1", client: "1.3.6.1.5.5.7.3.2" } as const;
+
+/** What the key of a TLS client or server does; with `keyEncipherment` alone, as many instructions for OpenSSL have it. */
+const TLS_KEY_USAGES = KeyUsage.digitalSignature | KeyUsage.keyEncipherment | KeyUsage.keyAgreement;
 
 /** ECDSA with SHA-256, -384, -512: for keys that `X509Certificate.verify` does not take (P-521). */
 const ECDSA: Readonly<Record<string, string>> = {
@@ -18,47 +32,44 @@ const ECDSA: Readonly<Record<string, string>> = {
   "1.2.840.10045.4.3.4": "sha512",
 };
 
-/** CAs in one chain, and signatures checked for one client: more is somebody wasting our time. */
+/** CAs in one chain, and signatures checked for one certificate: more is an attempt to keep this process busy. */
 const MAX_DEPTH = 5;
 const MAX_SIGNATURES = 10;
 
-/** Certificates whose verification is remembered. */
+/** Clients whose verification is remembered. */
 const MAX_REMEMBERED = 4096;
 
-/** Why a client is not let in; the message is for the log. */
-export class ClientRefused extends Error {
-  override readonly name = "ClientRefused";
-}
-
-interface Certificate extends CertificateFields {
-  readonly x509: X509Certificate;
-  /** Milliseconds since the epoch, both inclusive. */
-  readonly notBefore: number;
-  readonly notAfter: number;
-}
-
-/** A client that was verified, and the time (ms since the epoch) within which its whole chain is valid. */
-export interface VerifiedClient {
-  readonly identity: ClientIdentity;
-  readonly notBefore: number;
-  readonly notAfter: number;
-}
-
-/** What a TLS connection shows of its client. */
+/** What a TLS connection shows of its other end. */
 export interface PresentedCertificates {
-  /** DER of the client's own certificate. */
+  /** DER of the end's own certificate. */
   readonly leaf: Uint8Array;
-  /** DER of the certificates sent with it; called only when the client is not known yet. */
-  readonly others: () => Uint8Array[];
-  /** The handshake was a full one with this listener's CAs: the TLS layer has checked name constraints. */
+  /** DER of the certificates sent with it; called only when they are needed. */
+  readonly others: () => readonly Uint8Array[];
+  /** The TLS layer has verified the chain with the same CAs, in a full handshake: name constraints are enforced there. */
   readonly fullHandshake: boolean;
+}
+
+/** A certificate that was verified, and the time (ms since 1970) within which its whole chain is valid. */
+interface Verified {
+  /** The certificate, its issuer, and so on up to a trusted one. */
+  readonly chain: readonly Certificate[];
+  readonly notBefore: number;
+  readonly notAfter: number;
+}
+
+/** A client that was verified. */
+export interface VerifiedClient extends Verified {
+  readonly identity: ClientIdentity;
 }
 
 /** Verifies clients against one listener's CAs, remembering whom it has verified. */
 export class ClientVerifier {
   /** PEM of the certificates that are CAs. */
   readonly anchors: string[];
-  readonly #anchors: Certificate[];
+  /** The same, parsed. */
+  readonly authorities: readonly Certificate[];
+  /** Certificates that are refused though their chain is valid. */
+  revocations: Revocations = [];
   readonly #verified = new Map<string, VerifiedClient>();
 
   /**
@@ -66,11 +77,11 @@ export class ClientVerifier {
    * @throws {Error} When there is no CA certificate in it, or one of them cannot be read.
    */
   constructor(clientCa: string) {
-    const all = certificatesOf(clientCa);
-    this.#anchors = all.filter((certificate) => certificate.isCa && certificate.version === 3);
-    this.anchors = this.#anchors.map((certificate) => certificate.x509.toString());
-    if (this.#anchors.length === 0) {
-      const found = all.map((certificate) => subjectOf(certificate.x509)).join("; ");
+    const all = certificatesInPem(clientCa);
+    this.authorities = all.filter(isUsableCa);
+    this.anchors = this.authorities.map(({ der }) => formatPem("CERTIFICATE", der));
+    if (this.authorities.length === 0) {
+      const found = all.map(({ subjectText }) => subjectText).join("; ");
       throw new Error(`no CA certificate for clients${found ? `, only ${found}, which is not a CA` : ""}`);
     }
   }
@@ -78,141 +89,248 @@ export class ClientVerifier {
   /**
    * Who the client is.
    *
-   * @param now Milliseconds since the epoch.
-   * @throws {ClientRefused} When its certificate does not chain to this listener's CAs or is not in date.
+   * @param now Milliseconds since 1970.
+   * @throws {CertificateRefused} When its certificate does not chain to this listener's CAs, is not in date, or is revoked.
    */
   verify(presented: PresentedCertificates, now: number): VerifiedClient {
-    const fingerprint = createHash("sha256").update(presented.leaf).digest("hex");
-    const known = this.#verified.get(fingerprint);
-    if (known && inDate(known, now)) return known;
-    const client = this.#verifyChain(presented, fingerprint, now);
+    const known = this.#verified.get(fingerprintOf(presented.leaf));
+    if (known && inDate(known, now)) {
+      refuseRevoked(known, this.revocations);
+      return known;
+    }
+    const leaf = parse(presented.leaf);
+    const verified = verifyChain(leaf, presented, this.authorities, "client", now);
+    refuseRevoked(verified, this.revocations);
+    const client = { ...verified, identity: identityOf(leaf, verified.chain[1]!) };
     if (this.#verified.size >= MAX_REMEMBERED) {
       this.#verified.delete(this.#verified.keys().next().value!);
     }
-    this.#verified.set(fingerprint, client);
+    this.#verified.set(leaf.fingerprint, client);
     return client;
-  }
-
-  #verifyChain(presented: PresentedCertificates, fingerprint: string, now: number): VerifiedClient {
-    const leaf = certificateOf(presented.leaf);
-    // Version 1 has no way to say that a certificate is not a CA's, and the TLS layer does not know it.
-    if (leaf.version !== 3) throw new ClientRefused(`certificate of version ${leaf.version}, not 3`);
-    if (leaf.isCa) throw new ClientRefused("a CA certificate instead of a client's");
-    const chain = this.#chain(leaf, presented.others().slice(0, MAX_DEPTH).map(certificateOf), now);
-    for (const certificate of chain) {
-      if (certificate.notUnderstood.length > 0) {
-        throw new ClientRefused(`critical extension ${certificate.notUnderstood[0]} is not understood`);
-      }
-      if (certificate.hasNameConstraints && !presented.fullHandshake) {
-        throw new ClientRefused("name constraints on a resumed session");
-      }
-    }
-    return {
-      identity: identityOf(leaf, fingerprint, chain[1]!),
-      notBefore: Math.max(...chain.map((certificate) => certificate.notBefore)),
-      notAfter: Math.min(...chain.map((certificate) => certificate.notAfter)),
-    };
-  }
-
-  /** A valid chain from the client's certificate to one of the CAs, both included. */
-  #chain(leaf: Certificate, others: Certificate[], now: number): Certificate[] {
-    let signatures = 0;
-    let reason = "issued by another CA";
-    const usable = (certificate: Certificate) => {
-      const usages = certificate.extendedKeyUsage;
-      if (!inDate(certificate, now)) {
-        reason = `${subjectOf(certificate.x509)} is ${
-          now < certificate.notBefore ? "not yet valid" : "expired"
-        }`;
-      } else if (usages && !usages.includes(CLIENT_AUTH)) {
-        reason = `${subjectOf(certificate.x509)} is not for TLS clients`;
-      } else return true;
-      return false;
-    };
-    const search = (chain: Certificate[]): Certificate[] | undefined => {
-      const subject = chain.at(-1)!;
-      // CAs between the client's certificate and the issuer that is looked for.
-      const below = chain.length - 1;
-      for (const issuer of [...this.#anchors, ...others]) {
-        if (!sameBytes(subject.issuer, issuer.subject) || chain.includes(issuer)) continue;
-        if (!issuer.isCa || issuer.version !== 3 || issuer.pathLength < below) continue;
-        if (signatures++ >= MAX_SIGNATURES || !issued(issuer, subject) || !usable(issuer)) continue;
-        const longer = [...chain, issuer];
-        if (this.#anchors.includes(issuer)) return longer;
-        const found = longer.length <= MAX_DEPTH ? search(longer) : undefined;
-        if (found) return found;
-      }
-    };
-    const chain = usable(leaf) ? search([leaf]) : undefined;
-    if (!chain) throw new ClientRefused(reason);
-    return chain;
   }
 }
 
-function identityOf(leaf: Certificate, fingerprint: string, issuer: Certificate): ClientIdentity {
+/** Verifies servers. */
+export class ServerVerifier {
+  /** Certificates that are refused though their chain is valid. */
+  revocations: Revocations = [];
+  readonly authorities: readonly Certificate[];
+  readonly #trusted: readonly Certificate[];
+
+  /** @param trusted CA certificates, or certificates of servers themselves. */
+  constructor(trusted: readonly Certificate[]) {
+    this.#trusted = trusted;
+    this.authorities = this.#trusted.filter(isUsableCa);
+  }
+
+  /**
+   * @param host name or address that was called.
+   * @param now Milliseconds since 1970.
+   * @returns the certificate, its issuer, and so on up to the trusted one.
+   * @throws {CertificateRefused} When the certificate is not that of a server with this name.
+   */
+  verify(presented: PresentedCertificates, host: string, now: number): readonly Certificate[] {
+    const leaf = parse(presented.leaf);
+    const isTrusted = this.#trusted.some(({ fingerprint }) => fingerprint === leaf.fingerprint);
+    const verified = isTrusted
+      ? verifyTrusted(leaf, now)
+      : verifyChain(leaf, presented, this.authorities, "server", now);
+    refuseRevoked(verified, this.revocations);
+    if (!isForHost(leaf, host)) {
+      throw new CertificateRefused("wrong_host", `the certificate of ${leaf.subjectText} is not for ${host}`);
+    }
+    return verified.chain;
+  }
+}
+
+/** A server's certificate that is trusted by itself; it may be that of a CA. */
+function verifyTrusted(leaf: Certificate, now: number): Verified {
+  refuseVersion(leaf);
+  refuseUnusable(leaf, "server", now);
+  return { chain: [leaf], notBefore: leaf.notBefore, notAfter: leaf.notAfter };
+}
+
+function verifyChain(
+  leaf: Certificate,
+  presented: PresentedCertificates,
+  anchors: readonly Certificate[],
+  role: keyof typeof Usage,
+  now: number,
+): Verified {
+  refuseVersion(leaf);
+  if (leaf.isCa) {
+    throw new CertificateRefused(
+      "ca_certificate",
+      `${leaf.subjectText}: a CA certificate instead of a ${role}'s`,
+    );
+  }
+  refuseUnusable(leaf, role, now);
+  const others = presented.others().slice(0, MAX_DEPTH).flatMap(parseIfReadable);
+  const chain = findChain(leaf, anchors, others, role, now);
+  for (const { notUnderstood, hasNameConstraints } of chain) {
+    if (notUnderstood.length > 0) {
+      const message = `critical extension ${notUnderstood[0]} is not understood`;
+      throw new CertificateRefused("critical_extension", message);
+    }
+    if (hasNameConstraints && !presented.fullHandshake) {
+      throw new CertificateRefused("name_constraints", "name constraints that were not verified");
+    }
+  }
+  return {
+    chain,
+    notBefore: Math.max(...chain.map(({ notBefore }) => notBefore)),
+    notAfter: Math.min(...chain.map(({ notAfter }) => notAfter)),
+  };
+}
+
+/** A valid chain from the leaf to one of the anchors, both included. */
+function findChain(
+  leaf: Certificate,
+  anchors: readonly Certificate[],
+  others: readonly Certificate[],
+  role: keyof typeof Usage,
+  now: number,
+): Certificate[] {
+  let signatures = 0;
+  let refusal = new CertificateRefused(
+    "unknown_ca",
+    `${leaf.subjectText}: issued by ${leaf.issuerText}, which is not trusted`,
+  );
+  const search = (chain: readonly Certificate[]): Certificate[] | undefined => {
+    const subject = chain.at(-1)!;
+    // CAs between the leaf and the issuer that is looked for.
+    const below = chain.length - 1;
+    for (const issuer of [...anchors, ...others]) {
+      if (!sameBytes(subject.issuer, issuer.subject) || chain.includes(issuer)) continue;
+      if (!isUsableCa(issuer) || issuer.pathLength < below) continue;
+      if (signatures++ >= MAX_SIGNATURES || !issued(issuer, subject)) continue;
+      const unusable = refusalOf(issuer, role, now);
+      if (unusable) {
+        refusal = unusable;
+        continue;
+      }
+      const longer = [...chain, issuer];
+      if (anchors.includes(issuer)) return longer;
+      const found = longer.length <= MAX_DEPTH ? search(longer) : undefined;
+      if (found) return found;
+    }
+  };
+  const chain = search([leaf]);
+  if (!chain) throw refusal;
+  return chain;
+}
+
+/** Version 1 has no way to say that a certificate is not a CA's, and the TLS layer does not verify it. */
+function refuseVersion(leaf: Certificate): void {
+  if (leaf.version === 3) return;
+  throw new CertificateRefused("version", `${leaf.subjectText}: version ${leaf.version} certificate`);
+}
+
+function refuseUnusable(leaf: Certificate, role: keyof typeof Usage, now: number): void {
+  const refusal = refusalOf(leaf, role, now);
+  if (refusal) throw refusal;
+  if (leaf.keyUsage !== undefined && (leaf.keyUsage & TLS_KEY_USAGES) === 0) {
+    throw new CertificateRefused("wrong_usage", `${leaf.subjectText}: the key usage does not allow TLS`);
+  }
+}
+
+/** Why a certificate of a chain, the leaf or a CA, cannot be used for this at this time. */
+function refusalOf(
+  certificate: Certificate,
+  role: keyof typeof Usage,
+  now: number,
+): CertificateRefused | undefined {
+  const { notBefore, notAfter, extendedKeyUsage } = certificate;
+  const name = certificate.subjectText;
+  if (now < notBefore) {
+    return new CertificateRefused("not_yet_valid", `${name} is not yet valid, only from ${iso(notBefore)}`);
+  }
+  if (now > notAfter) return new CertificateRefused("expired", `${name} is expired since ${iso(notAfter)}`);
+  if (extendedKeyUsage !== undefined && !extendedKeyUsage.includes(Usage[role])) {
+    return new CertificateRefused("wrong_usage", `${name} is not for TLS ${role}s`);
+  }
+}
+
+function refuseRevoked({ chain }: Verified, revocations: Revocations): void {
+  const revoked = revokedIn(chain, revocations);
+  if (revoked) throw new CertificateRefused("revoked", `${revoked.subjectText} is revoked`);
+}
+
+function identityOf(leaf: Certificate, issuer: Certificate): ClientIdentity {
   try {
     const { dns, uri, email } = alternativeNames(leaf.subjectAltName);
     return {
       serial: leaf.serial,
-      fingerprint,
-      subject: subjectOf(leaf.x509),
+      fingerprint: leaf.fingerprint,
+      subject: leaf.subjectText,
       notAfter: leaf.notAfter,
       subjectCns: commonNames(leaf.subject),
       sanDns: dns,
       sanUri: uri,
       sanEmail: email,
-      issuer: subjectOf(issuer.x509),
+      issuer: issuer.subjectText,
       issuerCns: commonNames(leaf.issuer),
-      issuerFingerprint: createHash("sha256").update(issuer.x509.raw).digest("hex"),
+      issuerFingerprint: issuer.fingerprint,
     };
   } catch (cause) {
-    throw new ClientRefused("unreadable names", { cause });
+    throw new CertificateRefused("unreadable", "unreadable names", { cause });
   }
 }
 
-function inDate(range: { notBefore: number; notAfter: number }, now: number): boolean {
-  return range.notBefore <= now && now <= range.notAfter;
+function isUsableCa({ isCa, version }: Certificate): boolean {
+  return isCa && version === 3;
+}
+
+function inDate({ notBefore, notAfter }: { notBefore: number; notAfter: number }, now: number): boolean {
+  return notBefore <= now && now <= notAfter;
 }
 
 /** Whether one certificate issued the other: names, signature, and that the issuer may issue. Dates do not matter. */
-export function isIssuedBy(subject: X509Certificate, issuer: X509Certificate): boolean {
-  const authority = certificateOf(issuer.raw);
-  return authority.isCa && issued(authority, certificateOf(subject.raw));
+export function isIssuedBy(subject: Certificate, issuer: Certificate): boolean {
+  return issuer.isCa && issued(issuer, subject);
 }
 
-/** Whether the issuer's key signed the certificate. */
+/** Whether the issuer's name is right and its key signed the certificate. */
 function issued(issuer: Certificate, subject: Certificate): boolean {
   try {
-    if (!subject.x509.checkIssued(issuer.x509)) return false;
-    const key = issuer.x509.publicKey;
-    if (key.asymmetricKeyType !== "ec") return subject.x509.verify(key);
-    const digest = ECDSA[subject.signatureAlgorithm];
-    return digest !== undefined && verifySignature(digest, subject.signed, key, subject.signature);
+    return subject.x509.checkIssued(issuer.x509) && isSignedBy(subject, issuer);
   } catch {
     return false;
   }
 }
 
-function certificateOf(der: Uint8Array): Certificate {
+/** Whether a CA's key signed a certificate or a CRL. */
+export function isSignedBy(
+  { signed, signatureAlgorithm, signature, x509 }:
+    & Pick<Certificate, "signed" | "signatureAlgorithm" | "signature">
+    & {
+      readonly x509?: Certificate["x509"];
+    },
+  issuer: Certificate,
+): boolean {
+  const key = issuer.x509.publicKey;
+  if (key.asymmetricKeyType !== "ec" && x509) return x509.verify(key);
+  const digest = ECDSA[signatureAlgorithm];
+  return digest !== undefined && verifySignature(digest, signed, key, signature);
+}
+
+/** Certificates that came with another one need not be read: a chain without them may do. */
+function parseIfReadable(der: Uint8Array): Certificate[] {
   try {
-    const x509 = new X509Certificate(der);
-    return {
-      ...readCertificate(der),
-      x509,
-      notBefore: x509.validFromDate.getTime(),
-      notAfter: x509.validToDate.getTime(),
-    };
-  } catch (cause) {
-    throw new ClientRefused("unreadable certificate", { cause });
+    return [parseCertificate(der)];
+  } catch {
+    return [];
   }
 }
 
-function certificatesOf(pem: string): Certificate[] {
-  const blocks = pem.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[^-]+-----END [^-]+-----/g) ?? [];
-  return blocks.map((block) => certificateOf(new X509Certificate(block).raw));
+function parse(der: Uint8Array): Certificate {
+  try {
+    return parseCertificate(der);
+  } catch (cause) {
+    throw new CertificateRefused("unreadable", "badly encoded certificate", { cause });
+  }
 }
 
-/** The subject in one line, for logs. */
-function subjectOf(x509: X509Certificate): string {
-  return x509.subject?.split("\n").join(", ") || "(no subject)";
+function iso(time: number): string {
+  return new Date(time).toISOString().replace(".000", "");
 }

@@ -26,7 +26,7 @@ Deno.test("a right configuration has no failure, and a line for every certificat
   found(lines, "ok", "configuration", /KME 1 with 2 of 3 SAEs, 1 of 1 other KMEs/);
   found(lines, "ok", SAES_CA, /zone CA of KME 1/);
   found(lines, "ok", SAES_CERT, /issued by CN=zone CA of KME 1.*valid until \d{4}-/);
-  found(lines, "ok", SAES_CERT, /is for 127\.0\.0\.1, ::1, localhost/);
+  found(lines, "ok", SAES_CERT, /is for localhost, 127\.0\.0\.1, ::1/);
   found(lines, "ok", KMES_CA, /inter-KME CA/);
   found(lines, "ok", CLIENT, /issued by CN=inter-KME CA/);
   found(lines, "ok", "other_kmes[0].inter_kme_ca_cert_path", /KME 2 needs a certificate of CN=inter-KME CA/);

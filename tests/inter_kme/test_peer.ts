@@ -75,6 +75,7 @@ const pemOf = async (identity: Identity): Promise<ClientCertificate> => ({
 /** Made for this run of the tests. */
 export const certificates = {
   ca: certificateToPem(ca.certificate),
+  caPem: await pem(ca),
   otherCa: certificateToPem(otherCa.certificate),
   server: await server(ca, ["localhost", "127.0.0.1"]),
   serverElsewhere: await server(ca, ["elsewhere.example", "127.0.0.2"]),

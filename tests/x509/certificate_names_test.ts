@@ -44,8 +44,13 @@ Deno.test("alternative names are told apart by their kind, and separators in the
     der(0x81, "d@e"),
     der(0x87, "\x7f\0\0\x01"),
   );
-  assert.deepEqual(alternativeNames(names), { dns: ["a, URI:urn:b"], uri: ["urn:c"], email: ["d@e"] });
-  assert.deepEqual(alternativeNames(undefined), { dns: [], uri: [], email: [] });
+  assert.deepEqual(alternativeNames(names), {
+    dns: ["a, URI:urn:b"],
+    uri: ["urn:c"],
+    email: ["d@e"],
+    ip: [Uint8Array.of(127, 0, 0, 1)],
+  });
+  assert.deepEqual(alternativeNames(undefined), { dns: [], uri: [], email: [], ip: [] });
   assert.deepEqual(alternativeNames(der(0x30, der(0x82, "é"))).dns, []);
   assert.throws(() => alternativeNames(der(0x31)), RangeError);
   assert.deepEqual(derElement(names, TAG.sequence).whole, names);

@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { X509Certificate } from "node:crypto";
-import { certificateSerial } from "../../src/x509/serial.ts";
-import { ClientRefused, ClientVerifier } from "../../src/x509/verifier.ts";
+import { parseCertificate } from "../../src/x509/certificate.ts";
+import { CertificateRefused } from "../../src/x509/refusal.ts";
+import { ClientVerifier } from "../../src/x509/verifier.ts";
 import { authority, client, issue, type TestCertificate } from "../tls/authority.ts";
 
 const DAY = 86_400_000;
@@ -26,7 +27,7 @@ function verify(
 function refuses(reason: RegExp, ...args: Parameters<typeof verify>) {
   assert.throws(
     () => verify(...args),
-    (error) => error instanceof ClientRefused && reason.test(error.message),
+    (error) => error instanceof CertificateRefused && reason.test(error.message),
   );
 }
 
@@ -41,17 +42,17 @@ Deno.test("an identity: serial, fingerprint, subject", async () => {
   assert.equal(identity.subject, "CN=alice (for tests)");
 });
 
-Deno.test("another CA, a forged issuer, a stranger's signature", async () => {
+Deno.test("another CA, a forged issuer, another key's signature", async () => {
   const verifier = new ClientVerifier(root.cert);
-  refuses(/another CA/, verifier, await client(await authority("other root")));
-  refuses(/another CA/, verifier, await client(await authority("root")));
-  refuses(/another CA/, verifier, await issue(undefined, { name: "alice" }));
+  refuses(/not trusted/, verifier, await client(await authority("other root")));
+  refuses(/not trusted/, verifier, await client(await authority("root")));
+  refuses(/not trusted/, verifier, await issue(undefined, { name: "alice" }));
   const forger = await authority("root");
-  refuses(/another CA/, verifier, await client(forger), { others: [forger] });
+  refuses(/not trusted/, verifier, await client(forger), { others: [forger] });
   const leaf = der(await client(root));
   leaf[leaf.length - 1]! ^= 1;
-  refuses(/another CA|unreadable/, verifier, leaf);
-  refuses(/unreadable/, verifier, leaf.subarray(0, 100));
+  refuses(/not trusted|badly encoded/, verifier, leaf);
+  refuses(/badly encoded/, verifier, leaf.subarray(0, 100));
 });
 
 Deno.test("dates are looked at each time, those of the CAs too", async () => {
@@ -79,12 +80,12 @@ Deno.test("dates are looked at each time, those of the CAs too", async () => {
 Deno.test("only CAs issue, and only as deep as they may", async () => {
   const verifier = new ClientVerifier(root.cert);
   const leaf = await client(root);
-  refuses(/another CA/, verifier, await client(leaf), { others: [leaf] });
+  refuses(/not trusted/, verifier, await client(leaf), { others: [leaf] });
   const middle = await issue(root, { name: "middle", isCa: true, pathLength: 0 });
   const deep = await issue(middle, { name: "deep", isCa: true });
   verify(verifier, await client(middle), { others: [middle] });
-  refuses(/another CA/, verifier, await client(middle));
-  refuses(/another CA/, verifier, await client(deep), { others: [deep, middle] });
+  refuses(/not trusted/, verifier, await client(middle));
+  refuses(/not trusted/, verifier, await client(deep), { others: [deep, middle] });
   const mute = await issue(undefined, {
     name: "mute",
     extensions: [new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true)],
@@ -131,9 +132,8 @@ Deno.test("serials from DER", async () => {
   ];
   for (const [octets, serial] of serials) {
     const certificate = await issue(undefined, { serial: octets });
-    assert.equal(certificateSerial(der(certificate)), serial, octets);
-    assert.equal(certificateSerial(new X509Certificate(certificate.cert)), serial, octets);
+    assert.equal(parseCertificate(der(certificate)).serial, serial, octets);
   }
-  assert.throws(() => certificateSerial(new Uint8Array([0x30, 0x80, 0, 0])), RangeError);
-  assert.throws(() => certificateSerial(new Uint8Array()), RangeError);
+  assert.throws(() => parseCertificate(new Uint8Array([0x30, 0x80, 0, 0])), RangeError);
+  assert.throws(() => parseCertificate(new Uint8Array()), RangeError);
 });
