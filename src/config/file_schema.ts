@@ -13,7 +13,7 @@ import { hasControlCharacters } from "../domain/text.ts";
 import type { CertificateSelector } from "../x509/certificate_selector.ts";
 
 /** Says what kind of value is there and what should be, never the value: it may be a password. */
-function expected(what: string) {
+export function expected(what: string) {
   return {
     error: ({ input }: { input?: unknown }) =>
       input === undefined ? `is missing; write ${what}` : `${kindOf(input)} is wrong here; write ${what}`,
@@ -52,7 +52,7 @@ function withoutUndefined<T extends object>(object: T): Partial<T> {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 
-function integer(min: number, max: number): z.ZodType<number, number> {
+export function integer(min: number, max: number): z.ZodType<number, number> {
   const right = `an integer from ${min} to ${max}`;
   const outside = {
     error: ({ input }: { input?: unknown }) => `${input} is out of bounds; write ${right}`,

@@ -1,6 +1,6 @@
 /** Certificates for tests, issued with the project's own library. Every one says that it is for tests. */
 import { encodePkcs12 } from "../../src/tools/certs/pkcs12.ts";
-import { randomSerial, serialFromHex, serialToHex } from "../../src/tools/certs/random_serial.ts";
+import { randomSerial, serialFromHex } from "../../src/tools/certs/random_serial.ts";
 import * as x509 from "../../src/tools/certs/issue.ts";
 
 const ORGANIZATION = "for tests only";
@@ -66,7 +66,7 @@ export async function makeTestCa(commonName: string): Promise<TestCa> {
       cert: x509.certificateToPem(certificate),
       key: await x509.privateKeyToPem(keys.privateKey),
       ca,
-      serialHex: serialToHex(serial),
+      serialHex: serial.toHex(),
       toPkcs12: async (password) => {
         const key = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
         return encodePkcs12(certificate.rawData, key, password, ORGANIZATION);

@@ -2,7 +2,7 @@
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { isIP } from "node:net";
-import { randomSerial, serialFromHex, serialToHex } from "./random_serial.ts";
+import { randomSerial, serialFromHex } from "./random_serial.ts";
 
 export type KeyType = "P-256" | "P-384";
 
@@ -56,7 +56,7 @@ export async function issueCa(
   serial: Uint8Array = randomSerial(),
 ): Promise<Identity> {
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: serialToHex(serial),
+    serialNumber: serial.toHex(),
     name: distinguishedName(subject),
     ...lifetime,
     keys,
@@ -100,7 +100,7 @@ export async function issueLeaf(
     );
   }
   const certificate = await x509.X509CertificateGenerator.create({
-    serialNumber: serialToHex(serial),
+    serialNumber: serial.toHex(),
     subject: distinguishedName(subject),
     issuer: ca.certificate.subjectName,
     notBefore: lifetime.notBefore,

@@ -31,11 +31,12 @@ export function planCertificates(network: Network): PlannedCertificate[] {
     const kmesCa = kmesCaName(id);
     return [
       { kind: "ca", name: saesCa, subject: subject(`CA of KME ${id} for its SAEs`) },
+      // The CN of a server is its KME's id: RouterOS compares them.
       {
         kind: "leaf",
         name: saesServerName(id),
         ca: saesCa,
-        subject: subject(`KME ${id} for its SAEs`),
+        subject: subject(id),
         purpose: { kind: "server", hosts: kme.saesInterface.hosts },
       },
       ...kme.saes.map((sae): PlannedLeaf => ({
@@ -51,7 +52,7 @@ export function planCertificates(network: Network): PlannedCertificate[] {
         kind: "leaf",
         name: kmesServerName(id),
         ca: kmesCa,
-        subject: subject(`KME ${id} for other KMEs`),
+        subject: subject(id),
         purpose: { kind: "server", hosts: kme.kmesInterface.hosts },
       },
       ...neighboursOf(network, id).map((caller): PlannedLeaf => ({

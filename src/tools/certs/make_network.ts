@@ -13,7 +13,7 @@ import { encodePkcs12 } from "./pkcs12.ts";
 import type { MadeCertificate, MadeClient, MadeKme, MadeNetwork } from "./made.ts";
 import { planCertificates } from "./issue_plan.ts";
 import type { PlannedCertificate, PlannedLeaf } from "./issue_plan.ts";
-import { randomSerial, serialToHex } from "./random_serial.ts";
+import { randomSerial } from "./random_serial.ts";
 import {
   certificateFromPem,
   certificateToPem,
@@ -189,7 +189,7 @@ class Maker {
       const { certificate } = await this.#issue(planned, keys);
       return await this.#write([this.#certificateFile(planned.name, certificate)]);
     }
-    if (planned.serial !== undefined && serialToHex(planned.serial) === serialToHex(serialOf(old))) {
+    if (planned.serial !== undefined && planned.serial.toHex() === serialOf(old).toHex()) {
       throw new RenewError(
         `${planned.name} has the serial that the network file fixes: give it another one there, ` +
           "since a CA must not issue two certificates with one serial",
@@ -280,7 +280,7 @@ class Maker {
       if (lacking.length > 0) warn(`is not valid for ${lacking.join(", ")}`);
     }
     if (planned.serial !== undefined) {
-      const [serial, wanted] = [serialToHex(serialOf(certificate)), serialToHex(planned.serial)];
+      const [serial, wanted] = [serialOf(certificate).toHex(), planned.serial.toHex()];
       if (serial !== wanted) warn(`has serial ${serial}, the network file says ${wanted}`);
     }
   }

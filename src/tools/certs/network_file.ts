@@ -8,8 +8,11 @@ import { z } from "zod";
 import type { Mistake } from "../../config/config.ts";
 import type { ConfiguredId } from "../../domain/ids.ts";
 import { allNames } from "./layout.ts";
-import { serialFromHex, serialToHex } from "./random_serial.ts";
+import { serialFromHex } from "./random_serial.ts";
 import type { KeyType } from "./issue.ts";
+import { expected, integer, kindOf } from "../../config/file_schema.ts";
+import { formatMistake } from "../../config/findings.ts";
+import { nearest } from "../../config/spelling.ts";
 import { errorMessage } from "../../domain/text.ts";
 import { isLoopback } from "../../domain/address.ts";
 import { formatMember } from "../../domain/member_path.ts";
@@ -59,24 +62,38 @@ export interface Network {
   readonly links: readonly (readonly [string, string])[];
 }
 
-/** A network file that cannot be used, with all its mistakes. */
+/** A network file with mistakes; the message has a line for each. */
 export class NetworkError extends Error {
   override name = "NetworkError";
   constructor(readonly mistakes: readonly Mistake[]) {
-    super(mistakes.map(mistakeToText).join("\n"));
+    super(mistakes.map(formatMistake).join("\n"));
   }
-}
-
-/** `file: member: message` */
-export function mistakeToText(mistake: Mistake): string {
-  return [mistake.file, mistake.member, mistake.message].filter((part) => part !== "").join(": ");
 }
 
 const MAX_DAYS = 36_500;
 /** Two ids make one file name. */
 const MAX_ID_LENGTH = 64;
 
-const id = z.union([z.number(), z.string()], "must be an integer or a string").superRefine(
+/** An object without other members; its messages are for the person who wrote the file. */
+function object<Shape extends z.ZodRawShape>(shape: Shape, what: string) {
+  return z.strictObject(shape, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? (issue.keys as string[]).map((name) => unknownMember(name, Object.keys(shape))).join("; ")
+        : expected(what).error(issue),
+  });
+}
+
+function unknownMember(name: string, known: readonly string[]): string {
+  const meant = nearest(name, known);
+  return `unknown member ${name}; ${meant ? `did you mean ${meant}?` : `known here are ${known.join(", ")}`}`;
+}
+
+function text(what: string) {
+  return z.string(expected(what));
+}
+
+const id = z.union([z.number(), z.string()], expected("an id, which is an integer or a string")).superRefine(
   (value, context) => {
     if (typeof value === "string") {
       if (value.trim() === "" || value.length > MAX_ID_LENGTH) {
@@ -93,32 +110,38 @@ const id = z.union([z.number(), z.string()], "must be an integer or a string").s
   },
 ).transform((value): ConfiguredId => ({ text: String(value), integer: typeof value === "number" }));
 
-const host = z.string().superRefine((value, context) => {
+const host = text("a host name or an IP address").superRefine((value, context) => {
   const label = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?";
   if (isIP(value) === 0 && !new RegExp(`^(${label}\\.)*${label}$`, "i").test(value)) {
     context.addIssue({ code: "custom", message: "must be a host name or an IP address, without a port" });
   }
 });
 
-const networkInterface = z.strictObject({
-  hosts: z.array(host).min(1, "must name at least one host name or IP address"),
-  port: z.int().min(1).max(65535),
-  listen: z.string().refine(
+const networkInterface = object({
+  hosts: z.array(host, expected("an array of host names and IP addresses")).min(
+    1,
+    "must name at least one host name or IP address",
+  ),
+  port: integer(1, 65535),
+  listen: text("an IP address of this machine, like 0.0.0.0").refine(
     (value) => isIP(value) !== 0,
     "must be an IP address of this machine, like 0.0.0.0",
   )
     .optional(),
-}).transform(({ hosts, port, listen }): NetworkInterface => ({
+}, "an object with hosts and port").transform(({ hosts, port, listen }): NetworkInterface => ({
   hosts: [...new Set(hosts)],
   port,
   listen: listen ?? (hosts.every(isLoopback) ? "127.0.0.1" : "0.0.0.0"),
 }));
 
-const sae = z.strictObject({
+const sae = object({
   id,
-  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, "must be a file name of letters, digits, . _ and -")
+  name: text("a file name").regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]*$/,
+    "must be a file name of letters, digits, . _ and -",
+  )
     .optional(),
-  serial: z.string().transform((value, context) => {
+  serial: text("a serial number in hex").transform((value, context) => {
     const serial = serialFromHex(value);
     if (serial !== undefined) return serial;
     context.addIssue({
@@ -127,22 +150,22 @@ const sae = z.strictObject({
     });
     return z.NEVER;
   }).optional(),
-}).transform((value): NetworkSae => ({
+}, "an object that describes an SAE").transform((value): NetworkSae => ({
   id: value.id,
   name: value.name ?? `client_${value.id.text}`,
   serial: value.serial,
 }));
 
-const kme = z.strictObject({
+const kme = object({
   id,
-  nickname: z.string().optional(),
+  nickname: text("a name").optional(),
   saes_interface: networkInterface,
   kmes_interface: networkInterface,
-  debugging_http_interface: z.string().optional(),
-  db_uri: z.string().optional(),
-  delete_key_file_after_read: z.boolean().default(true),
-  saes: z.array(sae).default([]),
-}).transform((value): NetworkKme => ({
+  debugging_http_interface: text("an address, as in 127.0.0.1:18080").optional(),
+  db_uri: text("a database URI, as in sqlite://kme.db").optional(),
+  delete_key_file_after_read: z.boolean(expected("true or false")).default(true),
+  saes: z.array(sae, expected("an array of SAEs")).default([]),
+}, "an object that describes a KME").transform((value): NetworkKme => ({
   id: value.id,
   nickname: value.nickname,
   saesInterface: value.saes_interface,
@@ -153,17 +176,21 @@ const kme = z.strictObject({
   saes: value.saes,
 }));
 
-const networkFile = z.strictObject({
-  organization: z.string().min(1).optional(),
-  key_type: z.enum(["P-256", "P-384"]).default("P-256"),
-  ca_days: z.int().min(1).max(MAX_DAYS).default(7300),
-  leaf_days: z.int().min(1).max(MAX_DAYS).default(730),
+const networkFile = object({
+  organization: text("a name").min(1, "is empty; write a name, or leave it out").optional(),
+  key_type: z.enum(["P-256", "P-384"], expected('"P-256" or "P-384"')).default("P-256"),
+  ca_days: integer(1, MAX_DAYS).default(7300),
+  leaf_days: integer(1, MAX_DAYS).default(730),
   valid_from: z.iso.date("must be a day like 2025-01-31").transform((day) => new Date(day))
     .refine((day) => day.getTime() <= Date.now(), "must not be in the future").optional(),
-  pfx_password: z.string().default("password"),
-  kmes: z.array(kme).min(1, "must name at least one KME"),
-  links: z.array(z.tuple([id, id])).optional(),
-});
+  pfx_password: text("a password in quotes; it may be empty").default("password"),
+  kmes: z.array(kme, expected("an array of KMEs")).min(1, "must name at least one KME"),
+  links: z.array(
+    z.tuple([id, id], expected("an array of two KME ids")),
+    expected("an array of pairs of KME ids"),
+  )
+    .optional(),
+}, "an object with kmes");
 
 /** A network file as it is written. */
 export type NetworkFile = z.input<typeof networkFile>;
@@ -174,7 +201,9 @@ export type NetworkFile = z.input<typeof networkFile>;
  * @throws {NetworkError} with all mistakes.
  */
 export function checkNetwork(value: unknown, file = ""): Network {
-  const parsed = networkFile.safeParse(value);
+  // The schema has a message for every mistake; should one be missing, the library's own is not shown.
+  const error = ({ input }: { input?: unknown }) => `${kindOf(input)} is wrong here; see certs/README.md`;
+  const parsed = networkFile.safeParse(value, { error });
   if (!parsed.success) {
     throw new NetworkError(parsed.error.issues.map((issue) => ({
       file,
@@ -257,7 +286,7 @@ function ambiguities(kmes: readonly NetworkKme[]): Finding[] {
     kme.saes.forEach((sae, s) => {
       once("SAE", sae.id.text, `kmes[${k}].saes[${s}].id`);
       if (sae.serial !== undefined) {
-        once("serial", `${serialToHex(sae.serial)} of KME ${kme.id.text}`, `kmes[${k}].saes[${s}].serial`);
+        once("serial", `${sae.serial.toHex()} of KME ${kme.id.text}`, `kmes[${k}].saes[${s}].serial`);
       }
     });
   });

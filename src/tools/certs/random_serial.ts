@@ -25,8 +25,3 @@ export function serialFromHex(text: string): Uint8Array | undefined {
   const signPadding = serial[0]! >= 0x80 ? 1 : 0;
   return serial.length + signPadding > MAX_DER_OCTETS ? undefined : serial;
 }
-
-/** Lower-case hex, two digits a byte. */
-export function serialToHex(serial: Uint8Array): string {
-  return Array.from(serial, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
