@@ -86,3 +86,33 @@ Deno.test("exit code 2 for a bad file or command line, 1 for what cannot be writ
   assert.equal(unwritable.code, 1);
   assert.ok(unwritable.stderr.includes(out), unwritable.stderr);
 });
+
+Deno.test("mistakes of a network file are told in words of this program", async () => {
+  await using directory = await makeTempDir();
+  const file = `${directory.path}/network.json5`;
+  const kme = twoKmes().kmes[0]!;
+  const wrong: [unknown, RegExp][] = [
+    [null, /network\.json5: null is wrong here; write an object with kmes$/m],
+    [{}, /: kmes: is missing; write an array of KMEs$/m],
+    [{ kmes: [] }, /: kmes: must name at least one KME$/m],
+    [{ kmes: 1, link: [] }, /: kmes: a number is wrong here/m],
+    [{ kmes: [kme], link: [] }, /: unknown member link; did you mean links\?$/m],
+    [{ kmes: [{}] }, /: kmes\[0\]\.saes_interface: is missing; write an object with hosts and port$/m],
+    [{ kmes: [{ ...kme, saes: [{}] }] }, /: kmes\[0\]\.saes\[0\]\.id: is missing; write an id/m],
+    [{ kmes: [{ ...kme, saes: [{ id: 1, serial: 7 }] }] }, /serial: a number is wrong here/m],
+    [
+      { kmes: [{ ...kme, kmes_interface: { hosts: "a", port: 0 } }] },
+      /port: 0 is out of bounds; write an integer/m,
+    ],
+    [{ kmes: [kme], key_type: "RSA" }, /: key_type: a string is wrong here; write "P-256" or "P-384"$/m],
+    [{ kmes: [kme], valid_from: 1, organization: "", links: [[1], 2] }, /: links\[0\]: /m],
+    [{ kmes: [kme], ca_days: 0.5, leaf_days: "1", pfx_password: {} }, /: ca_days: /m],
+  ];
+  for (const [value, message] of wrong) {
+    await Deno.writeTextFile(file, JSON5.stringify(value));
+    const { code, stderr } = await run(file, "--out", `${directory.path}/out`);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, message);
+    assert.doesNotMatch(stderr, /expected|received|invalid|unrecognized|too small|too big/i);
+  }
+});

@@ -1,40 +1,69 @@
 /**
- * The main job, shown: starts the two sample KMEs as processes, sends a key from SAE 1 to SAE 3 and one back.
- * `--keep` leaves them running and prints commands to try.
+ * Shows the main function: makes a network of two KMEs in a temporary directory, starts them as processes, and sends a
+ * key from SAE 1 to SAE 3 and one back. `--keep` leaves them running and prints commands to try.
  */
+import { join } from "node:path";
+import { makeNetwork } from "../certs/make_network.ts";
+import type { MadeKme } from "../certs/made.ts";
 import { writeSampleKeys } from "../sample_keys.ts";
 import { DemoSae } from "./sae.ts";
 import { errorMessage } from "../../domain/text.ts";
 
-const LINKS = [["raw_keys/kme-1-1"], ["raw_keys/kme-1-2", "raw_keys/kme-2-1"], ["raw_keys/kme-2-2"]];
 const SAMPLE_BLOCKS = 1000;
 
 async function main(keep: boolean): Promise<number> {
-  for (const directories of LINKS) await makeSampleKeys(directories);
-
-  const kmes = [startKme("config_kme1.json5"), startKme("config_kme2.json5")];
-  const alice = new DemoSae({
-    id: "1",
-    base: "https://127.0.0.1:13000",
-    ca: "certs/kme-1-local-zone/ca.crt",
-    cert: "certs/kme-1-local-zone/client_1.crt",
-    key: "certs/kme-1-local-zone/client_1.key",
-  });
-  const bob = new DemoSae({
-    id: "3",
-    base: "https://127.0.0.1:14000",
-    ca: "certs/kme-2-local-zone/ca.crt",
-    cert: "certs/kme-2-local-zone/client_3.crt",
-    key: "certs/kme-2-local-zone/client_3.key",
-  });
+  const directory = await Deno.makeTempDir({ prefix: "kme-demo-" });
   try {
-    await Promise.all(kmes.map((kme) => kme.ready));
+    return await runIn(directory, keep);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+async function runIn(directory: string, keep: boolean): Promise<number> {
+  const ports = freePorts(6);
+  const hosts = ["127.0.0.1"];
+  const kme = (id: number, nickname: string, saes: number[]) => {
+    const [sae, interKme, console] = ports.splice(0, 3);
+    return {
+      port: sae!,
+      console: `http://127.0.0.1:${console}`,
+      file: {
+        id,
+        nickname,
+        saes_interface: { hosts, port: sae! },
+        kmes_interface: { hosts, port: interKme! },
+        debugging_http_interface: `127.0.0.1:${console}`,
+        saes: saes.map((id) => ({ id })),
+      },
+    };
+  };
+  const [one, two] = [kme(1, "Alice", [1, 2]), kme(2, "Bob", [3])];
+  const made = await makeNetwork(
+    { organization: "TEST ONLY", kmes: [one.file, two.file] },
+    directory,
+    { configs: true },
+  );
+  const [madeOne, madeTwo] = [made.kmes.get("1")!, made.kmes.get("2")!];
+  for (const names of [["kme-1-1"], ["kme-1-2", "kme-2-1"], ["kme-2-2"]]) {
+    await writeSampleKeys(names.map((name) => join(directory, "raw_keys", name)), { blocks: SAMPLE_BLOCKS });
+  }
+  console.log(`Two KMEs in ${directory}, with ${SAMPLE_BLOCKS} sample blocks (not quantum) for each link.`);
+
+  const kmes = [startKme(madeOne.config!), startKme(madeTwo.config!)];
+  const alice = sae("1", madeOne, one.port);
+  const bob = sae("3", madeTwo, two.port);
+  const stop = stopSignal();
+  try {
+    const ready = Promise.all(kmes.map((kme) => kme.ready)).then(() => true);
+    if (!await Promise.race([ready, stop.then(() => false)])) return 1;
     console.log("Both KMEs are ready: KME 1 (Alice) serves SAEs 1 and 2, KME 2 (Bob) serves SAE 3.\n");
     await firstStock(alice, "3");
     await firstStock(bob, "1");
     const agree = await sendKey(alice, bob) && await sendKey(bob, alice);
     if (keep && agree) {
-      await keepRunning(alice, bob, kmes);
+      printCommands(alice, bob, [one.console, two.console]);
+      await Promise.race([stop, ...kmes.map((kme) => kme.exited)]);
       return 0;
     }
     return agree ? 0 : 1;
@@ -45,13 +74,17 @@ async function main(keep: boolean): Promise<number> {
   }
 }
 
-async function makeSampleKeys(directories: readonly string[]): Promise<void> {
-  for (const directory of directories) {
-    await Deno.mkdir(directory, { recursive: true });
-    for await (const entry of Deno.readDir(directory)) if (entry.name.endsWith(".cor")) return;
-  }
-  await writeSampleKeys(directories, { blocks: SAMPLE_BLOCKS });
-  console.log(`Made ${SAMPLE_BLOCKS} sample blocks (not quantum) in ${directories.join(" and ")}.`);
+/** Ports that no program listens on now. */
+function freePorts(count: number): number[] {
+  const listeners = Array.from({ length: count }, () => Deno.listen({ hostname: "127.0.0.1", port: 0 }));
+  const ports = listeners.map(({ addr }) => addr.port);
+  for (const listener of listeners) listener.close();
+  return ports;
+}
+
+function sae(id: string, kme: MadeKme, port: number): DemoSae {
+  const { crt, key } = kme.saes.get(id)!;
+  return new DemoSae({ id, base: `https://127.0.0.1:${port}`, ca: kme.saesCa.crt, cert: crt, key });
 }
 
 async function sendKey(master: DemoSae, slave: DemoSae): Promise<boolean> {
@@ -74,30 +107,37 @@ async function sendKey(master: DemoSae, slave: DemoSae): Promise<boolean> {
   return agree;
 }
 
-/** Sample keys are taken up within a second or so of the start. */
+/** Sample keys are ingested within about a second of the start. */
 async function firstStock(sae: DemoSae, slave: string): Promise<void> {
   for (let attempt = 0; attempt < 150; attempt++) {
     if (await sae.stock(slave) > 0) return;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  throw new Error(`no keys are in stock for SAE ${sae.id}: are there key files of the link in raw_keys/?`);
+  throw new Error(`no keys are in stock for SAE ${sae.id}`);
 }
 
-async function keepRunning(alice: DemoSae, bob: DemoSae, kmes: readonly RunningKme[]): Promise<void> {
-  console.log(`Both KMEs keep running until Ctrl-C. Try, in another terminal in this directory:
+function printCommands(alice: DemoSae, bob: DemoSae, consoles: readonly string[]): void {
+  console.log(`Both KMEs keep running until Ctrl-C. Their consoles, for a browser:
+
+  ${consoles.join("\n  ")}
+
+Commands to try in another terminal:
 
   # as SAE 1: what is in stock, then a key for SAE 3
   ${alice.curl("3/status")}
   ${alice.curl("3/enc_keys")}
 
-  # as SAE 3: the same key, by the key_ID that SAE 1 got; once
+  # as SAE 3: the same key, once, by the key_ID that SAE 1 got
   ${bob.curl("1/dec_keys?key_ID=...")}
 `);
-  const interrupted = new Promise<void>((resolve) => {
+}
+
+/** Resolves with the first signal that asks to stop. */
+function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
     Deno.addSignalListener("SIGINT", resolve);
     if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", resolve);
   });
-  await Promise.race([interrupted, ...kmes.map((kme) => kme.exited)]);
 }
 
 interface RunningKme {
@@ -109,7 +149,9 @@ interface RunningKme {
 
 function startKme(config: string): RunningKme {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", new URL("../../main.ts", import.meta.url).href, config],
+    args: ["run", "-A", "--quiet", new URL("../../main.ts", import.meta.url).href, "start", config],
+    // While both start, each cannot reach the other yet; a KME that stays away makes the demo fail.
+    env: { LOG_LEVEL: Deno.env.get("LOG_LEVEL") ?? "info,peer=error" },
     stdin: "null",
     stdout: "inherit",
     stderr: "piped",
@@ -123,7 +165,8 @@ function startKme(config: string): RunningKme {
     await output;
     ready.reject(new Error(`the KME of ${config} ended with exit code ${code}`));
   });
-  ready.promise.catch(() => {}); // reported by whoever awaits it
+  // Reported where it is awaited.
+  ready.promise.catch(() => {});
   return {
     ready: ready.promise,
     exited,
@@ -131,7 +174,7 @@ function startKme(config: string): RunningKme {
       try {
         child.kill("SIGTERM");
       } catch {
-        // It has ended by itself.
+        // It has ended already.
       }
       await exited;
     },
@@ -156,7 +199,7 @@ if (import.meta.main) {
   try {
     Deno.exit(await main(Deno.args.includes("--keep")));
   } catch (error) {
-    console.error(`The demonstration failed: ${errorMessage(error)}`);
+    console.error(`The demo failed: ${errorMessage(error)}`);
     Deno.exit(1);
   }
 }

@@ -1,4 +1,4 @@
-/** A minimal SAE, for the demonstration. */
+/** A minimal SAE for the demo. */
 import { createHash } from "node:crypto";
 import { Buffer } from "node:buffer";
 import https from "node:https";

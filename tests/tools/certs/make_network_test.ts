@@ -171,7 +171,7 @@ Deno.test("names with commas, quotes and other letters come out as they are", as
     string
   >;
   assert.equal(O, network.organization);
-  assert.equal(CN, "KME a/b c for its SAEs");
+  assert.equal(CN, "a/b c");
   assert.ok(kme.saesServer.crt.endsWith(`kme-a%2Fb%20c-local-zone${SEPARATOR}kme_server.crt`));
   await assertIssued(kme.saes.get("1")!, kme.saesCa);
 });
@@ -258,7 +258,7 @@ Deno.test("a client's certificate that is made anew is in all of its files", asy
 
 Deno.test("nothing is issued by the CA of another network, such as the published one", async () => {
   await using out = await makeTempDir();
-  await copy(new URL("../../certs/", import.meta.url), out.path);
+  await copy(new URL("../../../certs/", import.meta.url), out.path);
   const before = await filesOf(out.path);
   for (const organization of ["Example Corp.", undefined]) {
     const network = { ...twoKmes(), organization };
@@ -375,4 +375,17 @@ Deno.test("files that cannot be gone on with are named", async () => {
   await Deno.rename(`${saesCa.key}.elsewhere`, saesCa.key);
   await Deno.writeTextFile(saes.get("2")!.crt, "not a certificate");
   await assert.rejects(makeNetwork(network, out.path), /client_2\.crt holds no certificate in PEM/);
+});
+
+Deno.test("a server's certificate has the KME's id as CN, and names and addresses as alternative names", async () => {
+  await using out = await makeTempDir();
+  const { kmes } = await makeNetwork(twoKmes(), out.path);
+  for (const kme of kmes.values()) {
+    for (const server of [kme.saesServer, kme.kmesServer]) {
+      const made = await certificate(server);
+      assert.match(made.subject!, new RegExp(`^CN=${kme.id}$`, "m"));
+      assert.equal(made.checkHost("localhost"), "localhost");
+      for (const address of ["127.0.0.1", "::1"]) assert.notEqual(made.checkIP(address), undefined);
+    }
+  }
 });

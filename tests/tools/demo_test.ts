@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { runChild, startChild } from "../harness/child_process.ts";
+import { PROJECT_ROOT } from "../harness/kme_process.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
+
+const DEMO = { args: ["run", "-A", `${PROJECT_ROOT}src/tools/demo/demo.ts`], cwd: PROJECT_ROOT };
+
+Deno.test("the demo shows two keys without a warning, and leaves nothing behind", async () => {
+  await using temp = await makeTempDir();
+  const { code, stdout, stderr } = await runChild(Deno.execPath(), { ...DEMO, env: { TMPDIR: temp.path } });
+  assert.equal(code, 0, stdout + stderr);
+  assert.equal(stdout.match(/the bits agree +yes/g)?.length, 2);
+  assert.match(stdout, /stock, SAE 1's KME +1000 -> 999/);
+  assert.doesNotMatch(stderr, /WARN|ERROR/);
+  assert.deepEqual(
+    [...Deno.readDirSync(temp.path)].map(({ name }) => name).filter((name) => /demo/.test(name)),
+    [],
+  );
+});
+
+Deno.test("a second demo runs beside one that is kept, whose consoles are named", async () => {
+  const kept = startChild(Deno.execPath(), { ...DEMO, args: [...DEMO.args, "--keep"] });
+  try {
+    await kept.waitForLine(/keep running until Ctrl-C/, 60_000);
+    await kept.waitForLine(/as SAE 3: the same key/);
+    const consoles = kept.lines.flatMap((line) => /^ +(http:\S+)$/.exec(line)?.[1] ?? []);
+    assert.equal(consoles.length, 2);
+    for (const console of consoles) {
+      assert.equal((await (await fetch(`${console}/health/live`)).json()).live, true);
+    }
+    const second = await runChild(Deno.execPath(), DEMO);
+    assert.equal(second.code, 0, second.stderr);
+  } finally {
+    assert.equal((await kept.end(Deno.build.os === "windows" ? "SIGKILL" : "SIGINT")).code, 0);
+  }
+});
