@@ -27,7 +27,7 @@ import { Reloading } from "./reload/reloading.ts";
 import { startHeartbeat } from "./delivery/heartbeat.ts";
 import { startStoreWorker } from "./store/engine/worker_executor.ts";
 import { Store } from "./store/store.ts";
-import { storeFailureLog } from "./store/failure_log.ts";
+import { describeStoreFailure, storeFailureLog } from "./store/failure_log.ts";
 import { startFront } from "./tls/front.ts";
 import { formatHostPort } from "./domain/address.ts";
 import { errorMessage } from "./domain/text.ts";
@@ -87,7 +87,7 @@ export async function startKme(config: Config): Promise<Kme> {
     worker: thisKme.database.kind === "sqlite" ? startStoreWorker : undefined,
     onBlocksUsed: (link) => ingestion?.roomMade(link),
     onFailure: (error) => {
-      watch.databaseFailed();
+      watch.databaseFailed(describeStoreFailure(error));
       logFailure(error);
     },
   });

@@ -80,8 +80,15 @@ export class Watch {
     });
   }
 
-  databaseFailed(): void {
+  /** @param reason one line without statements and parameters. */
+  databaseFailed(reason: string): void {
     this.counts.databaseErrors++;
+    this.#incidents.report({
+      kind: "database",
+      severity: "error",
+      message: `the database failed: ${reason}`,
+      same: "failed",
+    });
   }
 
   /** A key event was published. */

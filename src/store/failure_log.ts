@@ -12,7 +12,7 @@ export function storeFailureLog(now: () => number = Date.now): (error: unknown) 
       return;
     }
     log("store").error("the database failed: {reason} ({suppressed} more since the last message)", {
-      reason: describe(error),
+      reason: describeStoreFailure(error),
       suppressed,
     });
     last = now();
@@ -20,8 +20,8 @@ export function storeFailureLog(now: () => number = Date.now): (error: unknown) 
   };
 }
 
-/** The database's own words, without statements and parameters. */
-function describe(error: unknown): string {
+/** The message of the database, without statements and parameters. */
+export function describeStoreFailure(error: unknown): string {
   const { code, message } = error as { code?: unknown; message?: unknown };
   return [code, message].filter((part) => typeof part === "string" && part !== "").join(" ") || String(error);
 }

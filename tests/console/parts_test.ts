@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { EventStreams, formatEvent } from "../../src/console/event_stream.ts";
 import { History, type Point, Sampler } from "../../src/console/history.ts";
+import { merge, RANGES, Series } from "../../src/console/page/series.js";
 import { limitQuestion } from "../../src/console/limited_question.ts";
 import { Incidents } from "../../src/events/incidents.ts";
 import { DURATION_BOUNDS, Histogram } from "../../src/metrics/histogram.ts";
@@ -102,6 +103,39 @@ Deno.test("the history is bounded, and its coarse points have all counts of the 
     6,
   ]]]);
   assert.equal(history.live!.delivered, 2);
+});
+
+Deno.test("the page shows a day from coarse points, and the newest fine ones after them", () => {
+  const point = (at: number, delivered: number, buckets: [number, number][] = []) => ({
+    at,
+    seconds: 10,
+    free: { 2: at },
+    delivered,
+    collected: 0,
+    ingested: 0,
+    burnt: 0,
+    refused: {},
+    durations: { enc_keys: buckets, dec_keys: [], activation: [] },
+  });
+  const series = new Series();
+  series.begin({
+    fine: [point(9000, 1), point(11_000, 2), point(12_000, 4)],
+    coarse: [point(5000, 8), point(10_000, 16)],
+    bounds: [1, 2, 4],
+  });
+  const [quarter, hour, day] = RANGES.map(({ milliseconds }) => milliseconds);
+  const delivered = (milliseconds: number, now: number) =>
+    series.points(milliseconds, now).map(({ delivered, at }: Point) => [at, delivered]);
+  assert.deepEqual(delivered(day!, 12_000), [[5000, 8], [10_000, 16], [12_000, 6]]);
+  assert.deepEqual(delivered(hour!, 12_000), [[9000, 1], [11_000, 2], [12_000, 4]]);
+  assert.deepEqual(delivered(quarter!, 11_500 + quarter!), [[12_000, 4]]);
+  series.add({ fine: point(13_000, 32), coarse: point(13_000, 38) });
+  assert.deepEqual(delivered(day!, 13_000), [[5000, 8], [10_000, 16], [13_000, 38]]);
+  // Interpolated within a bucket: half of the ten durations are below the middle of the second one.
+  assert.equal(series.quantile(0.5, [[1, 10]]), 1.5);
+  assert.equal(series.quantile(0.99, [[0, 1], [3, 1]]), 4);
+  assert.equal(series.quantile(0.5, []), null);
+  assert.equal(merge([]).delivered, 0);
 });
 
 Deno.test("a histogram puts a duration into the first bucket that holds it", () => {

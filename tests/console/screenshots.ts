@@ -99,7 +99,7 @@ function statusAt(point: Point, failing: boolean): KmeStatus {
     max: 1_000_000,
     used: true,
     unmatched,
-    lastIngestion: { at: files.at(-1)!.at, file: files.at(-1)!.file },
+    lastIngestion: (({ at, file }) => ({ at, file }))(files.find(({ stored }) => stored > 0)!),
     files,
     servedAgain: 0,
   });
@@ -128,6 +128,7 @@ function statusAt(point: Point, failing: boolean): KmeStatus {
             340,
           ),
           problem("error", "3", "no blocks left in the link with KME 3", 655),
+          problem("warning", "2", "128 blocks of the link with KME 2 are at one end only", 2100),
           problem(
             "warning",
             "3",
@@ -273,6 +274,9 @@ const directory = Deno.args[0] ?? new URL("../../docs/", import.meta.url).pathna
 for (const { name, failing, ...options } of pictures) {
   await using server = serve(failing);
   await using watched = await openPage(CHROMIUM, `http://127.0.0.1:${server.addr.port}`, options);
-  await watched.page.screenshot({ path: `${directory}/console-${name}.png` });
+  await watched.page.screenshot({
+    path: `${directory}/console-${name}.png`,
+    fullPage: Deno.args[1] === "whole",
+  });
 }
 await closeBrowser();

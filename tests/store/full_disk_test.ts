@@ -130,6 +130,9 @@ fullDiskTest(
       served += keysOf(response).length;
       return false;
     }, { interval: 0 });
+    const incidents = await (await fetch(`${origin}/incidents`)).json();
+    const failure = incidents.find(({ kind }: { kind: string }) => kind === "database");
+    assert.match(failure.message, /^the database failed: SQLITE_FULL/);
     const before = await status();
     assert.equal(before, 2000 - served);
     for (let i = 0; i < 10; i++) assert.equal((await master.encKeys(12, { number: 5 })).status, 503);

@@ -64,7 +64,7 @@ function showCard(card, link, { isOwn, peer, line, recent, range, now }) {
   setText(trend, isEmpty ? "no blocks left" : trendOf(recent));
   trend.hidden = trend.textContent === "";
   trend.dataset.state = isEmpty ? "bad" : "";
-  card.dataset.state = isEmpty ? "empty" : "";
+  card.dataset.state = isEmpty ? "empty" : link.used && peer?.up === false ? "down" : "";
 
   const known = line.filter(([, value]) => value !== null).map(([, value]) => value);
   const words = known.length === 0
