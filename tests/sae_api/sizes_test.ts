@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { keyIdsOf, keysOf, type SaeResponse } from "../harness/sae_client.ts";
 import { assertSameKeys } from "../harness/sae_client.ts";
-import { assertProblem, startNetwork, stockOf, twoKmes } from "./api_fixture.ts";
+import { assertProblem, oneKmeWith, startNetwork, stockOf, twoKmes } from "./api_fixture.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -61,7 +61,9 @@ Deno.test("min_key_size to max_key_size are delivered in steps of 8, for a block
 
 Deno.test("keys are cut from blocks in order, and what is cut off is never given", async () => {
   const blocks = Array.from({ length: 6 }, (_, i) => new Uint8Array(32).fill(i + 1));
-  await using network = await startNetwork(twoKmes, [
+  // The file is refused otherwise: its blocks are made to be told apart, not random.
+  const spec = oneKmeWith({ key_file_health: "off" });
+  await using network = await startNetwork(spec, [
     1,
     1,
     new Uint8Array(blocks.flatMap((block) => [...block])),
