@@ -6,6 +6,7 @@ import type { Block, KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 import { mapKey } from "../domain/bytes.ts";
+import { inSlices, type Steps } from "../domain/slices.ts";
 import { applyPad, blocksPerKey, composeBits, type Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
@@ -168,10 +169,15 @@ export class Reception {
       const { kmeId } = this.#options.directory.sae(transaction.origin)!;
       this.#options.observer.activated(kmeId, transaction.keys.length);
     }
-    for (const key of transaction.keys) {
-      for (const slave of slaves) this.#options.onActivated(key.id, transaction.origin, slave);
-    }
+    await inSlices(this.#reportActivated(transaction, slaves));
     return { kind: "activated" };
+  }
+
+  *#reportActivated({ keys, origin }: Transaction, slaves: readonly SaeId[]): Steps {
+    for (const key of keys) {
+      for (const slave of slaves) this.#options.onActivated(key.id, origin, slave);
+      yield;
+    }
   }
 
   /** Whether the sender's blocks are free: pads are not reserved for a message that cannot be met. */

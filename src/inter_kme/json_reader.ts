@@ -3,7 +3,7 @@
  * interrupted. `JSON.parse` and a schema hold up everything else for seconds with the largest messages.
  */
 import { Buffer } from "node:buffer";
-import type { Steps } from "./slices.ts";
+import type { Steps } from "../domain/slices.ts";
 
 /** Elements of an array between two points at which reading can be interrupted. */
 const ELEMENTS_A_STEP = 64;

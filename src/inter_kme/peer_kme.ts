@@ -25,7 +25,7 @@ import {
   problemSchema,
 } from "./wire.ts";
 import { readReceptionAnswers, readTakeBackAnswer } from "./read_messages.ts";
-import { inSlices } from "./slices.ts";
+import { inSlices } from "../domain/slices.ts";
 
 /** Messages with transactions that are under way at the same time; what comes meanwhile shares the next one. */
 const MESSAGES_SIDE_BY_SIDE = 2;

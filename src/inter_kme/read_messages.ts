@@ -12,7 +12,7 @@ import type {
   TransactionKey,
 } from "../domain/transaction.ts";
 import { JsonReader, UnreadableMessage } from "./json_reader.ts";
-import { inSlices, type Steps } from "./slices.ts";
+import { inSlices, type Steps } from "../domain/slices.ts";
 import { MAX_BLOCKS, MAX_KEY_BITS, MAX_KEYS, MAX_SAES, MAX_TRANSACTIONS } from "./wire.ts";
 
 /** Bytes of an id as it is written: 255 characters, each of which may be an escape of six bytes. */

@@ -11,7 +11,7 @@ import {
   PeerPath,
 } from "./wire.ts";
 import { requireNeighbour, requirePost } from "./callers.ts";
-import { inSlices } from "./slices.ts";
+import { inSlices } from "../domain/slices.ts";
 import { readHello, readTakeBack, readTransactions } from "./read_messages.ts";
 import { readBodyBytes } from "../http/body.ts";
 import type { RefusalReason } from "../http/request_observer.ts";

@@ -9,7 +9,7 @@ import type { ReceptionAnswer } from "../delivery/reception.ts";
 import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import { chunks } from "../domain/chunks.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
-import type { Steps } from "./slices.ts";
+import type { Steps } from "../domain/slices.ts";
 
 /** What all of these paths begin with. */
 export const PEER_PATHS = "/kme/v1/";

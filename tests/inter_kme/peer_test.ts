@@ -10,7 +10,7 @@ import {
   PeerPath,
 } from "../../src/inter_kme/wire.ts";
 import { eventually } from "../harness/eventually.ts";
-import { inSlices } from "../../src/inter_kme/slices.ts";
+import { inSlices } from "../../src/domain/slices.ts";
 import { answer, type Handler, openChannel, TestPeer } from "./test_peer.ts";
 
 const minutes = 60_000;

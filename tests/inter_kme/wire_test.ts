@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { TakeBackAnswer, Transaction } from "../../src/domain/transaction.ts";
 import type { ReceptionAnswer } from "../../src/delivery/reception.ts";
-import { inSlices } from "../../src/inter_kme/slices.ts";
+import { inSlices } from "../../src/domain/slices.ts";
 import { MAX_ANSWER_BYTES } from "../../src/inter_kme/channel.ts";
 import {
   formatHello,
