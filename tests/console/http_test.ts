@@ -317,7 +317,7 @@ Deno.test("pages are bounded in number", async () => {
   again.abort();
 });
 
-Deno.test("streams end at once when they are told to, the rest is still answered", async () => {
+Deno.test("streams end at once when the KME stops, the rest is still answered", async () => {
   await using served = await serve();
   const { origin, world } = served;
   const stream = follow(origin);
