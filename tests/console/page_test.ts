@@ -357,9 +357,12 @@ browserTest("the events of a key are the details of one entry", async (chromium)
     `[${HOSTILE}] As SAE 3 belongs to KME 2, activating it through inter KMEs network`,
     `[${HOSTILE}] Key ${keyId} activated between SAEs 1 and 3`,
   ]);
-  // It stays open when another event comes.
+  // It stays open when another event comes. The request of a key is no entry of its own.
+  const kept = async () => parseInt((await page.locator("#shown").textContent())!);
+  const before = await kept();
   const [other] = await deliver(1);
   await page.locator("#log > li", { hasText: other! }).waitFor();
+  assert.equal(await kept(), before + 1);
   assert.equal(await details.first().isVisible(), true);
 });
 
