@@ -8,6 +8,7 @@ import { inspectDatabase } from "../store/inspection.ts";
 import { freeDiskBytes, FULL_BYTES } from "../store/disk_space.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { errorMessage } from "../domain/text.ts";
+import { platform } from "../platform.ts";
 
 /** Key files of one directory that are opened to check that they are readable. */
 const MAX_OPENED = 1000;
@@ -51,7 +52,7 @@ async function checkFreeSpace({ thisKme: { database } }: Config): Promise<CheckL
 
 /** Root may read and write everything, so the other checks say nothing about the user of the KME. */
 export function checkUser(): CheckLine[] {
-  if (Deno.build.os === "windows" || Deno.uid() !== 0) return [];
+  if (!platform.isRoot) return [];
   return [warn(
     "user",
     "the check runs as root, which may read and write everything",
@@ -107,7 +108,7 @@ async function checkKeyDirectory(member: string, path: string, deletes: boolean)
 
 /** The directory or the first key file in it that every user of the host may write (POSIX only). */
 async function writableByOthers(directory: string): Promise<string | undefined> {
-  if (Deno.build.os === "windows") return undefined;
+  if (!platform.hasFileModes) return undefined;
   const isOpen = async (path: string) => (((await Deno.lstat(path)).mode ?? 0) & 0o002) !== 0;
   if (await isOpen(directory)) return directory;
   let looked = 0;

@@ -11,6 +11,7 @@ import { checkOpenFiles } from "./limit_checks.ts";
 import { checkListeners } from "./listener_checks.ts";
 import { checkPeers } from "./peer_checks.ts";
 import { isLoopback } from "../domain/address.ts";
+import { platform } from "../platform.ts";
 
 export interface CheckOptions extends LoadOptions {
   /** Also call every neighbour. */
@@ -78,7 +79,7 @@ function remedy(detail: string): string {
 }
 
 function checkPrivacy(warnings: readonly Mistake[]): CheckLine[] {
-  if (Deno.build.os === "windows") {
+  if (!platform.hasFileModes) {
     return [ok("private keys", "file permissions are not checked on Windows")];
   }
   return warnings.some(({ message }) => /is readable for all users/.test(message))

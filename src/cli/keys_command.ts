@@ -2,6 +2,7 @@
 import { command, InputError, UsageError } from "./command.ts";
 import { printMessage } from "./stderr.ts";
 import { wantsJson } from "../log/log_settings.ts";
+import { platform } from "../platform.ts";
 
 export const keysCommand = command({
   name: "keys",
@@ -36,8 +37,7 @@ export const keysCommand = command({
     const stop = new AbortController();
     const abort = () => stop.abort();
     // Windows knows no SIGTERM.
-    const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
-    for (const signal of signals) Deno.addSignalListener(signal, abort);
+    for (const signal of platform.stopSignals) Deno.addSignalListener(signal, abort);
     const progress = new Progress(amount.blocks);
     try {
       const { blocks, files } = await writeSampleKeys(directories, {
@@ -53,7 +53,7 @@ export const keysCommand = command({
       return 0;
     } finally {
       progress.end();
-      for (const signal of signals) Deno.removeSignalListener(signal, abort);
+      for (const signal of platform.stopSignals) Deno.removeSignalListener(signal, abort);
     }
   },
 });

@@ -5,6 +5,7 @@ import { type Kme, startKme } from "../kme.ts";
 import { configureLog, flushLog, log } from "../log.ts";
 import { errorMessage } from "../domain/text.ts";
 import { loadConfiguration } from "./command.ts";
+import { platform } from "../platform.ts";
 
 /** A signal listener that exists before there is anything to do. */
 export interface Hangup {
@@ -110,11 +111,9 @@ function logWarnings({ warnings, downLinks }: LoadedConfig): void {
 
 /** Resolves with the first signal that asks the program to stop. A second one ends it at once. */
 function stopSignal(): Promise<Deno.Signal> {
-  // Windows knows Ctrl-C and Ctrl-Break only.
-  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT", "SIGBREAK"] : ["SIGINT", "SIGTERM"];
   return new Promise((resolve) => {
     let asked = false;
-    for (const signal of signals) {
+    for (const signal of platform.stopSignals) {
       Deno.addSignalListener(signal, () => {
         if (asked) Deno.exit(130);
         asked = true;

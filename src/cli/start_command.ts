@@ -2,6 +2,7 @@
 import { command } from "./command.ts";
 import { CONFIG_OPERAND } from "./description.ts";
 import type { Hangup } from "./run_kme.ts";
+import { platform } from "../platform.ts";
 
 export const startCommand = command({
   name: "start",
@@ -33,7 +34,7 @@ function listenForHangup(): Hangup {
   let onHangup = () => {
     early = true;
   };
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGHUP", () => onHangup());
+  if (platform.reloadSignal !== undefined) Deno.addSignalListener(platform.reloadSignal, () => onHangup());
   return {
     handle(action) {
       onHangup = action;

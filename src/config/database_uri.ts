@@ -1,6 +1,7 @@
 /** Parses database URIs in a configuration. */
 import type { Database } from "./config.ts";
 import type { Parsed } from "../domain/parsed.ts";
+import { platform } from "../platform.ts";
 
 const RIGHT = "write :memory:, sqlite://path/to/kme.db, postgres://user:password@host/database or " +
   "mysql://user:password@host/database";
@@ -43,9 +44,7 @@ function parseSqlite(rest: string): Parsed<Database> {
   if (path === "" || path.includes("\0")) {
     return { problem: "the SQLite database has no path; write sqlite://path/to/kme.db" };
   }
-  // sqlite:///C:/keys/kme.db
-  const withoutSlash = Deno.build.os === "windows" ? path.replace(/^\/(?=[a-z]:)/i, "") : path;
-  return { value: { kind: "sqlite", path: withoutSlash } };
+  return { value: { kind: "sqlite", path: platform.pathOfUri(path) } };
 }
 
 function parseServer(kind: "postgres" | "mysql", text: string): Parsed<Database> {

@@ -2,6 +2,7 @@
 import { dirname, isAbsolute, resolve } from "node:path";
 import type { Parsed } from "../domain/parsed.ts";
 import { errorMessage } from "../domain/text.ts";
+import { platform } from "../platform.ts";
 
 /** More than any certificate or key file needs. */
 const MAX_BYTES = 1_048_576;
@@ -78,7 +79,7 @@ export async function readSmallFile(path: string, base: PathBase): Promise<Parse
     }
     const bytes = await Deno.readFile(found);
     return {
-      value: { bytes, readByOthers: Deno.build.os !== "windows" && mode !== null && (mode & 0o004) !== 0 },
+      value: { bytes, readByOthers: platform.hasFileModes && mode !== null && (mode & 0o004) !== 0 },
     };
   } catch (error) {
     return { problem: `${shown()} ${reason(error)}; write the path of a readable file` };

@@ -7,6 +7,7 @@ import type { KmeId } from "../domain/ids.ts";
 import { log } from "../log.ts";
 import { isKeyFileName } from "./key_file.ts";
 import { errorMessage } from "../domain/text.ts";
+import { platform } from "../platform.ts";
 
 const logger = log("ingest");
 
@@ -24,11 +25,7 @@ export interface WatchListener {
 // After so many errors in a row the watcher is broken. A name that is not UTF-8 causes a few.
 const MAX_ERRORS = 32;
 
-// Only Linux tells that a file was closed after it was written (`access`), and that it was renamed. No system tells what another
-// host does in a shared directory.
-const COMPLETE: ReadonlySet<Deno.FsEvent["kind"]> = new Set(
-  Deno.build.os === "linux" ? ["access", "rename"] as const : [],
-);
+const COMPLETE: ReadonlySet<Deno.FsEvent["kind"]> = new Set(platform.completeEvents);
 
 /** Watches one directory, and can be opened again after it went away. */
 export class DirectoryWatch {

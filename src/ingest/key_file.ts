@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { type Block, BLOCK_BYTES, blockKeyId } from "../domain/block.ts";
-import { OPEN_REGULAR_FILE } from "../platform.ts";
+import { platform } from "../platform.ts";
 import { KeyHealth } from "./key_health.ts";
 
 const SUFFIX = ".cor";
@@ -84,7 +84,7 @@ export class KeyFile implements AsyncDisposable {
    * @throws what opening throws.
    */
   static async open(path: string, expected: FileState): Promise<KeyFile | undefined> {
-    const handle = await open(path, OPEN_REGULAR_FILE);
+    const handle = await open(path, platform.openRegularFile);
     try {
       const info = await handle.stat();
       // The open file is judged, not what its name leads to later.

@@ -6,6 +6,7 @@ import { open, rename } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { errorMessage } from "../domain/text.ts";
+import { platform } from "../platform.ts";
 
 export interface Marker {
   readonly generation: number;
@@ -61,7 +62,7 @@ export async function writeMarker(path: string, generation: number, database?: s
     } finally {
       await file.close();
     }
-    if (Deno.build.os !== "windows" && Deno.uid() === 0) await giveAway(temporary, [path, database]);
+    if (platform.isRoot) await giveAway(temporary, [path, database]);
     await rename(temporary, path);
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});

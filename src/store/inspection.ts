@@ -1,9 +1,9 @@
 /** Looks at a database from outside: nothing is created, migrated or changed, and no running KME is disturbed. */
-import SqliteDatabase from "better-sqlite3";
 import { type Dialect, Kysely, SqliteDialect } from "kysely";
 import type { Database } from "../config/config.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { openDialect } from "./dialects/open.ts";
+import { openSqlite } from "./dialects/sqlite_library.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
 import { livingProcesses } from "./operations/leases.ts";
 import { keysWaiting } from "./operations/waiting.ts";
@@ -65,7 +65,7 @@ async function inspectFile(path: string, options: InspectionOptions): Promise<In
     throw error;
   }
   // Not read-only: such a connection cannot remove the files of the write-ahead log that it makes.
-  const database = new SqliteDatabase(path, { fileMustExist: true, timeout: 0 });
+  const database = openSqlite(path, { fileMustExist: true, timeout: 0 });
   try {
     database.pragma("query_only = ON");
     database.prepare("select count(*) from sqlite_master").get();

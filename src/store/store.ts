@@ -12,6 +12,7 @@ import { BatchQueue } from "./batch_queue.ts";
 import { Availability } from "./availability.ts";
 import type { Executor, Query } from "./engine/executor.ts";
 import { LocalExecutor } from "./engine/local_executor.ts";
+import { prepareSqlite } from "./dialects/sqlite_library.ts";
 import { NoThread, WorkerExecutor } from "./engine/worker_executor.ts";
 import {
   fileProgressQuery,
@@ -287,6 +288,7 @@ async function openExecutor(options: StoreOptions, processId: Uint8Array): Promi
   const { database, dialect, worker, onFailure = () => {}, now } = options;
   if (worker !== undefined && (database.kind === "memory" || database.kind === "sqlite")) {
     const path = database.kind === "memory" ? ":memory:" : database.path;
+    prepareSqlite();
     try {
       return await WorkerExecutor.open(worker, { ...options, path, processId, onFailure });
     } catch (error) {

@@ -1,5 +1,5 @@
 /** SQLite through better-sqlite3: one process, one connection, every commit an fsync. */
-import SqliteDatabase from "better-sqlite3";
+import type SqliteDatabase from "better-sqlite3";
 import {
   type DialectAdapter,
   SqliteAdapter,
@@ -10,6 +10,7 @@ import {
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 import { errorMessage } from "../../domain/text.ts";
+import { openSqlite } from "./sqlite_library.ts";
 
 /**
  * Opens a file, created with mode 0600 if missing, or `:memory:`.
@@ -20,7 +21,7 @@ export function sqliteDialect(path: string): StoreDialect {
   if (path !== ":memory:") createPrivately(path);
   let database: SqliteDatabase.Database | undefined;
   try {
-    database = new SqliteDatabase(path, { timeout: 200 });
+    database = openSqlite(path, { timeout: 200 });
     // Exclusive: a second process on the file is refused instead of sharing it, and the lock dies with the process.
     database.pragma("locking_mode = EXCLUSIVE");
     database.pragma("journal_mode = WAL");

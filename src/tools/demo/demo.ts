@@ -8,6 +8,7 @@ import type { MadeKme } from "../certs/made.ts";
 import { writeSampleKeys } from "../sample_keys.ts";
 import { DemoSae } from "./sae.ts";
 import { errorMessage } from "../../domain/text.ts";
+import { platform } from "../../platform.ts";
 
 const SAMPLE_BLOCKS = 1000;
 
@@ -135,8 +136,7 @@ Commands to try in another terminal:
 /** Resolves with the first signal that asks to stop. */
 function stopSignal(): Promise<void> {
   return new Promise((resolve) => {
-    Deno.addSignalListener("SIGINT", resolve);
-    if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", resolve);
+    for (const signal of platform.stopSignals) Deno.addSignalListener(signal, resolve);
   });
 }
 
