@@ -1,6 +1,9 @@
+import "reflect-metadata";
+import * as x509 from "@peculiar/x509";
 import assert from "node:assert/strict";
 import JSON5 from "json5";
 import { runKme } from "../harness/kme_process.ts";
+import { findProgram, runChild } from "../harness/child_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { differences, filesOf, twoKmes } from "../tools/certs/network_files.ts";
 
@@ -115,4 +118,102 @@ Deno.test("mistakes of a network file are told in words of this program", async 
     assert.match(stderr, message);
     assert.doesNotMatch(stderr, /expected|received|invalid|unrecognized|too small|too big/i);
   }
+});
+
+const openssl = findProgram("openssl");
+
+Deno.test("revoking makes a CRL that openssl verifies, and --crls renews all CRLs", async (t) => {
+  await using directory = await makeTempDir();
+  const file = `${directory.path}/network.json5`;
+  const out = `${directory.path}/out`;
+  const network = twoKmes();
+  // A serial whose first bit is set has a zero byte before it in DER.
+  network.kmes[0]!.saes![1]!.serial = "8f01";
+  await Deno.writeTextFile(file, JSON5.stringify(network));
+  const crlOf = async (ca: string) => new x509.X509Crl(await Deno.readTextFile(`${out}/${ca}.crl`));
+  const serials = async (ca: string) => (await crlOf(ca)).entries.map(({ serialNumber }) => serialNumber);
+  const serialOf = async (name: string) =>
+    new x509.X509Certificate(await Deno.readTextFile(`${out}/${name}.crt`)).serialNumber;
+  const made = async (...args: string[]) => {
+    const result = await run(file, "--out", out, ...args);
+    assert.equal(result.code, 0, result.stderr);
+    return result;
+  };
+  await made();
+  const before = await filesOf(out);
+  const [one, two] = [
+    await serialOf("kme-1-local-zone/client_1"),
+    await serialOf("kme-1-local-zone/client_2"),
+  ];
+  const ca = "kme-1-local-zone/ca";
+
+  await t.step("one certificate after the other", async () => {
+    const { stdout } = await made("--revoke", "client_1");
+    assert.equal(stdout.replaceAll("\\", "/"), `${out}/${ca}.crl`);
+    assert.deepEqual(differences(before, await filesOf(out)), [`${ca}.crl`]);
+    assert.deepEqual(await serials(ca), [one]);
+    await made("--revoke", "client_2");
+    await made("--revoke", "client_1");
+    assert.deepEqual(await serials(ca), [one, two]);
+    const days = ((await crlOf(ca)).nextUpdate!.getTime() - Date.now()) / 86_400_000;
+    assert.ok(days > 29.9 && days <= 30, `${days}`);
+  });
+
+  await t.step({
+    name: "openssl refuses what is revoked, and nothing else",
+    ignore: openssl === undefined,
+    fn: async () => {
+      const verify = async (name: string) => {
+        const { stdout, stderr } = await runChild(openssl!, {
+          args: ["verify", "-crl_check", "-CAfile", `${ca}.crt`, "-CRLfile", `${ca}.crl`, `${name}.crt`],
+          cwd: out,
+        });
+        return stdout + stderr;
+      };
+      for (const client of ["client_1", "client_2"]) {
+        assert.match(await verify(`kme-1-local-zone/${client}`), /certificate revoked/);
+      }
+      assert.match(await verify("kme-1-local-zone/kme_server"), /: OK/);
+    },
+  });
+
+  await t.step("a revoked certificate is warned of until it is renewed", async () => {
+    assert.match(
+      (await made()).stderr,
+      /warning: \S+client_1 is revoked \(--renew kme-1-local-zone\/client_1\)/,
+    );
+    await made("--renew", "client_1");
+    assert.doesNotMatch((await made()).stderr, /client_1 is revoked/);
+    assert.deepEqual(await serials(ca), [one, two], "the old certificate stays revoked");
+  });
+
+  await t.step("all CRLs are renewed", async () => {
+    const { stdout } = await made("--crls");
+    assert.equal(stdout.split("\n").length, 4);
+    assert.deepEqual(await serials(ca), [one, two]);
+    assert.deepEqual(await serials("inter_kmes/ca_kme2"), []);
+    const number = (await crlOf(ca)).getExtension("2.5.29.20")!.value;
+    assert.deepEqual([...new Uint8Array(number)], [2, 1, 4], "DER of the number of the fourth CRL");
+  });
+
+  await t.step("what cannot be revoked is told", async () => {
+    const files = await filesOf(out);
+    for (
+      const [args, code, message] of [
+        [["--revoke", "inter_kmes/ca_kme1"], 2, /is a CA, which cannot revoke itself/],
+        [["--revoke", "client_9"], 2, /there is no client_9/],
+        [["--revoke", "kme_server"], 2, /could be any of/],
+        [["--revoke", "client_1", "--crls"], 2, /--revoke and --crls cannot be combined/],
+      ] as const
+    ) {
+      const result = await run(file, "--out", out, ...args);
+      assert.equal(result.code, code);
+      assert.match(result.stderr, message);
+    }
+    await Deno.copyFile(`${out}/inter_kmes/ca_kme2.crl`, `${out}/${ca}.crl`);
+    const other = await run(file, "--out", out, "--revoke", "client_1");
+    assert.equal(other.code, 1);
+    assert.match(other.stderr, /ca\.crl is not a CRL of \S+ca\.crt/);
+    assert.deepEqual(differences(files, await filesOf(out)), [`${ca}.crl`]);
+  });
 });

@@ -6,7 +6,7 @@ import { randomSerial, serialFromHex } from "./random_serial.ts";
 
 export type KeyType = "P-256" | "P-384";
 
-/** Who a certificate is about. */
+/** Whom a certificate names. */
 export interface Subject {
   readonly commonName: string;
   readonly organization?: string;
@@ -18,7 +18,7 @@ export interface Identity {
   readonly keys: CryptoKeyPair;
 }
 
-/** What a certificate is used for; an interface's server and its clients never share one. */
+/** What a certificate may be used for. */
 export type Purpose =
   /** Server certificate; host names and IP addresses become subject alternative names. */
   | { readonly kind: "server"; readonly hosts: readonly string[] }
@@ -29,9 +29,9 @@ export interface Validity {
   readonly notAfter: Date;
 }
 
-const MS_PER_DAY = 86_400_000;
+export const MS_PER_DAY = 86_400_000;
 /** Clocks of a network's machines differ a little: a new certificate is valid on all of them. */
-const BACKDATED_MS = 3_600_000;
+export const BACKDATED_MS = 3_600_000;
 /** ub-common-name and ub-organization-name (RFC 5280, appendix A.1). */
 const MAX_NAME_LENGTH = 64;
 
@@ -86,7 +86,7 @@ export async function issueLeaf(
     new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
     new x509.ExtendedKeyUsageExtension([usage]),
     await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
-    // Not derived anew: the identifier has to be the CA certificate's, byte for byte.
+    // Not computed from the key: the identifier must equal that of the CA certificate byte for byte.
     new x509.AuthorityKeyIdentifierExtension(subjectKeyId(ca.certificate)),
   ];
   if (server) {
@@ -149,14 +149,14 @@ export async function keysFromPem(pem: string): Promise<CryptoKeyPair> {
   throw new Error("not a PKCS#8 private key on P-256 or P-384");
 }
 
-/** Whether the certificate is about this key. */
+/** Whether the certificate is that of this key. */
 export async function certifies(certificate: x509.X509Certificate, keys: CryptoKeyPair): Promise<boolean> {
   const spki = new Uint8Array(await crypto.subtle.exportKey("spki", keys.publicKey));
   const certified = new Uint8Array(certificate.publicKey.rawData);
   return spki.length === certified.length && spki.every((byte, i) => byte === certified[i]);
 }
 
-/** Whether `ca` issued the certificate: its signature verifies, whatever the date. */
+/** Whether `ca` issued the certificate; dates are not checked. */
 export async function isIssuedBy(
   certificate: x509.X509Certificate,
   ca: x509.X509Certificate,
@@ -192,13 +192,13 @@ function cut(name: string): string {
   return Array.from(name).slice(0, MAX_NAME_LENGTH).join("");
 }
 
-function subjectKeyId(certificate: x509.X509Certificate): string {
+export function subjectKeyId(certificate: x509.X509Certificate): string {
   const extension = certificate.getExtension(x509.SubjectKeyIdentifierExtension);
   if (extension === null) throw new Error(`${certificate.subject} has no subject key identifier`);
   return extension.keyId;
 }
 
-function signatureAlgorithm(key: CryptoKey): EcdsaParams {
+export function signatureAlgorithm(key: CryptoKey): EcdsaParams {
   const { namedCurve } = key.algorithm as EcKeyAlgorithm;
   return { name: "ECDSA", hash: namedCurve === "P-384" ? "SHA-384" : "SHA-256" };
 }

@@ -1,6 +1,6 @@
 /**
- * Makes the certificates of a network below a directory (see layout.ts). What is there stays as it is, byte for byte;
- * what is missing is added, so a network grows by running it again.
+ * Makes the certificates of a network below a directory (see layout.ts). Existing files are not changed, missing ones
+ * are added: to extend a network, run it again.
  */
 import { join } from "node:path";
 import { makeConfigs } from "./configs.ts";
@@ -13,6 +13,7 @@ import { encodePkcs12 } from "./pkcs12.ts";
 import type { MadeCertificate, MadeClient, MadeKme, MadeNetwork } from "./made.ts";
 import { planCertificates } from "./issue_plan.ts";
 import type { PlannedCertificate, PlannedLeaf } from "./issue_plan.ts";
+import { type Crl, issueCrl, readCrl, type Revoked } from "./crl.ts";
 import { randomSerial } from "./random_serial.ts";
 import {
   certificateFromPem,
@@ -24,6 +25,7 @@ import {
   issueCa,
   issueLeaf,
   keysFromPem,
+  MS_PER_DAY,
   nameOf,
   privateKeyToPem,
   serialOf,
@@ -31,29 +33,33 @@ import {
 } from "./issue.ts";
 import type { Identity } from "./issue.ts";
 
-/** A certificate is named when it has fewer days left. */
+/** Days left from which on a certificate, or a CRL, is warned of. */
 const EXPIRY_WARNING_DAYS = 30;
-const MS_PER_DAY = 86_400_000;
+const CRL_WARNING_DAYS = 10;
 
 export interface MakeOptions {
   /** Writes a configuration file a KME and creates the key directories. */
   readonly configs?: boolean;
   /** Name of the one certificate to renew, like `client_1` or `kme-1-local-zone/client_1`; no other is touched. */
   readonly renew?: string;
+  /** Name of the one certificate to revoke: its CA's CRL is made or updated, and no certificate is changed. */
+  readonly revoke?: string;
+  /** Makes or renews the CRL of every CA, and changes no certificate. */
+  readonly crls?: boolean;
   readonly now?: Date;
 }
 
-/** A certificate to renew that does not exist, is not the only one of its name, or cannot be renewed. */
-export class RenewError extends Error {
-  override name = "RenewError";
+/** A certificate to renew or to revoke that does not exist, is not the only one of its name, or cannot be. */
+export class NamedCertificateError extends Error {
+  override name = "NamedCertificateError";
 }
 
-/** The directory holds the CA of another network, whose key others may know: nothing is issued by it. */
+/** The directory holds the CA of another network, whose key may be known to others: nothing is issued with it. */
 export class OtherNetworkError extends Error {
   override name = "OtherNetworkError";
 }
 
-/** Files in the directory that cannot be gone on with. */
+/** A file in the directory is missing or cannot be read. */
 export class CertificateFileError extends Error {
   override name = "CertificateFileError";
 }
@@ -63,7 +69,7 @@ export class CertificateFileError extends Error {
  *
  * @param out Directory; created if it is not there.
  * @throws {NetworkError} with all mistakes of the network file.
- * @throws {RenewError}
+ * @throws {NamedCertificateError}
  * @throws {OtherNetworkError}
  * @throws {CertificateFileError}
  *
@@ -92,15 +98,16 @@ export async function makeCheckedNetwork(
 ): Promise<MadeNetwork> {
   const plan = planCertificates(network);
   const maker = new Maker(network, plan, out, options.now ?? new Date());
-  if (options.renew === undefined) {
-    await maker.refuseOtherCas(plan);
-    for (const planned of plan) await maker.complete(planned);
+  const name = options.renew ?? options.revoke;
+  if (name !== undefined) {
+    const planned = find(plan, name);
+    const ca = planned.kind === "ca" ? planned.name : planned.ca;
+    await maker.refuseOtherCas(plan.filter(({ name }) => name === ca));
+    await (options.renew === undefined ? maker.revoke(planned) : maker.renew(planned));
   } else {
-    const planned = find(plan, options.renew);
-    await maker.refuseOtherCas(
-      plan.filter(({ name }) => name === (planned.kind === "ca" ? planned.name : planned.ca)),
-    );
-    await maker.renew(planned);
+    await maker.refuseOtherCas(plan);
+    if (options.crls) await maker.renewCrls();
+    else for (const planned of plan) await maker.complete(planned);
   }
   const made = await maker.made();
   const kmes = new Map(
@@ -131,8 +138,8 @@ class Maker {
   ) {}
 
   /**
-   * Refuses CAs that this network would not have made: whoever begins with the published samples' directory must not
-   * get certificates of a CA whose key everybody has.
+   * Refuses CAs that this network would not have made: the key of the published samples' CAs is known to everyone, so
+   * nothing may be issued with it by accident.
    */
   async refuseOtherCas(plan: readonly PlannedCertificate[]): Promise<void> {
     for (const planned of plan) {
@@ -149,7 +156,7 @@ class Maker {
     }
   }
 
-  /** Adds what is missing of one certificate, and says what is wrong with the rest. */
+  /** Adds the missing files of one certificate, and warns of faults of the others. */
   async complete(planned: PlannedCertificate): Promise<void> {
     let certificate = await this.#certificate(planned.name);
     let keys = await this.#keys(planned.name);
@@ -166,7 +173,7 @@ class Maker {
       ));
       files.push(this.#certificateFile(planned.name, certificate));
       if (planned.kind === "leaf" && planned.purpose.kind === "client") {
-        // Those that are there hold an older certificate.
+        // Existing ones hold an older certificate.
         files.push(...await this.#bundles(planned, { certificate, keys }, () => Promise.resolve(false)));
       }
       return await this.#write(files);
@@ -177,11 +184,11 @@ class Maker {
     }
   }
 
-  /** A new serial and new dates; a new key too, save for a CA, whose certificates stay valid that way. */
+  /** Gives a certificate a new serial, new dates and a new key. A CA keeps its key, so that what it issued stays valid. */
   async renew(planned: PlannedCertificate): Promise<void> {
     const old = await this.#certificate(planned.name);
     if (old === undefined) {
-      throw new RenewError(`${planned.name} does not exist yet: there is nothing to renew`);
+      throw new NamedCertificateError(`${planned.name} does not exist yet: there is nothing to renew`);
     }
     if (planned.kind === "ca") {
       const keys = await this.#keys(planned.name);
@@ -190,7 +197,7 @@ class Maker {
       return await this.#write([this.#certificateFile(planned.name, certificate)]);
     }
     if (planned.serial !== undefined && planned.serial.toHex() === serialOf(old).toHex()) {
-      throw new RenewError(
+      throw new NamedCertificateError(
         `${planned.name} has the serial that the network file fixes: give it another one there, ` +
           "since a CA must not issue two certificates with one serial",
       );
@@ -207,7 +214,38 @@ class Maker {
     await this.#write(files);
   }
 
-  /** All certificates that are there now, by name. */
+  /** Revokes a certificate by the CRL of its CA. */
+  async revoke(planned: PlannedCertificate): Promise<void> {
+    if (planned.kind === "ca") {
+      throw new NamedCertificateError(
+        `${planned.name} is a CA, which cannot revoke itself: remove it from every ca_client_cert_path instead`,
+      );
+    }
+    const certificate = await this.#certificate(planned.name);
+    if (certificate === undefined) {
+      throw new NamedCertificateError(`${planned.name} does not exist: there is nothing to revoke`);
+    }
+    const serial = serialOf(certificate);
+    await this.#write([await this.#newCrl(planned.ca, { serial, date: this.now })]);
+  }
+
+  /** A CRL of each CA that is valid from now on, with what was revoked before. */
+  async renewCrls(): Promise<void> {
+    const cas = this.plan.filter(({ kind }) => kind === "ca");
+    const files: NewFile[] = [];
+    for (const { name } of cas) files.push(await this.#newCrl(name));
+    await this.#write(files);
+  }
+
+  async #newCrl(caName: string, added?: Revoked): Promise<NewFile> {
+    const ca = await this.#ca(caName, `the CRL of ${caName}`);
+    const { number, revoked } = await this.#crl(caName) ?? { number: 0, revoked: [] };
+    const isNew = added !== undefined && !revokes(revoked, added.serial);
+    const content = await issueCrl(ca, isNew ? [...revoked, added] : revoked, number + 1, this.now);
+    return { path: this.#path(caName, "crl"), content, private: false };
+  }
+
+  /** All certificates that exist now, by name. */
   async made(): Promise<Map<string, MadeClient>> {
     const made = new Map<string, MadeClient>();
     for (const { name } of this.plan) {
@@ -230,38 +268,31 @@ class Maker {
     const { caDays, leafDays, validFrom } = this.network;
     const lifetime = validity(planned.kind === "ca" ? caDays : leafDays, this.now, validFrom);
     if (planned.kind === "ca") return await issueCa(planned.subject, keys, lifetime, serial);
-    return await issueLeaf(await this.#ca(planned), planned.subject, planned.purpose, keys, lifetime, serial);
+    const ca = await this.#ca(planned.ca, planned.name);
+    return await issueLeaf(ca, planned.subject, planned.purpose, keys, lifetime, serial);
   }
 
-  async #ca(planned: PlannedLeaf): Promise<Identity> {
-    const known = this.#cas.get(planned.ca);
+  /** @param what is to be issued, for messages. */
+  async #ca(name: string, what: string): Promise<Identity> {
+    const known = this.#cas.get(name);
     if (known !== undefined) return known;
-    const certificate = await this.#certificate(planned.ca);
-    const keys = await this.#keys(planned.ca);
-    if (certificate === undefined || keys === undefined) {
-      const missing = this.#path(planned.ca, certificate === undefined ? "crt" : "key");
-      throw new CertificateFileError(`${planned.name} cannot be issued: ${missing} is missing`);
-    }
+    const certificate = await this.#certificate(name);
+    const keys = await this.#keys(name);
+    const refuse = (why: string) => new CertificateFileError(`${what} cannot be issued: ${why}`);
+    if (certificate === undefined) throw refuse(`${this.#path(name, "crt")} is missing`);
+    if (keys === undefined) throw refuse(`${this.#path(name, "key")} is missing`);
     if (!await certifies(certificate, keys)) {
-      throw new CertificateFileError(
-        `${planned.name} cannot be issued: ${
-          this.#path(planned.ca, "key")
-        } is not the key of its certificate`,
-      );
+      throw refuse(`${this.#path(name, "key")} is not the key of its certificate`);
     }
     if (certificate.notAfter <= this.now) {
-      throw new CertificateFileError(
-        `${planned.name} cannot be issued: ${
-          this.#path(planned.ca, "crt")
-        } is expired (--renew ${planned.ca})`,
-      );
+      throw refuse(`${this.#path(name, "crt")} is expired (--renew ${name})`);
     }
     const ca = { certificate, keys };
-    this.#cas.set(planned.ca, ca);
+    this.#cas.set(name, ca);
     return ca;
   }
 
-  /** Warns of a certificate that is there but will not do, or not for long. */
+  /** Warns of an existing certificate that cannot be used, or not for long. */
   async #judge(planned: PlannedCertificate, certificate: Identity["certificate"], keys?: CryptoKeyPair) {
     const warn = (what: string) => this.warnings.push(`${planned.name} ${what} (--renew ${planned.name})`);
     const days = (certificate.notAfter.getTime() - this.now.getTime()) / MS_PER_DAY;
@@ -269,11 +300,13 @@ class Maker {
     if (days <= 0) warn(`expired on ${date}`);
     else if (days < EXPIRY_WARNING_DAYS) warn(`expires on ${date}`);
     if (keys !== undefined && !await certifies(certificate, keys)) warn("does not belong to its key");
-    // A CA's key may well be kept elsewhere.
-    if (planned.kind === "ca") return;
+    // A CA's key may be kept elsewhere.
+    if (planned.kind === "ca") return await this.#judgeCrl(planned.name);
     if (keys === undefined) warn("has no key");
     const ca = await this.#certificate(planned.ca);
     if (ca !== undefined && !await isIssuedBy(certificate, ca)) warn(`was not issued by ${planned.ca}`);
+    const crl = await this.#crl(planned.ca);
+    if (crl !== undefined && revokes(crl.revoked, serialOf(certificate))) warn("is revoked");
     if (planned.purpose.kind === "server") {
       const hosts = new Set(hostsOf(certificate));
       const lacking = planned.purpose.hosts.filter((host) => !hosts.has(host));
@@ -283,6 +316,17 @@ class Maker {
       const [serial, wanted] = [serialOf(certificate).toHex(), planned.serial.toHex()];
       if (serial !== wanted) warn(`has serial ${serial}, the network file says ${wanted}`);
     }
+  }
+
+  async #judgeCrl(caName: string): Promise<void> {
+    const nextUpdate = (await this.#crl(caName))?.nextUpdate;
+    if (nextUpdate === undefined) return;
+    const days = (nextUpdate.getTime() - this.now.getTime()) / MS_PER_DAY;
+    if (days >= CRL_WARNING_DAYS) return;
+    const date = nextUpdate.toISOString().slice(0, 10);
+    this.warnings.push(
+      `${this.#path(caName, "crl")} ${days <= 0 ? "expired" : "expires"} on ${date} (--crls)`,
+    );
   }
 
   /** PEM and PKCS#12 of a client, without those that are `there`. */
@@ -322,6 +366,17 @@ class Maker {
     }
   }
 
+  async #crl(caName: string): Promise<Crl | undefined> {
+    const path = this.#path(caName, "crl");
+    const [pem, ca] = [await readTextIfThere(path), await this.#certificate(caName)];
+    if (pem === undefined || ca === undefined) return undefined;
+    try {
+      return await readCrl(pem, ca);
+    } catch {
+      throw new CertificateFileError(`${path} is not a CRL of ${this.#path(caName, "crt")}, in PEM`);
+    }
+  }
+
   async #keys(name: string): Promise<CryptoKeyPair | undefined> {
     const path = this.#path(name, "key");
     const pem = await readTextIfThere(path);
@@ -345,17 +400,21 @@ class Maker {
   }
 }
 
+function revokes(revoked: readonly Revoked[], serial: Uint8Array): boolean {
+  return revoked.some((entry) => entry.serial.toHex() === serial.toHex());
+}
+
 function find(plan: readonly PlannedCertificate[], name: string): PlannedCertificate {
   const wanted = name.replaceAll("\\", "/").replace(/\.(crt|key|pem|pfx)$/, "");
   const found = plan.filter((planned) => planned.name === wanted || planned.name.endsWith(`/${wanted}`));
   if (found.length === 1) return found[0]!;
   const names = (found.length === 0 ? plan : found).map((planned) => planned.name).join(", ");
-  throw new RenewError(
+  throw new NamedCertificateError(
     found.length === 0 ? `there is no ${name}; there are ${names}` : `${name} could be any of ${names}`,
   );
 }
 
-/** Undefined while some of the KME's own certificates are not made yet, as when another one is renewed. */
+/** Undefined while some of the KME's own certificates do not exist, as when another one is renewed. */
 function describe(network: Network, id: string, made: ReadonlyMap<string, MadeClient>): MadeKme | undefined {
   const [saesCa, saesServer] = [made.get(saesCaName(id)), made.get(saesServerName(id))];
   const [kmesCa, kmesServer] = [made.get(kmesCaName(id)), made.get(kmesServerName(id))];

@@ -5,8 +5,8 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import {
   CertificateFileError,
   makeNetwork,
+  NamedCertificateError,
   OtherNetworkError,
-  RenewError,
 } from "../../../src/tools/certs/make_network.ts";
 import type { MadeCertificate } from "../../../src/tools/certs/made.ts";
 import { makeTempDir } from "../../harness/temp_dir.ts";
@@ -317,7 +317,7 @@ Deno.test("what cannot be renewed is told, and nothing is touched", async () => 
   const network = twoKmes();
   network.kmes[0]!.saes = [{ id: 1, serial: "0a1b" }];
   const renew = (name: string) => makeNetwork(network, out.path, { renew: name });
-  await assert.rejects(renew("client_1"), RenewError, "nothing is there yet");
+  await assert.rejects(renew("client_1"), NamedCertificateError, "nothing is there yet");
   assert.equal((await filesOf(out.path)).size, 0);
   await makeNetwork(network, out.path);
   const before = await filesOf(out.path);
