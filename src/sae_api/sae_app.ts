@@ -6,6 +6,7 @@ import { type Delivery, KeySize } from "../delivery/delivery.ts";
 import type { Directory } from "../delivery/directory.ts";
 import { InvalidRequest } from "../domain/refusals.ts";
 import { formatKeyId } from "../domain/block.ts";
+import { buffer } from "../domain/bytes.ts";
 import { idToJson } from "../domain/ids.ts";
 import type { Key } from "../domain/key.ts";
 import { isBlank, readBody } from "../http/body.ts";
@@ -199,14 +200,13 @@ function saeId(c: SaeContext, parameter: "slave" | "master"): string {
   }
 }
 
-/** Key container data format, clause 6.3. */
+/** Key container data format, clause 6.3. The bits of the keys are overwritten: the store or the slave's KME has what is still needed. */
 function container(keys: readonly Key[]) {
-  return {
-    keys: keys.map((key) => ({
-      key_ID: formatKeyId(key.id),
-      key: Buffer.from(key.bits.buffer, key.bits.byteOffset, key.bits.byteLength).toString("base64"),
-    })),
+  const container = {
+    keys: keys.map((key) => ({ key_ID: formatKeyId(key.id), key: buffer(key.bits).toString("base64") })),
   };
+  for (const key of keys) key.bits.fill(0);
+  return container;
 }
 
 function answer(c: SaeContext, value: unknown): Response {

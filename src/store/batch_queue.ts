@@ -30,6 +30,7 @@ export class BatchQueue {
   readonly #limited = new Set<Pending>();
   readonly #onIdle: (() => void)[] = [];
   #scheduled = false;
+  #batches = 0;
   #timer?: ReturnType<typeof setTimeout>;
   #closed = false;
 
@@ -37,6 +38,11 @@ export class BatchQueue {
     this.#executor = executor;
     this.#availability = availability;
     this.#freeLanes = Array.from({ length: executor.lanes }, (_, lane) => lane);
+  }
+
+  /** Batches carried out so far. */
+  get batches(): number {
+    return this.#batches;
   }
 
   /** Whether a batch is under way whose callers were given up. */
@@ -93,6 +99,7 @@ export class BatchQueue {
 
   async #run(batch: readonly Pending[], lane: number): Promise<void> {
     const outcomes = await this.#executor.run(batch, lane);
+    this.#batches++;
     if (outcomes.some((outcome) => "error" in outcome)) this.#availability.failed();
     batch.forEach((pending, i) => {
       this.#limited.delete(pending);

@@ -74,6 +74,7 @@ export async function blocksToKeys(work: Work, to: ToKeys, seqs: readonly number
         .set((e) => ({
           state: sql.lit(BlockState.key),
           reservation_id: sql.lit(null),
+          spare: sql.lit(null),
           delivery_id: delivery === "own" ? e.ref("seq") : delivery,
           ...(keepBits ? {} : { bits: sql.lit(null) }),
           ...(returnable ? { composition: e.ref("block_id") } : {}),

@@ -9,6 +9,7 @@ import type { Operation } from "./work.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import { BatchQueue } from "./batch_queue.ts";
+import { startLogTruncation } from "./log_truncation.ts";
 import { Availability } from "./availability.ts";
 import type { Executor, Query } from "./engine/executor.ts";
 import { LocalExecutor } from "./engine/local_executor.ts";
@@ -24,6 +25,7 @@ import {
   livingProcessesQuery,
   pingQuery,
   totalEntropyQuery,
+  truncateLogQuery,
 } from "./engine/queries.ts";
 import type { Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
@@ -72,6 +74,7 @@ export class Store implements BlockStore {
   readonly #availability: Availability;
   readonly #onBlocksUsed: (link: KmeId) => void;
   #requests = 0;
+  #endTruncation: () => void = () => {};
   #closing?: Promise<void>;
   /** The count under way or done last, and the one that begins after it, by link. */
   readonly #count = new Map<number, Promise<number>>();
@@ -93,7 +96,15 @@ export class Store implements BlockStore {
    */
   static async open(options: StoreOptions): Promise<Store> {
     const processId = Uint8Array.from(randomBytes(16));
-    return new Store(await openExecutor(options, processId), processId, options.onBlocksUsed ?? (() => {}));
+    const onBlocksUsed = options.onBlocksUsed ?? (() => {});
+    const store = new Store(await openExecutor(options, processId), processId, onBlocksUsed);
+    if (options.database.kind === "sqlite") {
+      store.#endTruncation = startLogTruncation(
+        () => store.#queue.batches,
+        () => store.#read(truncateLogQuery, null),
+      );
+    }
+    return store;
   }
 
   get databaseId(): Uint8Array {
@@ -272,6 +283,7 @@ export class Store implements BlockStore {
     // Without it the other processes would wait for the lease to end.
     await this.#queue.submit(releaseLease, { processId: this.processId }).catch(() => {});
     this.#availability.close();
+    this.#endTruncation();
     await this.#queue.close();
     if (this.#queue.hangs) this.#executor.terminate();
     else await this.#executor.close();

@@ -64,6 +64,11 @@ export interface BlocksTable {
   bits: Uint8Array | null;
   /** Of a key that can be taken back: the key_IDs of the blocks it is made of, 16 bytes each, in order. */
   composition: Uint8Array | null;
+  /**
+   * Bytes that a free block has and that are dropped when its state changes for the first time: so a row does not grow. SQLite would
+   * move rows of a full page to another one, and leave copies of their bits behind.
+   */
+  spare: Uint8Array | null;
 }
 
 export interface ReservationsTable {

@@ -31,6 +31,8 @@ export function sqliteDialect(path: string): StoreDialect {
     database.pragma("cache_size = -16384");
     // Bits of spent keys are overwritten, not left in free pages.
     database.pragma("secure_delete = ON");
+    // Nor in temporary files.
+    database.pragma("temp_store = MEMORY");
     database.exec("BEGIN IMMEDIATE; COMMIT");
   } catch (error) {
     database?.close();

@@ -57,6 +57,11 @@ export function transferOf(packed: Packed): Transferable[] {
   return typeof packed !== "string" && packed[1].length > COPIED ? [packed[1].buffer as ArrayBuffer] : [];
 }
 
+/** Overwrites the bytes of a packed value that was posted or answered; what was handed over is not here any more. */
+export function wipe(packed: Packed): void {
+  if (typeof packed !== "string" && packed[1].length > 0) packed[1].fill(0);
+}
+
 /** Bytes are views of the memory that came with the message. */
 export function unpack(packed: Packed): unknown {
   if (typeof packed === "string") return JSON.parse(packed);

@@ -21,6 +21,15 @@ export const pingQuery: Query<null, null> = {
   },
 };
 
+/** Writes all of SQLite's write-ahead log into the database file, and leaves the log empty. */
+export const truncateLogQuery: Query<null, null> = {
+  name: "truncateLog",
+  run: async (db) => {
+    await sql`pragma wal_checkpoint(truncate)`.execute(db);
+    return null;
+  },
+};
+
 /** Those of the blocks that are free on the link now. */
 export const freeAmongQuery: Query<{ link: Link; ids: readonly KeyIdBytes[] }, KeyIdBytes[]> = {
   name: "freeAmong",
@@ -87,6 +96,7 @@ export const totalEntropyQuery: Query<null, number> = {
 /** All of them. */
 export const QUERIES = [
   pingQuery,
+  truncateLogQuery,
   freeAmongQuery,
   hasTransactionQuery,
   generationQuery,

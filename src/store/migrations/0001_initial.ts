@@ -88,6 +88,7 @@ export function initial(dialect: StoreDialect): Migration {
         // Not a fixed length: the database would pad a short value instead of refusing it.
         .addColumn("bits", varbytes(8192))
         .addColumn("composition", varbytes(8192))
+        .addColumn("spare", varbytes(24))
         .addCheckConstraint(
           "set_aside_by_a_reservation",
           sql`(state in (1, 2) and reservation_id is not null) or (state in (0, 3) and reservation_id is null)`,

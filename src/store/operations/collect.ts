@@ -51,7 +51,8 @@ export const collect: Operation<Collection, Collected> = {
       return {
         kind: "keys",
         keys: (keys as StoredKey[]).map((key) => {
-          const bits = key.bits!;
+          // A copy: the caller overwrites it, and another slave may read the same key in this transaction.
+          const bits = Uint8Array.from(key.bits!);
           key.slaves.set(item.caller, true);
           read.push({ seq: key.seq, sae_id: item.caller, read_at: work.now });
           if ([...key.slaves.values()].every((done) => done)) {

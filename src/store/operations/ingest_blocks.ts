@@ -48,6 +48,9 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
   },
 };
 
+/** As much as a row grows at most: by a reservation, or by a delivery and a composition. */
+const SPARE = buffer(new Uint8Array(24));
+
 interface FreshBlock extends Block {
   readonly linkId: number;
 }
@@ -74,6 +77,7 @@ async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): Promise<
       half: halfOf(block.id),
       stored_at: work.now,
       bits: buffer(block.bits),
+      spare: SPARE,
     })),
   );
 }

@@ -1,5 +1,6 @@
 /** Sets free blocks aside for a request that still has to be agreed with peers. */
 import type { Block, KeyIdBytes } from "../../domain/block.ts";
+import { sql } from "kysely";
 import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
@@ -46,11 +47,12 @@ export const reserve: Operation<Reserve, Block[][] | undefined> = {
             `reserve ${seqs.length}`,
             [state, reservation, ...seqs],
             () =>
-              work.trx.updateTable("blocks").set({ state, reservation_id: reservation }).where(
-                "seq",
-                "in",
-                seqs,
-              ),
+              work.trx.updateTable("blocks").set({ state, reservation_id: reservation, spare: sql.lit(null) })
+                .where(
+                  "seq",
+                  "in",
+                  seqs,
+                ),
           );
         }
       }

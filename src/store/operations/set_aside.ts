@@ -30,7 +30,7 @@ export const setAside: Operation<SetAside, number> = {
       let changed = 0;
       for (const part of chunks(blocks, 2000)) {
         const { numUpdatedRows } = await work.trx.updateTable("blocks")
-          .set({ state: BlockState.reserved, reservation_id: reservation })
+          .set({ state: BlockState.reserved, reservation_id: reservation, spare: null })
           .where("block_id", "in", part.map(buffer)).where("link_id", "=", link.id)
           .where("state", "=", BlockState.free).executeTakeFirst();
         changed += Number(numUpdatedRows);
