@@ -1,0 +1,163 @@
+/** The packages and the SBOM, made here; the Debian package is installed into a directory of its own. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { makeSbom } from "../../scripts/sbom.ts";
+import { VERSION } from "../../src/version.ts";
+import { findProgram, runChild } from "../harness/child_process.ts";
+import { testWith } from "../harness/installed.ts";
+import { PROJECT_ROOT, startKme } from "../harness/kme_process.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
+
+const posixOnly = { ignore: Deno.build.os === "windows" };
+
+async function run(program: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await runChild(program, { args, cwd: PROJECT_ROOT });
+  assert.equal(code, 0, `${program} ${args.join(" ")}\n${stdout}${stderr}`);
+  return stdout;
+}
+
+/** Packages of the file that `KME_TEST_BINARY` names, or of a script in its place that runs the sources. */
+async function makePackages(directory: string, target = "linux-x64"): Promise<void> {
+  const script = join(directory, "kme");
+  const command =
+    `exec '${Deno.execPath()}' run -A --config '${PROJECT_ROOT}deno.json' '${PROJECT_ROOT}src/main.ts'`;
+  await Deno.writeTextFile(script, `#!/bin/sh\n${command} "$@"\n`, { mode: 0o755 });
+  const binary = Deno.env.get("KME_TEST_BINARY") ?? script;
+  await run(`${PROJECT_ROOT}scripts/package.sh`, target, binary, directory);
+}
+
+Deno.test("the archive has the program and all that belongs to it", posixOnly, async () => {
+  await using dir = await makeTempDir();
+  await makePackages(dir.path);
+  const name = `kme-${VERSION}-linux-x64`;
+  const archive = join(dir.path, `${name}.tar.gz`);
+  const files = (await run("tar", "-tzf", archive)).split("\n");
+  for (
+    const file of [
+      "LICENSE",
+      "kme",
+      "kme.1",
+      "kme.service",
+      "docs/operations.md",
+      "docs/openapi.yaml",
+      "examples/config_kme1.json5",
+      "completions/kme.bash",
+      "completions/_kme",
+      "completions/kme.fish",
+    ]
+  ) assert.ok(files.includes(`${name}/${file}`), file);
+  assert.deepEqual(files.filter((file) => /\.(?:key|pem|pfx)$/.test(file)), [], "no private key is in it");
+  await run("tar", "-xzf", archive, "-C", dir.path);
+  assert.equal(await run(join(dir.path, name, "kme"), "--version"), `kme ${VERSION}\n`);
+
+  // The same sources give the same archive.
+  const first = await Deno.readFile(archive);
+  await makePackages(dir.path);
+  assert.deepEqual(await Deno.readFile(archive), first);
+});
+
+Deno.test("the archives of other platforms have the program under its name there", posixOnly, async () => {
+  await using dir = await makeTempDir();
+  await makePackages(dir.path, "windows-x64");
+  const name = `kme-${VERSION}-windows-x64`;
+  const files = (await run("tar", "-tzf", join(dir.path, `${name}.tar.gz`))).split("\n");
+  assert.ok(files.includes(`${name}/kme.exe`));
+  assert.ok(!files.includes(`${name}/kme.service`));
+  const made = (await Array.fromAsync(Deno.readDir(dir.path))).map((entry) => entry.name);
+  assert.deepEqual(made.filter((name) => name.endsWith(".deb")), []);
+});
+
+const dpkg = Deno.build.os === "linux" && Deno.uid() === 0 ? findProgram("dpkg") : undefined;
+
+testWith(
+  dpkg,
+  "dpkg is missing, or this is not root",
+  "the Debian package is installed, runs and is purged",
+  async (dpkg) => {
+    await using dir = await makeTempDir();
+    await makePackages(dir.path);
+    const root = join(dir.path, "root");
+    await Deno.mkdir(`${root}/etc`, { recursive: true });
+    await Deno.mkdir(`${root}/var/lib/dpkg/info`, { recursive: true });
+    await Deno.mkdir(`${root}/var/lib/dpkg/updates`);
+    await Deno.writeTextFile(`${root}/var/lib/dpkg/status`, "");
+    await Deno.writeTextFile(`${root}/etc/passwd`, "root:x:0:0:root:/root:/bin/sh\n");
+    await Deno.writeTextFile(`${root}/etc/group`, "root:x:0:\n");
+    for (const name of ["shadow", "gshadow"]) await Deno.writeTextFile(`${root}/etc/${name}`, "");
+    const architecture = (await run(dpkg, "--print-architecture")).trim();
+    const target = architecture === "arm64" ? "linux-arm64" : "linux-x64";
+    if (target !== "linux-x64") await makePackages(dir.path, target);
+    const file = join(dir.path, `kme_${VERSION}_${architecture}.deb`);
+    const inRoot = (...args: string[]) =>
+      run(dpkg, `--root=${root}`, "--force-script-chrootless,depends,confdef", "--log=/dev/null", ...args);
+
+    await inRoot("--install", file);
+    const user = /^kme:x:(\d+):(\d+):.*:\/var\/lib\/kme:\/usr\/sbin\/nologin$/m
+      .exec(await Deno.readTextFile(`${root}/etc/passwd`));
+    assert.ok(user !== null, "there is no user kme");
+    const facts = async (path: string) => {
+      const { mode, uid, gid } = await Deno.stat(root + path);
+      return [(mode! & 0o7777).toString(8), uid, gid];
+    };
+    assert.deepEqual(await facts("/var/lib/kme"), ["750", Number(user[1]), Number(user[2])]);
+    assert.deepEqual(await facts("/etc/kme"), ["750", 0, Number(user[2])]);
+    assert.deepEqual(await facts("/usr/bin/kme"), ["755", 0, 0]);
+    const unit = await Deno.readTextFile(`${root}/usr/lib/systemd/system/kme.service`);
+    assert.match(unit, /^ExecStart=\/usr\/bin\/kme \/etc\/kme\/kme\.json5$/m);
+    assert.match(unit, /^EnvironmentFile=-\/etc\/default\/kme$/m);
+
+    // As the unit starts it, but for the user and systemd.
+    await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1] }] });
+    const kme = await startKme(network.kme(1).configPath, { program: { executable: `${root}/usr/bin/kme` } });
+    assert.equal(await kme.stop(), 0);
+
+    // What the administrator changed or added stays over an upgrade and a purge.
+    await Deno.writeTextFile(`${root}/etc/default/kme`, "LOG_LEVEL=debug\n");
+    await Deno.writeTextFile(`${root}/etc/kme/kme.json5`, "{}");
+    await inRoot("--install", file);
+    assert.equal(await Deno.readTextFile(`${root}/etc/default/kme`), "LOG_LEVEL=debug\n");
+    await Deno.writeTextFile(`${root}/var/lib/kme/kme.db`, "for tests only");
+    await inRoot("--remove", "kme");
+    await Deno.stat(`${root}/var/lib/kme/kme.db`);
+    await Deno.stat(`${root}/etc/default/kme`);
+    await inRoot("--purge", "kme");
+    await Deno.stat(`${root}/etc/kme/kme.json5`);
+    for (const path of ["/var/lib/kme", "/etc/default/kme", "/usr/bin/kme", "/usr/share/doc/kme"]) {
+      await assert.rejects(Deno.stat(root + path), Deno.errors.NotFound, path);
+    }
+  },
+);
+
+Deno.test("the SBOM names every package of deno.lock, and tells those of the program from those of development", async () => {
+  const { npm } = JSON.parse(await Deno.readTextFile(`${PROJECT_ROOT}deno.lock`));
+  const sbom = await makeSbom() as {
+    bomFormat: string;
+    specVersion: string;
+    components: {
+      "bom-ref": string;
+      name: string;
+      purl: string;
+      scope: string;
+      hashes: { content: string }[];
+    }[];
+    dependencies: { ref: string; dependsOn: string[] }[];
+  };
+  assert.deepEqual([sbom.bomFormat, sbom.specVersion], ["CycloneDX", "1.6"]);
+  assert.equal(sbom.components.length, Object.keys(npm).length);
+  const scopes = new Map(sbom.components.map(({ name, scope }) => [name, scope]));
+  for (const name of ["better-sqlite3", "hono", "kysely", "pg", "mysql2", "zod", "asn1js"]) {
+    assert.equal(scopes.get(name), "required", name);
+  }
+  for (const name of ["playwright-core", "fast-check", "ajv"]) {
+    assert.equal(scopes.get(name), "excluded", name);
+  }
+  for (const { hashes, purl } of sbom.components) {
+    assert.match(hashes[0]!.content, /^[0-9a-f]{128}$/);
+    assert.match(purl, /^pkg:npm\/(?:%40[^/]+\/)?[^/@]+@\d/);
+  }
+  const refs = new Set(sbom.components.map((component) => component["bom-ref"]));
+  assert.equal(refs.size, sbom.components.length);
+  for (const { dependsOn } of sbom.dependencies) for (const ref of dependsOn) assert.ok(refs.has(ref), ref);
+  assert.deepEqual(await makeSbom(), sbom);
+});
