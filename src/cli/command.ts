@@ -12,7 +12,7 @@ type Values<Options extends CommandDescription["options"]> = {
   readonly [Name in keyof Options]: Options[Name] extends { value: string } ? string | undefined : boolean;
 };
 
-export interface CommandDefinition<Options extends CommandDescription["options"]> extends CommandDescription {
+interface CommandDefinition<Options extends CommandDescription["options"]> extends CommandDescription {
   readonly options: Options;
   /**
    * @returns exit code.

@@ -1,7 +1,7 @@
 /** Which console a command asks: that of a configuration file, or a URL. */
 import { InputError, UsageError } from "./command.ts";
 
-export interface ConsoleOperand {
+interface ConsoleOperand {
   readonly url: URL;
   /** Id of the KME that should answer, if the configuration says so. */
   readonly kme: string | undefined;

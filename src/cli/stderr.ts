@@ -3,7 +3,7 @@ import { wantsJson } from "../log/log_settings.ts";
 
 const LEVELS = { error: "ERROR", warning: "WARN", info: "INFO" } as const;
 
-export type MessageLevel = keyof typeof LEVELS;
+type MessageLevel = keyof typeof LEVELS;
 
 /** Prints one message; a closed stderr is ignored. */
 export function printMessage(message: string, level: MessageLevel = "error"): void {

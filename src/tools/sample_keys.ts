@@ -5,7 +5,7 @@
 import { join, resolve } from "node:path";
 import { BLOCK_BYTES } from "../domain/block.ts";
 
-/** Bytes that are random, written and forgotten at a time. */
+/** Blocks that are generated and written at a time. */
 const CHUNK_BLOCKS = 2048;
 
 export interface SampleKeyOptions {
@@ -15,7 +15,7 @@ export interface SampleKeyOptions {
   readonly rate?: number;
   /** Blocks a file; default: all in one file, or those of a second when there is a rate (one at least). */
   readonly fileBlocks?: number;
-  /** Ends the writing; a file that was begun is finished. */
+  /** Ends the writing, after the file that is being written. */
   readonly signal?: AbortSignal;
   /** Called after each file with the blocks written so far. */
   readonly onProgress?: (blocks: number) => void;
@@ -29,7 +29,7 @@ export interface SampleKeys {
 
 /**
  * Writes files `not-quantum-<time>-<n>.cor` with the same contents into each directory; directories are created.
- * A file has a name that no KME reads until it is complete.
+ * Until a file is complete it has a name that no KME reads.
  */
 export async function writeSampleKeys(
   directories: readonly string[],
@@ -45,7 +45,7 @@ export async function writeSampleKeys(
   let written = 0;
   while (written < blocks) {
     const next = Math.min(fileBlocks, blocks - written);
-    // Blocks come no earlier than a device of that rate would have them.
+    // Not earlier than a device with this rate would have the blocks.
     if (rate !== undefined) await wait(started + (written + next) / rate * 1000 - performance.now(), signal);
     if (signal?.aborted) break;
     const name = `not-quantum-${time}-${files.length + 1}.cor`;
@@ -57,7 +57,7 @@ export async function writeSampleKeys(
   return { blocks: written, files };
 }
 
-/** Writes a file into all directories under another name, then renames it in everywhere. */
+/** Writes a file into all directories under another name, then renames all. */
 async function writeEverywhere(directories: readonly string[], name: string, blocks: number): Promise<void> {
   const paths = directories.map((directory) => join(directory, name));
   const temporaries = paths.map((path) => `${path}.part`);

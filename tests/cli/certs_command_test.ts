@@ -90,7 +90,7 @@ Deno.test("exit code 2 for a bad file or command line, 1 for what cannot be writ
   assert.ok(unwritable.stderr.includes(out), unwritable.stderr);
 });
 
-Deno.test("mistakes of a network file are told in words of this program", async () => {
+Deno.test("mistakes of a network file are reported without messages of a library", async () => {
   await using directory = await makeTempDir();
   const file = `${directory.path}/network.json5`;
   const kme = twoKmes().kmes[0]!;
@@ -196,7 +196,7 @@ Deno.test("revoking makes a CRL that openssl verifies, and --crls renews all CRL
     assert.deepEqual([...new Uint8Array(number)], [2, 1, 4], "DER of the number of the fourth CRL");
   });
 
-  await t.step("what cannot be revoked is told", async () => {
+  await t.step("a certificate that cannot be revoked is refused", async () => {
     const files = await filesOf(out);
     for (
       const [args, code, message] of [

@@ -37,7 +37,7 @@ Deno.test("JSON holds all lines, the counts and the exit code", () => {
   assert.equal(value.checks[2].kind, "environment");
 });
 
-Deno.test("the exit code is that of the worst, the configuration before everything", () => {
+Deno.test("a config error decides the exit code before an environment error", () => {
   assert.equal(exitCode([ok("a", "b"), warn("a", "b", "c")]), 0);
   assert.equal(exitCode(LINES), 1);
   assert.equal(exitCode([...LINES, configError("a", "b", "c")]), 2);

@@ -9,7 +9,7 @@ import { makeTempDir } from "../harness/temp_dir.ts";
 const binary = Deno.env.get("KME_TEST_BINARY");
 const program: KmeProgram | undefined = binary ? { executable: binary } : undefined;
 
-Deno.test("from an empty directory to a key, with nothing but the program", async (t) => {
+Deno.test("from an empty directory to a key, with only the program", async (t) => {
   await using temp = await makeTempDir("kme-first-");
   const cwd = temp.path;
   const run = async (...args: string[]) => {
@@ -46,7 +46,7 @@ Deno.test("from an empty directory to a key, with nothing but the program", asyn
     await run("certs", "network.json5", "--out", ".", "--configs");
   });
 
-  await t.step("check on both", async () => {
+  await t.step("check of both configurations", async () => {
     for (const config of configs) {
       const table = await run("check", config);
       assert.match(table, /^ok .* configuration /m);
@@ -55,7 +55,7 @@ Deno.test("from an empty directory to a key, with nothing but the program", asyn
     }
   });
 
-  await t.step("nobody runs yet", async () => {
+  await t.step("status and check before the KMEs run", async () => {
     const status = await runKme(["status", configs[0]!], { cwd, program });
     assert.equal(status.code, 1);
     assert.match(status.stderr, /no KME answers at .* \(connection refused\)/);
@@ -68,7 +68,7 @@ Deno.test("from an empty directory to a key, with nothing but the program", asyn
   await using first = await startKme(configs[0]!, { cwd, program });
   await using second = await startKme(configs[1]!, { cwd, program });
 
-  await t.step("check of what runs, with the other end", async () => {
+  await t.step("check of a running KME and its peer", async () => {
     const json = JSON.parse(await run("check", configs[0]!, "--peers", "--json"));
     assert.deepEqual([json.exit_code, json.fail], [0, 0]);
     const details = json.checks.map((check: { detail: string }) => check.detail).join("\n");
@@ -94,7 +94,7 @@ Deno.test("from an empty directory to a key, with nothing but the program", asyn
     assertSameKeys(await bob.decKeys(1, keyIdsOf(sent)), sent);
   });
 
-  await t.step("status of what runs", async () => {
+  await t.step("status of running KMEs", async () => {
     // What a KME tells may be half a second old.
     await eventually(async () => /^KME 2 +48 /m.test(await run("status", configs[0]!)), {
       what: "the new stock",
@@ -117,7 +117,7 @@ Deno.test("from an empty directory to a key, with nothing but the program", asyn
 
   assert.equal(await first.stop(), 0);
   assert.equal(await second.stop(), 0);
-  await t.step("status is 1 again", async () => {
+  await t.step("status after they have stopped", async () => {
     assert.equal((await runKme(["status", configs[0]!], { cwd, program })).code, 1);
   });
 });

@@ -18,7 +18,7 @@ Deno.test("a SIGHUP while the configuration is read does not end the KME", posix
   child.signal("SIGHUP");
   await file.write(new TextEncoder().encode("{}"));
   file.close();
-  // It came to see what is wrong with the configuration.
+  // It went on to refuse the configuration.
   const { code, signal } = await child.exited;
   assert.deepEqual([code, signal], [2, null]);
 });

@@ -28,7 +28,7 @@ async function run(...args: string[]): Promise<{ code: number; output: string }>
 Deno.test("both ends get the same blocks, no block twice", async () => {
   await using directory = await makeTempDir();
   const ends = [`${directory.path}/kme-1-2`, `${directory.path}/deep/kme-2-1`];
-  // More than one piece of memory's worth.
+  // More than is generated at a time.
   const { code, output } = await run(...ends, "--blocks", "5000", "--file-blocks", "2100", "--create");
   assert.equal(code, 0, output);
   const names = filesIn(ends[0]!);
@@ -44,7 +44,7 @@ Deno.test("both ends get the same blocks, no block twice", async () => {
   assert.equal(filesIn(ends[0]!).length, 4, "a second run adds to the first");
 });
 
-Deno.test("files are renamed in when they are complete", async () => {
+Deno.test("a file gets its name when it is complete", async () => {
   await using directory = await makeTempDir();
   const watcher = Deno.watchFs(directory.path);
   const seen = new Set<string>();
@@ -86,7 +86,7 @@ Deno.test("with a rate, files come one by one until all are written", async () =
   assert.equal(filesIn(directory.path).length, 5);
 });
 
-Deno.test("an endless writer stops when told to, with whole files only", async () => {
+Deno.test("a writer without end stops on a signal, with whole files only", async () => {
   await using directory = await makeTempDir();
   const stop = new AbortController();
   const { blocks, files } = await writeSampleKeys([directory.path], {
@@ -101,7 +101,7 @@ Deno.test("an endless writer stops when told to, with whole files only", async (
 });
 
 Deno.test(
-  "Ctrl-C ends the command after the file it is at",
+  "Ctrl-C ends the command after the file that is being written",
   { ignore: Deno.build.os === "windows" },
   async () => {
     await using directory = await makeTempDir();
@@ -135,7 +135,7 @@ Deno.test(
   },
 );
 
-Deno.test("a wrong command line is told with exit code 2, an unwritable directory with 1", async () => {
+Deno.test("exit code 2 for a wrong command line, 1 for an unwritable directory", async () => {
   await using directory = await makeTempDir();
   const keys = `${directory.path}/keys`;
   for (

@@ -8,7 +8,7 @@ import type { MadeKme } from "./made.ts";
 import { firstHop, neighboursOf } from "./network_file.ts";
 import type { Network, NetworkKme } from "./network_file.ts";
 
-export interface MadeConfigs {
+interface MadeConfigs {
   /** Configuration file by KME id. */
   readonly paths: ReadonlyMap<string, string>;
   readonly written: readonly string[];
@@ -17,7 +17,7 @@ export interface MadeConfigs {
 
 /**
  * Writes `config_kme1.json5` and so on into the directory, with paths that begin as `out` does, and creates the
- * key directories. A file that is there is never changed.
+ * key directories. An existing file is never changed.
  */
 export async function makeConfigs(
   network: Network,
@@ -42,7 +42,7 @@ export async function makeConfigs(
       written.push(path);
     } else if (there !== content) {
       warnings.push(
-        `${path} was left as it is, but the network file and the certificates would give another one now`,
+        `${path} was not changed, but it differs from what the network file and the certificates give now`,
       );
     }
     paths.set(id, path);

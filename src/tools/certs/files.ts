@@ -1,4 +1,4 @@
-/** Files that appear whole or not at all, private ones with their mode from the first byte. */
+/** Writes files atomically, private ones with their mode from the start. */
 import { open } from "node:fs/promises";
 import { dirname } from "node:path";
 
@@ -9,7 +9,7 @@ const PUBLIC_MODE = 0o644;
 export interface NewFile {
   readonly path: string;
   readonly content: string | Uint8Array;
-  /** Only its owner may read it (systems without file modes: as the directory says). */
+  /** Only its owner may read it (not on systems without file modes). */
   readonly private: boolean;
 }
 
@@ -33,7 +33,7 @@ export async function isThere(path: string): Promise<boolean> {
   }
 }
 
-/** Writes all files beside their places, then puts them there, so that files that belong together change together. */
+/** Writes all files under temporary names, then renames them, so that files that belong together change together. */
 export async function writeFiles(files: readonly NewFile[]): Promise<void> {
   const written: { temporary: string; path: string }[] = [];
   try {

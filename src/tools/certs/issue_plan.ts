@@ -1,10 +1,10 @@
-/** Which certificates a network has: everything about them but keys, dates and random serials. */
+/** Which certificates a network has: everything except keys, dates and random serials. */
 import { callerName, kmesCaName, kmesServerName, saeName, saesCaName, saesServerName } from "./layout.ts";
 import { neighboursOf } from "./network_file.ts";
 import type { Network } from "./network_file.ts";
 import type { Purpose, Subject } from "./issue.ts";
 
-export interface PlannedCa {
+interface PlannedCa {
   readonly kind: "ca";
   readonly name: string;
   readonly subject: Subject;

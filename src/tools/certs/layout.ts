@@ -1,5 +1,5 @@
 /**
- * Where the certificates of a network lie below its directory, without file name extension:
+ * Where the certificates of a network are below its directory, without file name extension:
  *
  *     kme-1-local-zone/ca            CA of KME 1 for its SAEs
  *     kme-1-local-zone/kme_server    server certificate of KME 1 for its SAEs

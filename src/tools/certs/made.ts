@@ -1,6 +1,6 @@
-/** What was made: paths and serials. */
+/** Descriptions of the certificates of a network: paths and serials. */
 
-/** Files and facts of one certificate. Paths begin with the directory as it was given. */
+/** One certificate with its files. Paths begin with the directory as it was given. */
 export interface MadeCertificate {
   /** Like `kme-1-local-zone/client_1`; its path below the directory without extension. */
   readonly name: string;
@@ -42,6 +42,6 @@ export interface MadeNetwork {
   readonly kmes: ReadonlyMap<string, MadeKme>;
   /** Files written this time, in order. */
   readonly written: readonly string[];
-  /** What its operator should know: certificates that expire or do not fit the network file any more. */
+  /** Certificates and CRLs that expire or do not match the network file any more. */
   readonly warnings: readonly string[];
 }

@@ -1,7 +1,4 @@
-/**
- * The network file: all KMEs and SAEs of a QKD network for which certificates are made. Everything the certificates
- * of a network depend on is in it, so that the same file gives the same network again.
- */
+/** The network file: all KMEs and SAEs of a QKD network, with everything that their certificates depend on. */
 import JSON5 from "json5";
 import { isIP } from "node:net";
 import { z } from "zod";
@@ -33,7 +30,7 @@ export interface NetworkSae {
   readonly id: ConfiguredId;
   /** Name of its files. */
   readonly name: string;
-  /** Bytes of the serial number its certificate shall have; absent: random. */
+  /** Bytes of the serial number of its certificate; absent: random. */
   readonly serial?: Uint8Array;
 }
 
@@ -250,10 +247,10 @@ export function neighboursOf(network: Network, kmeId: string): string[] {
   );
 }
 
-/** Id of the neighbour through which `target` is reached on a shortest way; `target` itself if it is one. */
+/** Id of the neighbour on a shortest route to `target`; `target` itself if it is a neighbour. */
 export function firstHop(network: Network, kmeId: string, target: string): string {
   const hops = new Map(neighboursOf(network, kmeId).map((neighbour) => [neighbour, neighbour]));
-  // The map grows while it is walked: breadth first.
+  // The map grows while it is read: breadth-first search.
   for (const [reached, hop] of hops) {
     if (reached === target) return hop;
     for (const next of neighboursOf(network, reached)) {
@@ -265,7 +262,7 @@ export function firstHop(network: Network, kmeId: string, target: string): strin
 
 type Finding = Omit<Mistake, "file">;
 
-/** Ids, serials, ports of one KME and file names that are there twice. */
+/** Ids, serials, ports of one KME and file names that occur twice. */
 function ambiguities(kmes: readonly NetworkKme[]): Finding[] {
   const findings: Finding[] = [];
   const seen = new Map<string, string>();
@@ -273,7 +270,7 @@ function ambiguities(kmes: readonly NetworkKme[]): Finding[] {
     const key = `${kind} ${text}`;
     const first = seen.get(key);
     if (first === undefined) seen.set(key, member);
-    else findings.push({ member, message: `${kind} ${text} is there already (${first})` });
+    else findings.push({ member, message: `${kind} ${text} exists already (${first})` });
   };
   kmes.forEach((kme, k) => {
     once("KME", kme.id.text, `kmes[${k}].id`);

@@ -6,8 +6,8 @@ import * as asn1js from "asn1js";
 import * as pkijs from "pkijs";
 
 /**
- * What openssl uses. The plain key lies beside the file with the same mode, so more rounds would guard nothing,
- * and some readers derive the key at every connection.
+ * What openssl uses. The plain key is in a file of the same directory and mode, so more iterations would protect
+ * nothing, and some readers derive the key at every connection.
  */
 const ITERATIONS = 2048;
 const BAG_SHROUDED_KEY = "1.2.840.113549.1.12.10.1.2";
@@ -18,7 +18,7 @@ const CONTENT_DATA = "1.2.840.113549.1.7.1";
 const CONTENT_ENCRYPTED_DATA = "1.2.840.113549.1.7.6";
 
 /**
- * Bytes of a PKCS#12 file. No CA certificate is put in: readers such as node:tls would trust it.
+ * Bytes of a PKCS#12 file. It holds no CA certificate: readers such as node:tls would trust it.
  *
  * @param certificate DER of the certificate.
  * @param key DER (PKCS#8) of its key.
@@ -37,7 +37,7 @@ export async function encodePkcs12(
     hmacHashAlgorithm: "SHA-256",
     iterationCount: ITERATIONS,
   } as unknown as Parameters<pkijs.PKCS8ShroudedKeyBag["makeInternalValues"]>[0];
-  // How readers find out which certificate belongs to which key.
+  // Readers match certificates with keys by it.
   const localKeyId = await crypto.subtle.digest("SHA-1", certificate);
   const attributes = derSet([
     new pkijs.Attribute({ type: ATTRIBUTE_FRIENDLY_NAME, values: [new asn1js.BmpString({ value: name })] }),
@@ -99,12 +99,12 @@ export async function encodePkcs12(
   return new Uint8Array(pfx.toSchema().toBER(false));
 }
 
-/** pkijs cuts octet strings into pieces, which is BER; some readers take DER only. */
+/** pkijs splits octet strings, which is BER; some readers accept only DER. */
 function whole(octets: asn1js.OctetString): asn1js.OctetString {
   return new asn1js.OctetString({ valueHex: octets.getValue() });
 }
 
-/** Attributes in the order that DER wants in a SET OF (X.690, clause 11.6): node:tls of Deno refuses another. */
+/** Attributes in the order that DER requires of a SET OF (X.690, clause 11.6): node:tls of Deno refuses any other. */
 function derSet(attributes: pkijs.Attribute[]): pkijs.Attribute[] {
   const encoded = (attribute: pkijs.Attribute) => new Uint8Array(attribute.toSchema().toBER(false)).toHex();
   // Tags and lengths come first, so that no encoding is the beginning of another.

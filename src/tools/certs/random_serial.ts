@@ -6,7 +6,7 @@
 /** Longest serial number in octets of its DER encoding (RFC 5280, clause 4.1.2.2). */
 const MAX_DER_OCTETS = 20;
 
-/** 20 random bytes whose first is between 0x40 and 0x7f: positive and of one length, whoever prints it. */
+/** 20 random bytes, the first between 0x40 and 0x7f: positive, and of the same length however it is printed. */
 export function randomSerial(): Uint8Array {
   const serial = crypto.getRandomValues(new Uint8Array(MAX_DER_OCTETS));
   serial[0] = (serial[0]! & 0x3f) | 0x40;
@@ -15,7 +15,7 @@ export function randomSerial(): Uint8Array {
 
 /**
  * Bytes of a serial number written in hex, as in `0a:f1` or `00AF1`; leading zeros are dropped.
- * Undefined when it is no hex, zero, or longer than 20 octets in DER.
+ * Undefined when it is not hex, zero, or longer than 20 octets in DER.
  */
 export function serialFromHex(text: string): Uint8Array | undefined {
   const digits = text.replaceAll(/[:\s]/g, "").replace(/^0x/i, "").replace(/^0+/, "");

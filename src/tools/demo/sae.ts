@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { Buffer } from "node:buffer";
 import https from "node:https";
 
-export interface SaeOptions {
+interface SaeOptions {
   readonly id: string;
   /** Base of its KME's SAE interface, like `https://127.0.0.1:13000`. */
   readonly base: string;
@@ -13,7 +13,7 @@ export interface SaeOptions {
   readonly key: string;
 }
 
-export interface ReceivedKey {
+interface ReceivedKey {
   readonly keyId: string;
   /** First 16 hex digits of the SHA-256 of the key: tells whether two keys agree, without showing them. */
   readonly fingerprint: string;

@@ -73,7 +73,7 @@ Deno.test("a KME without a link is reached through a neighbour", async () => {
   await assert.rejects(Deno.stat(`${out.path}/raw_keys/kme-1-3`), Deno.errors.NotFound);
 });
 
-Deno.test("a configuration that is there is left as it is, and told when it is out of date", async () => {
+Deno.test("an existing configuration is not changed, and warned of when it is out of date", async () => {
   await using out = await makeTempDir();
   const network = twoKmes();
   const { kmes } = await makeNetwork(network, out.path, { configs: true });
@@ -81,12 +81,12 @@ Deno.test("a configuration that is there is left as it is, and told when it is o
   network.kmes[1]!.saes!.push({ id: 4 });
   const { warnings } = await makeNetwork(network, out.path, { configs: true });
   assert.equal(warnings.length, 2);
-  assert.ok(warnings[0]!.startsWith(`${kmes.get("1")!.config!} was left as it is`));
+  assert.ok(warnings[0]!.startsWith(`${kmes.get("1")!.config!} was not changed`));
   const changed = differences(before, await filesOf(out.path));
   assert.ok(changed.every((path) => path.includes("client_4")), changed.join());
 });
 
-Deno.test("configurations are good as they are written, relayed KMEs and odd ids too", async () => {
+Deno.test("configurations load without changes, also with relayed KMEs and unusual ids", async () => {
   await using out = await makeTempDir();
   const network = twoKmes();
   network.kmes[0]!.id = "Alice's KME";

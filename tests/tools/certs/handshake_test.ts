@@ -59,7 +59,7 @@ async function handshake(
 
 async function fromPfx(client: MadeClient, passphrase = "password"): Promise<tls.SecureContextOptions> {
   const pfx = Buffer.from(await Deno.readFile(client.pfx));
-  // Read apart, so that a wrong password is told here.
+  // Read here too, so that a wrong password fails here.
   tls.createSecureContext({ pfx, passphrase });
   return { pfx, passphrase };
 }

@@ -159,7 +159,7 @@ Deno.test("a network can fix a serial, whatever its first bits", async () => {
   assert.ok(random[0]! >= 0x40 && random[0]! < 0x80);
 });
 
-Deno.test("names with commas, quotes and other letters come out as they are", async () => {
+Deno.test("names may have commas, quotes and letters of any script", async () => {
   await using out = await makeTempDir();
   const network = twoKmes();
   network.organization = 'Ünï, "quoted" + #1 \\ Ltd';
@@ -197,7 +197,7 @@ Deno.test("a second run changes nothing", async () => {
   assert.deepEqual(differences(before, await filesOf(out.path)), []);
 });
 
-Deno.test("an SAE and a KME that come later are added", async () => {
+Deno.test("an SAE and a KME can be added later", async () => {
   await using out = await makeTempDir();
   await makeNetwork(twoKmes(), out.path);
   const before = await filesOf(out.path);
@@ -222,7 +222,7 @@ Deno.test("an SAE and a KME that come later are added", async () => {
   await assertIssued(kmes.get("3")!.callers.get("1")!, kmes.get("3")!.kmesCa);
 });
 
-Deno.test("single files that are missing are made again from the rest", async () => {
+Deno.test("single missing files are made from the others", async () => {
   await using out = await makeTempDir();
   const { kmes } = await makeNetwork(twoKmes(), out.path);
   const { saes, saesCa } = kmes.get("1")!;
@@ -239,7 +239,7 @@ Deno.test("single files that are missing are made again from the rest", async ()
   await assertIssued(second, saesCa);
 });
 
-Deno.test("a client's certificate that is made anew is in all of its files", async () => {
+Deno.test("a new client certificate is in all of its files", async () => {
   await using out = await makeTempDir();
   const { kmes } = await makeNetwork(twoKmes(), out.path);
   const client = kmes.get("1")!.saes.get("1")!;
@@ -277,7 +277,7 @@ Deno.test("nothing is issued by the CA of another network, such as the published
   assert.deepEqual((await makeNetwork(odd, `${out.path}/odd`)).written, []);
 });
 
-Deno.test("renewing gives one client a new key and serial and touches nothing else", async () => {
+Deno.test("renewing gives one client a new key and serial and changes nothing else", async () => {
   await using out = await makeTempDir();
   const { kmes } = await makeNetwork(twoKmes(), out.path);
   const before = await filesOf(out.path);
@@ -312,12 +312,12 @@ Deno.test("a renewed CA keeps its key, so what it issued stays valid", async () 
   for (const leaf of [is.kmesServer, is.callers.get("1")!]) await assertIssued(leaf, is.kmesCa);
 });
 
-Deno.test("what cannot be renewed is told, and nothing is touched", async () => {
+Deno.test("a certificate that cannot be renewed is refused, and nothing is changed", async () => {
   await using out = await makeTempDir();
   const network = twoKmes();
   network.kmes[0]!.saes = [{ id: 1, serial: "0a1b" }];
   const renew = (name: string) => makeNetwork(network, out.path, { renew: name });
-  await assert.rejects(renew("client_1"), NamedCertificateError, "nothing is there yet");
+  await assert.rejects(renew("client_1"), NamedCertificateError, "it does not exist yet");
   assert.equal((await filesOf(out.path)).size, 0);
   await makeNetwork(network, out.path);
   const before = await filesOf(out.path);
@@ -330,7 +330,7 @@ Deno.test("what cannot be renewed is told, and nothing is touched", async () => 
   assert.deepEqual([...kmes.get("1")!.saes.get("1")!.serial], [0x0a, 0x1c]);
 });
 
-Deno.test("certificates that expire or do not fit any more are named", async () => {
+Deno.test("certificates that expire or do not match the network file are warned of", async () => {
   await using out = await makeTempDir();
   const network = { ...twoKmes(), leaf_days: 60 };
   const { kmes } = await makeNetwork(network, out.path);
@@ -359,7 +359,7 @@ Deno.test("certificates that expire or do not fit any more are named", async () 
   ]);
 });
 
-Deno.test("files that cannot be gone on with are named", async () => {
+Deno.test("missing and unreadable files are named", async () => {
   await using out = await makeTempDir();
   const { kmes } = await makeNetwork(twoKmes(), out.path);
   const { saesCa, saes } = kmes.get("1")!;

@@ -14,7 +14,7 @@ function mistakesOf(value: unknown): [member: string, message: string][] {
   return [];
 }
 
-Deno.test("all mistakes of a network file are told at once", () => {
+Deno.test("all mistakes of a network file are reported at once", () => {
   const wrong = twoKmes() as unknown as Record<string, unknown> & { kmes: Record<string, unknown>[] };
   wrong.key_type = "RSA";
   wrong.leaf_days = 0;
@@ -48,14 +48,14 @@ Deno.test("all mistakes of a network file are told at once", () => {
   for (const nothing of [null, 1, [], {}]) assert.ok(mistakesOf(nothing).length > 0);
 });
 
-Deno.test("ids, serials, ports and file names are there once", () => {
+Deno.test("duplicate ids, serials, ports and file names are refused", () => {
   const network = twoKmes();
   network.kmes[1]!.id = "1";
   network.kmes[1]!.saes = [{ id: "2" }, { id: 5, serial: "00ff" }, { id: 6, serial: "FF" }];
   assert.deepEqual(mistakesOf(network), [
-    ["kmes[1].id", "KME 1 is there already (kmes[0].id)"],
-    ["kmes[1].saes[0].id", "SAE 2 is there already (kmes[0].saes[1].id)"],
-    ["kmes[1].saes[2].serial", "serial ff of KME 1 is there already (kmes[1].saes[1].serial)"],
+    ["kmes[1].id", "KME 1 exists already (kmes[0].id)"],
+    ["kmes[1].saes[0].id", "SAE 2 exists already (kmes[0].saes[1].id)"],
+    ["kmes[1].saes[2].serial", "serial ff of KME 1 exists already (kmes[1].saes[1].serial)"],
   ]);
   const ports = twoKmes();
   ports.kmes[0]!.kmes_interface.port = ports.kmes[0]!.saes_interface.port;
