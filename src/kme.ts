@@ -132,6 +132,7 @@ export async function startKme(config: Config): Promise<Kme> {
       counts: watch.counts,
       phase: () => phase,
       obstacle: () => findObstacle(current(), guard?.failure),
+      refusedFiles: () => ingestion?.states.flatMap(({ refused }) => refused),
     }),
     watch,
     events,

@@ -2,9 +2,10 @@
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import type { Counts } from "../metrics/counts.ts";
-import { sum } from "../metrics/counts.ts";
+import { type FileRecord, sum } from "../metrics/counts.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { PeerChannel } from "../inter_kme/channel.ts";
+import type { RefusedFile } from "../ingest/ingestion_options.ts";
 import type { Store } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { certificatesOf, daysLeft, daysUntil, type KnownCertificate } from "./certificate_list.ts";
@@ -24,6 +25,8 @@ export interface FactsOptions {
   readonly phase: () => Phase;
   /** Why no key can be handed out, besides the phase and a database that does not answer. */
   readonly obstacle?: () => Promise<string | undefined>;
+  /** Key files that are refused now; undefined: not known. */
+  readonly refusedFiles?: () => readonly Pick<RefusedFile, "link" | "file">[] | undefined;
   /** Milliseconds for the database to answer. */
   readonly timeout?: number;
   /** Milliseconds for which the status is not collected again, however many ask; 500. */
@@ -170,12 +173,19 @@ export class Facts {
       used: this.#used.has(kme),
       servedAgain,
       lastIngestion: last === undefined ? null : { at: last.at.toISOString(), file: last.file },
-      files: recent.map(({ at, error, ...file }) => ({
+      files: recent.filter((record) => this.#isCurrent(kme, record)).map(({ at, error, ...file }) => ({
         ...file,
         at: at.toISOString(),
         error: error ?? null,
       })).toReversed(),
     };
+  }
+
+  /** A file that was refused is not shown any more once it is gone. */
+  #isCurrent(link: KmeId, { file, error }: FileRecord): boolean {
+    if (error === undefined) return true;
+    const refused = this.#options.refusedFiles?.();
+    return refused === undefined || refused.some((each) => each.link === link && each.file === file);
   }
 
   #saes({ thisKme, saes }: Config, now: Date): SaeStatus[] {

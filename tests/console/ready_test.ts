@@ -24,6 +24,24 @@ Deno.test("a KME whose key directory is gone is not ready, and says which", asyn
   await eventually(async () => (await ready()).ready, { what: "ready again" });
 });
 
+Deno.test("a refused key file is a problem until it is gone", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1], console: true }] });
+  await network.start(1);
+  const origin = `http://127.0.0.1:${network.kme(1).consolePort}`;
+  const problems = async (): Promise<string[]> => {
+    const { delivery } = await (await fetch(`${origin}/status`)).json();
+    return delivery.problems.map(({ what }: { what: string }) => what);
+  };
+  await network.writeKeyFile(1, 1, new Uint8Array(3200), { name: "zeros.cor" });
+  const isRefused = (what: string) =>
+    /^key file zeros\.cor of .* was not ingested: does not look random/.test(what);
+  await eventually(async () => (await problems()).some(isRefused), { what: "a problem" });
+  const incidents = await (await fetch(`${origin}/incidents`)).json();
+  assert.deepEqual(incidents.map(({ kind }: { kind: string }) => kind), ["key files"]);
+  await Deno.remove(`${network.kme(1).keyDirectories.get("1")}/zeros.cor`);
+  await eventually(async () => !(await problems()).some(isRefused), { what: "no problem", timeout: 20_000 });
+});
+
 Deno.test({
   name: "a reload's outcome is a metric and an incident",
   ignore: Deno.build.os === "windows",
