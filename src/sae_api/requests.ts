@@ -142,6 +142,9 @@ function parseJson(body: string): unknown {
 /** Elements of lists that are checked before the next ones. */
 const ELEMENTS_A_STEP = 64;
 
+/** Elements of a list. A body has room for 1,300 key_IDs; a KME can be configured for 1,000 additional slaves. */
+const MAX_ELEMENTS = 2000;
+
 /**
  * Checks a value and stops at the first mistake: the library reports each wrong element of a list, which for a full body
  * takes a hundred times as long as to read it.
@@ -149,7 +152,8 @@ const ELEMENTS_A_STEP = 64;
  * @throws InvalidRequest
  */
 function check<T extends z.ZodObject>(schema: T, value: unknown): z.output<T> {
-  const longest = longestList(schema, value);
+  const [longest, name] = longestList(schema, value);
+  if (longest > MAX_ELEMENTS) throw new InvalidRequest(`${name}: has more than ${MAX_ELEMENTS} elements`);
   for (let start = 0; longest > ELEMENTS_A_STEP && start < longest; start += ELEMENTS_A_STEP) {
     const { error } = schema.safeParse(withPartsOfLists(schema, value, start));
     if (error !== undefined) throw invalid(error.issues[0]!, start);
@@ -159,13 +163,14 @@ function check<T extends z.ZodObject>(schema: T, value: unknown): z.output<T> {
   throw invalid(result.error.issues[0]!, 0);
 }
 
-function longestList(schema: z.ZodObject, value: unknown): number {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return 0;
-  const lengths = Object.keys(schema.shape).map((name) => {
+function longestList(schema: z.ZodObject, value: unknown): [length: number, name: string] {
+  let longest: [number, string] = [0, ""];
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return longest;
+  for (const name of Object.keys(schema.shape)) {
     const member = (value as Record<string, unknown>)[name];
-    return Array.isArray(member) ? member.length : 0;
-  });
-  return Math.max(...lengths);
+    if (Array.isArray(member) && member.length > longest[0]) longest = [member.length, name];
+  }
+  return longest;
 }
 
 /** The members that the schema knows, of lists only the elements from `start`. */

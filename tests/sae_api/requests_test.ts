@@ -75,7 +75,7 @@ Deno.test("the first wrong element of a long list is named, whatever follows it"
   await using network = await startNetwork(oneKme, [1, 1, 6]);
   const client = network.client(1);
   const list = (right: string, count: number, wrong: string) =>
-    `[${[...Array(count).fill(right), ...Array(2000).fill(wrong)].join(",")}]`;
+    `[${[...Array(count).fill(right), ...Array(900).fill(wrong)].join(",")}]`;
   const cases: [path: string, body: string, message: string][] = [
     [
       ENC,
@@ -98,6 +98,16 @@ Deno.test("the first wrong element of a long list is named, whatever follows it"
       "extension_optional[300]: invalid input",
     ],
     [ENC, `{"extension_optional":${list("{}", 300, "1")},"number":0}`, "number: "],
+    [
+      ENC,
+      `{"extension_optional":${list("{}", 1101, "{}")}}`,
+      "extension_optional: has more than 2000 elements",
+    ],
+    [
+      ENC,
+      `{"extension_mandatory":${list("{}", 20_000, "1")}}`,
+      "extension_mandatory: has more than 2000 elements",
+    ],
     [DEC, `{"key_IDs":${list(`{"key_ID":"x"}`, 130, "{}")}}`, "key_IDs[130].key_ID: invalid input"],
     [DEC, `{"key_IDs":${list(`{"key_ID":"x"}`, 130, '{"key_ID":"y"}')}}`, "key_IDs[0].key_ID: is not a UUID"],
   ];
