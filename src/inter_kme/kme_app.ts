@@ -88,7 +88,10 @@ export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<F
 
 function parse(body: string) {
   try {
-    return activationSchema.safeParse(parseExactJson(body)).data;
+    const value = parseExactJson(body) as { key_IDs_list?: unknown } | null;
+    // One too many is enough to know; the schema would describe each wrong element.
+    if (Array.isArray(value?.key_IDs_list)) value.key_IDs_list.splice(MAX_KEYS + 1);
+    return activationSchema.safeParse(value).data;
   } catch {
     return undefined;
   }
