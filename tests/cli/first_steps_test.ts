@@ -77,8 +77,8 @@ Deno.test("from an empty directory to a key, with only the program", async (t) =
         /kme1\.db is in use by a running KME/,
         /is in use by a running KME with this certificate/,
         /is in use by the running KME 1/,
-        /takes this KME for KME 1/,
-        /both know the same 3/,
+        /knows this KME as KME 1/,
+        /both have the same 3/,
       ]
     ) assert.match(details, detail);
   });
@@ -109,10 +109,11 @@ Deno.test("from an empty directory to a key, with only the program", async (t) =
     const table = await run("status", configs[0]!);
     assert.match(table, /^KME 1 \(KME 1\), version /m);
     assert.match(table, /^ready$/m);
-    assert.match(table, /^KME 2 +48 +1000000 +\S+ not-quantum/m);
+    assert.match(table, /^KME 2 +48 +1000000 +- +\S+ not-quantum/m);
     assert.match(table, /^KME 2 +up /m);
     const json = JSON.parse(await run("status", configs[1]!, "--json"));
     assert.equal(json.kme, "2");
+    assert.equal(await run("health", configs[1]!), "ready\n");
   });
 
   assert.equal(await first.stop(), 0);
