@@ -1,10 +1,10 @@
-/** How the findings of `kme check` are shown. Pure. */
+/** Formats the findings of `kme check`. Pure. */
 import { type CheckLine, exitCode, type Level } from "../check/check_line.ts";
 import { toOneLine } from "../domain/text.ts";
 
 const COLOURS: Record<Level, string> = { ok: "32", warn: "33", fail: "31" };
 
-/** Longest first column that the others are lined up with. */
+/** Maximum width to which the first column is padded. */
 const MAX_WIDTH = 60;
 
 /**

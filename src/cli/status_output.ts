@@ -1,8 +1,8 @@
-/** How the status of a running KME is shown. Pure. */
+/** Formats the status of a running KME. Pure. */
 import type { KmeStatus, PeerStatus } from "../metrics/kme_status.ts";
 import { toOneLine } from "../domain/text.ts";
 
-/** Days before the end of a certificate from which on it is spoken of. */
+/** A certificate is listed when it has fewer days left. */
 const SOON_DAYS = 30;
 
 const DELIVERABLE: Record<KmeStatus["delivery"]["links"], string> = {
