@@ -1,0 +1,123 @@
+/** The workflows call nothing but scripts of this repository, which are run here as far as they go without GitHub. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { parse } from "yaml";
+import { TARGETS } from "../../scripts/targets.ts";
+import { VERSION } from "../../src/version.ts";
+import { findProgram, runChild } from "../harness/child_process.ts";
+import { PROJECT_ROOT } from "../harness/kme_process.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
+
+const WORKFLOWS = `${PROJECT_ROOT}.github/workflows`;
+
+interface Workflow {
+  readonly permissions: unknown;
+  readonly jobs: Readonly<
+    Record<string, {
+      readonly strategy?: { readonly matrix: { readonly include?: readonly { readonly target: string }[] } };
+      readonly steps: readonly { readonly uses?: string; readonly run?: string }[];
+    }>
+  >;
+}
+
+async function workflows(): Promise<Map<string, Workflow>> {
+  const names = (await Array.fromAsync(Deno.readDir(WORKFLOWS))).map(({ name }) => name);
+  const texts = await Promise.all(names.map((name) => Deno.readTextFile(`${WORKFLOWS}/${name}`)));
+  return new Map(names.map((name, i) => [name, parse(texts[i]!)]));
+}
+
+Deno.test("every step is a script of this repository or an action pinned by commit", async () => {
+  for (const [name, { jobs, permissions }] of await workflows()) {
+    assert.deepEqual(permissions, { contents: "read" }, name);
+    for (const { uses, run } of Object.values(jobs).flatMap(({ steps }) => steps)) {
+      if (uses !== undefined) assert.match(uses, /^[\w-]+\/[\w-]+@[0-9a-f]{40}$/, name);
+      else assert.match(run!, /^(?:\.ci\/run|scripts\/ci\.sh \w[\w-]*(?: \S+)*)$/, name);
+    }
+  }
+});
+
+Deno.test("a release is built for all targets", async () => {
+  const { jobs } = (await workflows()).get("release.yml")!;
+  const targets = jobs.build!.strategy!.matrix.include!.map(({ target }) => target);
+  assert.deepEqual(targets.toSorted(), TARGETS.map(({ name }) => name).toSorted());
+});
+
+const posixOnly = { ignore: Deno.build.os === "windows" };
+
+/** A step in a copy of the project, with the Deno that runs the tests. */
+async function makeCopy() {
+  const dir = await makeTempDir();
+  const names = await Array.fromAsync(Deno.readDir(PROJECT_ROOT));
+  for (const { name } of names) {
+    if ([".git", "dist", "kme", "node_modules", "scripts"].includes(name)) continue;
+    await Deno.symlink(PROJECT_ROOT + name, join(dir.path, name));
+  }
+  const { code, stderr } = await runChild("cp", { args: ["-R", `${PROJECT_ROOT}scripts`, dir.path] });
+  assert.equal(code, 0, stderr);
+  await Deno.mkdir(join(dir.path, "dist"));
+  const step = (...args: string[]) =>
+    runChild(join(dir.path, "scripts/ci.sh"), {
+      args,
+      cwd: dir.path,
+      env: { KME_DENO: Deno.execPath(), NO_COLOR: "1", SOURCE_DATE_EPOCH: "0" },
+    });
+  return { path: dir.path, step, [Symbol.asyncDispose]: dir.remove };
+}
+
+Deno.test("a tag other than the version stops the release", posixOnly, async () => {
+  await using copy = await makeCopy();
+  assert.equal((await copy.step("version", `v${VERSION}`)).code, 0);
+  const wrong = await copy.step("version", "v99.0.0");
+  assert.deepEqual([wrong.code, wrong.stderr], [
+    1,
+    `the tag is v99.0.0, but src/version.ts says ${VERSION}\n`,
+  ]);
+  assert.equal((await copy.step("unknown")).code, 2);
+});
+
+Deno.test("what is published has packages, an SBOM and right checksums", posixOnly, async () => {
+  await using copy = await makeCopy();
+  for (const { name, suffix } of TARGETS) {
+    await Deno.writeTextFile(
+      join(copy.path, "dist", `kme-${name}${suffix}`),
+      "#!/bin/sh\necho for tests only\n",
+    );
+  }
+  const { code, stdout, stderr } = await copy.step("assemble");
+  assert.equal(code, 0, stdout + stderr);
+  const dist = join(copy.path, "dist");
+  const sums = await Deno.readTextFile(join(dist, "SHA256SUMS"));
+  const named = sums.trimEnd().split("\n").map((line) => line.split("  ")[1]);
+  const expected = [
+    ...TARGETS.flatMap(({ name, suffix }) => [`kme-${name}${suffix}`, `kme-${VERSION}-${name}.tar.gz`]),
+    `kme-${VERSION}.cdx.json`,
+    `kme_${VERSION}_amd64.deb`,
+    `kme_${VERSION}_arm64.deb`,
+  ];
+  assert.deepEqual(named.toSorted(), expected.toSorted());
+  const check = await runChild("sha256sum", { args: ["--check", "--quiet", "SHA256SUMS"], cwd: dist });
+  assert.equal(check.code, 0, check.stdout);
+});
+
+const SHELL_SCRIPTS = [".ci/run", "scripts/ci.sh", "scripts/package.sh"];
+const DEBIAN_SCRIPTS = ["postinst", "prerm", "postrm"].map((name) => `scripts/debian/${name}`);
+
+for (
+  const [linter, what, args] of [
+    ["actionlint", "the workflows", []],
+    ["shellcheck", "the shell scripts", [...SHELL_SCRIPTS, ...DEBIAN_SCRIPTS]],
+    ["hadolint", "the Containerfile", ["Containerfile"]],
+  ] as const
+) {
+  const program = findProgram(linter);
+  const missing = program === undefined ? ` (${linter} is not installed)` : "";
+  Deno.test({
+    name: `${linter} has nothing to say about ${what}${missing}`,
+    // Not a part of the system's packages, so its absence is no failure.
+    ignore: program === undefined,
+    fn: async () => {
+      const { code, stdout, stderr } = await runChild(program!, { args: [...args], cwd: PROJECT_ROOT });
+      assert.equal(code, 0, stdout + stderr);
+    },
+  });
+}
