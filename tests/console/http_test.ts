@@ -75,12 +75,13 @@ Deno.test("/status has the documented form", async () => {
     ready: true,
     reason: null,
     links: [
-      { kme: "1", free: 10, max: 1_000_000, used: true, lastIngestion: null, files: [] },
+      { kme: "1", free: 10, max: 1_000_000, used: true, servedAgain: 0, lastIngestion: null, files: [] },
       {
         kme: "2",
         free: 20,
         max: 1_000_000,
         used: true,
+        servedAgain: 0,
         lastIngestion: { at: "2023-11-14T22:13:20.000Z", file: "a.cor" },
         files: [],
       },
