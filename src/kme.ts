@@ -167,6 +167,7 @@ export async function startKme(config: Config): Promise<Kme> {
     name: "inter-KME",
     ...thisKme.kmesInterface,
     handler: (request, connection) => kmes.fetch(request, { connection }),
+    onRefused: (client) => watch.clientRefused("kme", client),
   });
   opened.defer(() => kmesFront.close(GRACE_MS));
   const saes = saeApp({ delivery, directory, observer: watch.requests("sae") });
@@ -174,6 +175,7 @@ export async function startKme(config: Config): Promise<Kme> {
     name: "SAE",
     ...thisKme.saesInterface,
     handler: (request, connection) => saes.fetch(request, { connection }),
+    onRefused: (client) => watch.clientRefused("sae", client),
   });
   opened.defer(() => saesFront.close(GRACE_MS));
 

@@ -7,6 +7,7 @@ import { clientCertificates } from "./certificate_checks.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { type Probe, probePeer } from "./peer_probe.ts";
 import { formatHostPort } from "../domain/address.ts";
+import { toOneLine } from "../domain/text.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -35,6 +36,15 @@ export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now
     lines.push(environmentError(
       what,
       `${address} does not accept this KME's certificate: ${probe.reason}`,
+      `put the CA of the certificate into ca_client_cert_path of KME ${kme.id.text}, or use a certificate that its CA issued`,
+    ));
+    return lines;
+  }
+  const problem = probe.status === 401 ? parseMessage(problemSchema, probe.body) : undefined;
+  if (problem !== undefined) {
+    lines.push(environmentError(
+      what,
+      `${address} does not accept this KME's certificate: ${toOneLine(problem.message)}`,
       `put the CA of the certificate into ca_client_cert_path of KME ${kme.id.text}, or use a certificate that its CA issued`,
     ));
     return lines;

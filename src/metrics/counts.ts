@@ -14,6 +14,13 @@ export interface Refusals {
   count: number;
 }
 
+/** Clients whose connection a listener refused. */
+export interface RefusedClients {
+  readonly listener: Listener;
+  readonly reason: string;
+  count: number;
+}
+
 /** How an exchange with a peer ended. */
 export type Outcome = "activated" | "refused" | "unreached" | "unknown";
 
@@ -72,6 +79,7 @@ export interface Counts {
   readonly burnt: Record<BurnReason, number>;
   readonly ingestion: ReadonlyMap<KmeId, IngestionCounts>;
   readonly refusals: Map<string, Refusals>;
+  readonly refusedClients: Map<string, RefusedClients>;
   readonly durations: Readonly<Record<Operation, Histogram>>;
   readonly activations: Map<string, Activations>;
   readonly saes: Map<SaeId, Presence>;
@@ -93,6 +101,7 @@ export function noCounts(links: readonly KmeId[]): Counts {
       links.map((kme) => [kme, { stored: 0, known: 0, files: 0, refused: 0, servedAgain: 0, recent: [] }]),
     ),
     refusals: new Map(),
+    refusedClients: new Map(),
     durations: { enc_keys: new Histogram(), dec_keys: new Histogram() },
     activations: new Map(),
     saes: new Map(),

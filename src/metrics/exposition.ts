@@ -151,6 +151,15 @@ export class Exposition {
     );
 
     this.#counter(
+      {
+        name: "kme_tls_refused_clients_total",
+        help: "TLS clients that were refused, by listener and reason",
+      },
+      ({ refusedClients }) =>
+        refusedClients.values().map(({ listener, reason, count }) => [{ listener, reason }, count]),
+    );
+
+    this.#counter(
       { name: "kme_ingested_blocks_total", help: "Blocks stored from key files" },
       ({ ingestion }) => ingestion.entries().map(([kme, { stored }]) => [{ kme }, stored]),
     );

@@ -80,6 +80,24 @@ export class Watch {
     });
   }
 
+  /** For the front of a listener, which logs them itself. */
+  clientRefused(
+    listener: Listener,
+    { reason, message }: { readonly reason: string; readonly message: string },
+  ): void {
+    const { refusedClients } = this.counts;
+    const name = `${listener} ${reason}`;
+    const known = refusedClients.get(name);
+    if (known === undefined) refusedClients.set(name, { listener, reason, count: 1 });
+    else known.count++;
+    this.#incidents.report({
+      kind: "refused handshake",
+      severity: "warning",
+      message: `${LISTENER_NAMES[listener]} interface: ${message}`,
+      same: name,
+    });
+  }
+
   /** @param reason one line without statements and parameters. */
   databaseFailed(reason: string): void {
     this.counts.databaseErrors++;

@@ -10,10 +10,16 @@ import { CoarseClock } from "./coarse_clock.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 import { Pipe, type PipeContext } from "./pipe.ts";
 import { PipePorts } from "./ports.ts";
-import { CertificateRefused } from "../x509/refusal.ts";
-import { ClientVerifier } from "../x509/verifier.ts";
+import { CertificateRefused, type RefusalReason } from "../x509/refusal.ts";
+import { ClientVerifier, type VerifiedClient } from "../x509/verifier.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 import { errorMessage } from "../domain/text.ts";
+import { RateLimitedLog } from "../rate_limited_log.ts";
+import { formatSerial, parseCertificate } from "../x509/certificate.ts";
+import type { Revocations } from "../x509/revocations.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import { presentedBy } from "./peer_certificates.ts";
+import { answerRefused } from "./refused_client.ts";
 
 /** The connection a request came over. */
 export interface FrontConnection {
@@ -27,6 +33,16 @@ export interface FrontConnection {
 
 /** Answers a request. What it throws becomes a 500 that tells nothing. */
 export type FrontHandler = (request: Request, connection: FrontConnection) => Response | Promise<Response>;
+
+/** Why a client was refused; `handshake`: its TLS handshake failed. */
+export type ClientRefusal = RefusalReason | "handshake" | "too_many_connections";
+
+/** A client that was refused. */
+export interface RefusedClient {
+  readonly reason: ClientRefusal;
+  /** One line: who, and why. */
+  readonly message: string;
+}
 
 /** PEM texts of a listener. */
 export interface FrontMaterial {
@@ -59,6 +75,12 @@ export interface FrontOptions extends FrontMaterial {
   readonly maxConnections?: number;
   /** Handshakes at a time, beside them; one more takes the place of the oldest; 1,000. */
   readonly maxHandshakes?: number;
+  /** Told of each client that is refused. */
+  readonly onRefused?: (client: RefusedClient) => void;
+  /** What the listener's CAs have revoked, of which some certificates may be; nothing. */
+  readonly revocations?: (authorities: readonly Certificate[]) => Revocations;
+  /** Oldest TLS version that is accepted; TLSv1.2. */
+  readonly minVersion?: "TLSv1.2" | "TLSv1.3";
   /** Newest TLS version that is offered; TLSv1.3. */
   readonly maxVersion?: "TLSv1.2" | "TLSv1.3";
   /** The calendar, milliseconds since the epoch; Date.now. */
@@ -76,11 +98,14 @@ export interface Front {
   /** Ports of the loopback that stand for a client now. */
   readonly mappedPorts: number;
   /**
-   * New connections are verified with this and see this certificate; open ones stay.
+   * New connections are verified with this and see this certificate. Open ones whose client does not chain to the new CAs are
+   * closed.
    *
    * @throws {Error} When the material does not serve; then the old one stays.
    */
   reload(material: FrontMaterial): void;
+  /** What is revoked has changed: connections of clients that are revoked now are closed. */
+  revocationsChanged(): void;
   /**
    * Stops accepting, closes idle connections, lets requests under way finish.
    *
@@ -90,7 +115,10 @@ export interface Front {
 }
 
 /** Milliseconds for what is cut off to be gone. */
-const PATIENCE = 500;
+const CUT_OFF_MS = 500;
+
+/** Refused clients at a time that are told why; one more takes the place of the oldest. */
+const MAX_REFUSED = 200;
 
 const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-store" };
 
@@ -113,6 +141,7 @@ export async function startFront(options: FrontOptions): Promise<Front> {
 class MtlsFront implements Front {
   readonly #options: FrontOptions;
   readonly #log = log("tls");
+  readonly #refusedLog = new RateLimitedLog("tls");
   readonly #date: () => number;
   readonly #handshakeTimeout: number;
   readonly #maxConnections: number;
@@ -124,6 +153,8 @@ class MtlsFront implements Front {
   readonly #idle = new Set<Pipe>();
   /** Handshakes under way by the client's end of their connection, with their deadlines. */
   readonly #handshakes = new Map<string, { readonly socket: Socket; readonly deadline: number }>();
+  /** Refused clients that have not been told yet, the oldest first. */
+  readonly #refused = new Set<TLSSocket>();
   readonly #inner: Deno.HttpServer<Deno.NetAddr>;
   readonly #context: PipeContext;
   readonly #server: ReturnType<typeof createServer>;
@@ -146,10 +177,7 @@ class MtlsFront implements Front {
     this.#tls = createTlsServer({ ...this.#secureContext(options), ALPNProtocols: ["http/1.1"] });
     this.#tls.on("secureConnection", (socket) => this.#secured(socket));
     // The socket's close comes too, and tidies up.
-    this.#tls.on(
-      "tlsClientError",
-      (error) => this.#log.debug("handshake failed: {reason}", { reason: error.message }),
-    );
+    this.#tls.on("tlsClientError", (error, socket) => this.#handshakeFailed(error, socket));
     this.#server = createServer({ noDelay: true }, (socket) => this.#accepted(socket));
     const timeouts = [this.#handshakeTimeout, requestTimeout, idleTimeout, lingerTimeout];
     this.#clock = new CoarseClock(timeouts, (now) => this.#sweep(now));
@@ -182,7 +210,7 @@ class MtlsFront implements Front {
   }
 
   get connections(): number {
-    return this.#pipes.size + this.#handshakes.size;
+    return this.#pipes.size + this.#handshakes.size + this.#refused.size;
   }
 
   get handshakes(): number {
@@ -218,7 +246,28 @@ class MtlsFront implements Front {
   reload(material: FrontMaterial): void {
     const verifier = this.#check(material);
     this.#tls.setSecureContext(this.#secureContext(material, verifier));
+    const sameAuthorities = verifier.anchors.join() === this.#verifier.anchors.join();
     this.#verifier = verifier;
+    this.#verifyAgain(sameAuthorities);
+  }
+
+  revocationsChanged(): void {
+    this.#verifier.revocations = this.#options.revocations?.(this.#verifier.authorities) ?? [];
+    this.#verifyAgain(true);
+  }
+
+  /** Closes the connections whose client would not be accepted now. */
+  #verifyAgain(sameAuthorities: boolean): void {
+    for (const pipe of this.#pipes) {
+      const [leaf, ...others] = pipe.verified.chain.map(({ der }) => der);
+      const presented = { leaf: leaf!, others: () => others, fullHandshake: sameAuthorities };
+      try {
+        this.#verifier.verify(presented, this.#date());
+      } catch (error) {
+        this.#reportRefused(pipe.remote, error, pipe.verified.chain[0]);
+        pipe.destroy(errorMessage(error));
+      }
+    }
   }
 
   close(graceMs = 10_000): Promise<void> {
@@ -228,6 +277,7 @@ class MtlsFront implements Front {
   async #close(graceMs: number): Promise<void> {
     this.#server.close();
     for (const { socket } of this.#handshakes.values()) socket.destroy();
+    for (const socket of this.#refused) socket.destroy();
     for (const pipe of this.#pipes) pipe.endIdle();
     const empty = new Promise<void>((resolve) => this.#whenEmpty = resolve);
     this.#checkEmpty();
@@ -235,14 +285,14 @@ class MtlsFront implements Front {
     const shutdown = this.#inner.shutdown();
     await within(graceMs, empty);
     for (const pipe of this.#pipes) pipe.abort();
-    await within(PATIENCE, empty);
+    await within(CUT_OFF_MS, empty);
     await this.#stopInner(shutdown);
   }
 
   /** A handler that never returns must not hold up the end of the program. */
   async #stopInner(shutdown = this.#inner.shutdown()): Promise<void> {
     this.#clock.stop();
-    await within(PATIENCE, shutdown);
+    await within(CUT_OFF_MS, shutdown);
   }
 
   #checkEmpty(): void {
@@ -254,6 +304,7 @@ class MtlsFront implements Front {
     const { name } = this.#options;
     try {
       const verifier = new ClientVerifier(material.clientCa);
+      verifier.revocations = this.#options.revocations?.(verifier.authorities) ?? [];
       if (!new X509Certificate(material.serverCert).checkPrivateKey(createPrivateKey(material.serverKey))) {
         throw new Error("the server's certificate does not belong to its key");
       }
@@ -269,8 +320,9 @@ class MtlsFront implements Front {
       cert: material.serverCert,
       key: quicklyReadKey(material.serverKey),
       requestCert: true,
-      rejectUnauthorized: true,
-      minVersion: "TLSv1.2" as const,
+      // Decided in #secured, so that a refused client can be told why.
+      rejectUnauthorized: false,
+      minVersion: this.#options.minVersion ?? "TLSv1.2",
       maxVersion: this.#options.maxVersion ?? "TLSv1.3",
     };
   }
@@ -302,39 +354,100 @@ class MtlsFront implements Front {
     this.#tls.emit("connection", socket);
   }
 
-  /** The TLS layer is content with a connection; whether we are is another matter. */
+  /** The handshake is done. Whether the client is accepted is decided here. */
   #secured(socket: TLSSocket): void {
     const remote = remoteOf(socket);
-    try {
-      const tcp = remote === undefined ? undefined : this.#handshakes.get(remote)?.socket;
-      if (remote === undefined || !tcp) throw new Error("not a connection of this listener");
-      this.#handshakes.delete(remote);
-      if (!socket.authorized) throw new CertificateRefused("unknown_ca", "not authorized");
-      const leaf = socket.getPeerX509Certificate()?.raw;
-      if (!leaf) throw new CertificateRefused("no_certificate", "no client certificate");
-      const verified = this.#verifier.verify({
-        leaf,
-        others: () => othersOf(socket),
-        fullHandshake: socket.isSessionReused() === false,
-      }, this.#date());
-      this.#makeRoom();
-      this.#pipes.add(new Pipe(socket, tcp, remote, verified, this.#context));
-    } catch (error) {
-      socket.on("error", () => {});
-      socket.destroy();
-      const reason = error instanceof Error ? error.message : "internal error";
-      this.#log.debug("client {remote} refused: {reason}", { remote, reason });
-      this.#checkEmpty();
+    const tcp = remote === undefined ? undefined : this.#handshakes.get(remote)?.socket;
+    if (remote === undefined || !tcp) {
+      socket.on("error", () => {}).destroy();
+      return this.#checkEmpty();
     }
+    this.#handshakes.delete(remote);
+    let verified: VerifiedClient;
+    try {
+      verified = this.#verify(socket);
+    } catch (error) {
+      const message = this.#reportRefused(remote, error, certificateOf(socket));
+      return this.#answerRefused(socket, "401 Unauthorized", message);
+    }
+    if (!this.#makeRoom()) {
+      const message = "too many connections";
+      this.#reportRefused(remote, new Error(message), verified.chain[0]);
+      return this.#answerRefused(socket, "503 Service Unavailable", message);
+    }
+    this.#pipes.add(new Pipe(socket, tcp, remote, verified, this.#context));
   }
 
-  /** @throws {Error} When a request is under way on every connection. */
-  #makeRoom(): void {
-    if (this.#pipes.size < this.#maxConnections) return;
+  /** @throws {CertificateRefused} */
+  #verify(socket: TLSSocket): VerifiedClient {
+    const presented = presentedBy(socket);
+    if (!presented) throw new CertificateRefused("no_certificate", "no client certificate");
+    const verified = this.#verifier.verify(presented, this.#date());
+    // Both must agree.
+    if (!socket.authorized) {
+      const message = `TLS does not accept the certificate (${socket.authorizationError})`;
+      throw new CertificateRefused("tls_verification", message);
+    }
+    return verified;
+  }
+
+  #answerRefused(
+    socket: TLSSocket,
+    status: "401 Unauthorized" | "503 Service Unavailable",
+    message: string,
+  ): void {
+    if (this.#refused.size >= MAX_REFUSED) this.#refused.values().next().value!.destroy();
+    this.#refused.add(socket);
+    answerRefused(socket, status, message, () => {
+      this.#refused.delete(socket);
+      this.#checkEmpty();
+    });
+  }
+
+  /** @returns the reason and what to do, for the client. */
+  #reportRefused(remote: string, error: unknown, certificate: Certificate | undefined): string {
+    const [reason, message] = error instanceof CertificateRefused
+      ? [error.reason, `${error.message}; ${error.remedy}`] as const
+      : ["too_many_connections", errorMessage(error)] as const;
+    this.#refusedLog.warn(
+      `${this.#options.name}: client refused: ${reason}`,
+      "{listener}: client {remote} refused: {message} (certificate {subject}, issuer {issuer}, serial {serial})",
+      {
+        listener: this.#options.name,
+        remote,
+        message,
+        subject: certificate?.subjectText ?? "unknown",
+        issuer: certificate?.issuerText ?? "unknown",
+        serial: certificate === undefined ? "unknown" : formatSerial(certificate.serial),
+      },
+    );
+    this.#options.onRefused?.({ reason, message: `client ${remote}: ${message}` });
+    return message;
+  }
+
+  #handshakeFailed(error: Error & { code?: string }, socket: Socket | undefined): void {
+    const remote = (socket && remoteOf(socket)) ?? "unknown address";
+    // The client went away, as port scans and health checks do.
+    if (error.code === "ECONNRESET" || error.message === "socket hang up") {
+      return this.#log.debug("{remote} closed within the handshake", { remote });
+    }
+    const message = handshakeFailure(error.message);
+    this.#refusedLog.warn(
+      `${this.#options.name}: handshake failed`,
+      "{listener}: TLS handshake with {remote} failed: {message}",
+      { listener: this.#options.name, remote, message },
+    );
+    this.#options.onRefused?.({ reason: "handshake", message: `TLS handshake with ${remote}: ${message}` });
+  }
+
+  /** @returns false: a request is under way on every connection. */
+  #makeRoom(): boolean {
+    if (this.#pipes.size < this.#maxConnections) return true;
     const longest = this.#idle.values().next().value;
-    if (!longest) throw new Error("too many connections");
+    if (!longest) return false;
     this.#log.debug("{remote} makes room for another connection", { remote: longest.remote });
     longest.endIdle();
+    return true;
   }
 
   #sweep(now: number): void {
@@ -348,7 +461,7 @@ class MtlsFront implements Front {
     // Once for each request: whose it is does not change while it is under way, even when its port does.
     const pipe = this.#ports.find(info.remoteAddr);
     if (!pipe) {
-      this.#log.debug("request from a stranger on the inner port refused");
+      this.#log.debug("request of another process on the inner port refused");
       return refused();
     }
     const number = pipe.requestStarted(hasBody(request));
@@ -359,9 +472,17 @@ class MtlsFront implements Front {
       this.#log.error("handler failed: {error}", { error: outline(error) });
       return answered(internalError());
     };
+    const { verified, remote } = pipe;
+    if (this.#date() > verified.notAfter) {
+      const [leaf] = verified.chain;
+      const until = new Date(verified.notAfter).toISOString();
+      const expired = new CertificateRefused("expired", `${leaf!.subjectText} is expired since ${until}`);
+      pipe.answered(number);
+      return lastAnswer(unauthorized(this.#reportRefused(remote, expired, leaf)));
+    }
     try {
       const response = this.#options.handler(request, {
-        identity: pipe.identity,
+        identity: verified.identity,
         requestComplete: () => pipe.requestComplete(number),
       });
       return response instanceof Promise ? response.then(answered).catch(failed) : answered(response);
@@ -374,8 +495,8 @@ class MtlsFront implements Front {
 /** Waits for the promise, but not longer than this many milliseconds, whatever becomes of it. */
 async function within(ms: number, promise: Promise<unknown>): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const patience = new Promise<void>((resolve) => timer = setTimeout(resolve, ms));
-  await Promise.race([promise.catch(() => {}), patience]);
+  const timeout = new Promise<void>((resolve) => timer = setTimeout(resolve, ms));
+  await Promise.race([promise.catch(() => {}), timeout]);
   clearTimeout(timer);
 }
 
@@ -396,18 +517,22 @@ function remoteOf(socket: Socket): string | undefined {
     : `${remoteAddress}:${remotePort}`;
 }
 
-/** DER of the certificates a client sent after its own. */
-function othersOf(socket: TLSSocket): Uint8Array[] {
-  const others: Uint8Array[] = [];
-  let certificate = socket.getPeerCertificate(true);
-  // A self-signed certificate is its own issuer.
-  while (
-    certificate?.issuerCertificate && certificate.issuerCertificate !== certificate && others.length < 8
-  ) {
-    certificate = certificate.issuerCertificate;
-    if (certificate.raw) others.push(certificate.raw);
+/** The certificate that a client shows, if it can be read. */
+function certificateOf(socket: TLSSocket): Certificate | undefined {
+  const leaf = socket.getPeerX509Certificate()?.raw;
+  try {
+    return leaf && parseCertificate(leaf);
+  } catch {
+    return undefined;
   }
-  return others;
+}
+
+/** What a failed handshake means, from the text of the TLS library. */
+function handshakeFailure(text: string): string {
+  return /alert: (UnknownCA|BadCertificate|CertificateUnknown|CertificateExpired|UnsupportedCertificate)/
+      .test(text)
+    ? `${text}: the client does not accept this KME's server certificate; let it trust the CA that issued it`
+    : text;
 }
 
 function hasBody(request: Request): boolean {
@@ -429,6 +554,10 @@ function refused(): Response {
     status: 403,
     headers: { ...JSON_HEADERS, connection: "close" },
   });
+}
+
+function unauthorized(message: string): Response {
+  return new Response(JSON.stringify({ message }), { status: 401, headers: JSON_HEADERS });
 }
 
 function internalError(): Response {

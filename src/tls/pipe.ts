@@ -5,7 +5,6 @@
 import { connect, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { CoarseClock } from "./coarse_clock.ts";
-import type { ClientIdentity } from "../x509/client_identity.ts";
 import type { PipePorts } from "./ports.ts";
 import type { VerifiedClient } from "../x509/verifier.ts";
 
@@ -44,9 +43,6 @@ interface ReadControl {
 /** Bytes of a client that are held until its pipe is there before reading stops. */
 const EARLY = 65_536;
 
-/** Where all pipes read to, one after the other. */
-const READ = new Uint8Array(65_536);
-
 /** Attempts to get a port that nobody had a moment ago. */
 const PORT_ATTEMPTS = 8;
 
@@ -72,10 +68,9 @@ type Phase =
   | "gone";
 
 export class Pipe {
-  readonly identity: ClientIdentity;
+  readonly verified: VerifiedClient;
   /** `address:port` of the client, for the log. */
   readonly remote: string;
-  readonly #validUntil: number;
   readonly #client: TLSSocket;
   /** The TCP socket below the client's TLS. */
   readonly #tcp: Socket & { _handle?: ReadControl | null };
@@ -114,9 +109,8 @@ export class Pipe {
     verified: VerifiedClient,
     context: PipeContext,
   ) {
-    this.identity = verified.identity;
+    this.verified = verified;
     this.remote = remote;
-    this.#validUntil = verified.notAfter;
     this.#client = client;
     this.#tcp = tcp as Socket & { _handle?: ReadControl | null };
     this.#context = context;
@@ -180,7 +174,7 @@ export class Pipe {
     if (now >= this.#deadline) {
       if (this.#phase === "gone") this.#inner?.destroy();
       else this.destroy(`time-out (${this.#phase})`);
-    } else if (this.#phase === "idle" && date > this.#validUntil) {
+    } else if (this.#phase === "idle" && date > this.verified.notAfter) {
       this.destroy("the certificate has expired");
     }
   }
@@ -221,7 +215,6 @@ export class Pipe {
       port: this.#context.innerPort,
       noDelay: true,
       allowHalfOpen: true,
-      onread: { buffer: READ, callback: (length) => this.#fromInner(inner, length) },
     });
     this.#inner = inner;
     inner.on("error", () => {});
@@ -247,20 +240,20 @@ export class Pipe {
   }
 
   #start(inner: Socket): void {
+    inner.on("data", (chunk) => this.#fromInner(inner, chunk as Uint8Array));
     inner.on("end", () => this.#innerEnded());
     inner.on("drain", () => this.#resume());
     for (const chunk of this.#early.splice(0)) inner.write(chunk);
     if (!inner.writableNeedDrain) this.#resume();
   }
 
-  /** Whether to go on reading. */
-  #fromInner(inner: Socket, length: number): boolean {
+  /** Each chunk is a buffer of its own: what one client gets is never in memory that another one's answer is read into. */
+  #fromInner(inner: Socket, chunk: Uint8Array): void {
     const client = this.#client;
-    if (client.destroyed || client.write(READ.slice(0, length)) || this.#stalled !== Infinity) return true;
+    if (client.destroyed || client.write(chunk) || this.#stalled !== Infinity) return;
     this.#stalled = this.#context.clock.deadline(this.#context.requestTimeout);
     this.#untaken = client.writableLength;
     inner.pause();
-    return false;
   }
 
   #fromClient(chunk: Uint8Array): void {

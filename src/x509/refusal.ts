@@ -13,6 +13,7 @@ export type RefusalReason =
   | "wrong_host"
   | "critical_extension"
   | "name_constraints"
+  | "tls_verification"
   | "revoked";
 
 const REMEDIES: Readonly<Record<RefusalReason, string>> = {
@@ -26,6 +27,7 @@ const REMEDIES: Readonly<Record<RefusalReason, string>> = {
   wrong_usage: "issue it with the extended key usage for this use",
   wrong_host: "issue it with this host in subjectAltName",
   critical_extension: "issue it without that extension",
+  tls_verification: "issue it anew, with an algorithm that TLS has here",
   name_constraints: "issue it within the name constraints of its CA",
   revoked: "issue a new one",
 };

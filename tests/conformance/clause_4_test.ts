@@ -49,7 +49,7 @@ clause("4: TLS version 1.2 or higher: a client that offers TLS 1.1 at most is re
 });
 
 clause(
-  "4: KMEs shall authenticate each request: without a client certificate there is no answer",
+  "4: KMEs shall authenticate each request: without a client certificate there is no key",
   async () => {
     const client = clientLike(master, { cert: undefined, key: undefined, agent: false });
     await assertRefused(client.status(slave.id));

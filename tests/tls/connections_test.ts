@@ -1,5 +1,6 @@
 /** What connections may do, and that they harm only themselves. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import type { FrontHandler } from "../../src/tls/front.ts";
 import { PipePorts } from "../../src/tls/ports.ts";
 import { alice, bob, get, secure, sleep, tcp, tls, until, whoAmI, Wire, withFront } from "./front_harness.ts";
@@ -41,6 +42,42 @@ Deno.test("many connections of two clients, every request sees its own", () =>
     assert.equal(answers, 48 * 4 * 5);
     await until(() => front.connections === 0 && front.mappedPorts === 0, "nothing is left");
   }));
+
+Deno.test("answers of many connections at once, each of its own content, arrive whole and with the right client", () => {
+  /** Content that is another one for each connection, request and place. */
+  const content = (connection: number, request: number) =>
+    Uint32Array.from({ length: 40_000 + 997 * connection }, (_, i) => connection << 24 | request << 20 | i);
+  return withFront({
+    handler: (request) => {
+      const [connection, number] = new URL(request.url).pathname.slice(1).split("/").map(Number);
+      return new Response(new Uint8Array(content(connection!, number!).buffer));
+    },
+  }, async (_front, port) => {
+    await Promise.all(Array.from({ length: 40 }, async (_, connection) => {
+      const wire = await secure(port, connection % 2 ? alice : bob);
+      wire.socket.removeAllListeners("data");
+      for (let number = 0; number < 4; number++) {
+        const expected = new Uint8Array(content(connection, number).buffer);
+        const received: Uint8Array[] = [];
+        const { promise, resolve } = Promise.withResolvers<void>();
+        let size = 0;
+        let body = -1;
+        const take = (chunk: Uint8Array) => {
+          received.push(chunk);
+          size += chunk.length;
+          if (body < 0) body = new TextDecoder("latin1").decode(chunk).indexOf("\r\n\r\n") + 4;
+          if (size >= body + expected.length) resolve();
+        };
+        wire.socket.on("data", take);
+        wire.send(`GET /${connection}/${number} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+        await promise;
+        wire.socket.off("data", take);
+        assert.ok(Buffer.concat(received).subarray(body).equals(expected), `${connection}/${number}`);
+      }
+      wire.socket.destroy();
+    }));
+  });
+});
 
 Deno.test("the inner port answers no one else, whatever port or address they come from", async () => {
   let handled = 0;

@@ -105,7 +105,11 @@ export async function tcp(port: number, host = "127.0.0.1", options: object = {}
 }
 
 /** A TLS connection, in the handshake. */
-export function tls(port: number, who: TestCertificate | undefined, options: ConnectionOptions = {}): Wire {
+export function tls(
+  port: number,
+  who: Pick<TestCertificate, "cert" | "key"> | undefined,
+  options: ConnectionOptions = {},
+): Wire {
   const raw = connectTcp({ port, host: "127.0.0.1" });
   raw.on("error", () => {});
   const socket = connectTls({
@@ -123,7 +127,7 @@ export function tls(port: number, who: TestCertificate | undefined, options: Con
 /** A TLS connection whose handshake is over; with TLS 1.3 the client believes so before the server does. */
 export async function secure(
   port: number,
-  who: TestCertificate,
+  who: Pick<TestCertificate, "cert" | "key">,
   options: ConnectionOptions = {},
 ): Promise<Wire> {
   const wire = tls(port, who, options);
@@ -134,19 +138,31 @@ export async function secure(
   return wire;
 }
 
-/** One GET on a connection of its own; undefined when the connection was refused. */
+/** Body of a GET on a connection of its own; undefined when the client was refused. */
 export async function get(
   port: number,
-  who: TestCertificate | undefined,
+  who: Pick<TestCertificate, "cert" | "key"> | undefined,
   options: ConnectionOptions = {},
 ): Promise<string | undefined> {
+  const answer = await ask(port, who, options);
+  return answer?.status === 200 ? answer.body : undefined;
+}
+
+/** The answer to a GET on a connection of its own; undefined when the handshake failed. */
+export async function ask(
+  port: number,
+  who: Pick<TestCertificate, "cert" | "key"> | undefined,
+  options: ConnectionOptions = {},
+): Promise<{ status: number; body: string } | undefined> {
   const wire = tls(port, who, options);
   wire.socket.once(
     "secureConnect",
     () => wire.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
   );
   await wire.whenClosed;
-  return wire.text === "" ? undefined : wire.text.split("\r\n\r\n")[1];
+  if (wire.text === "") return undefined;
+  const [head, body] = wire.text.split("\r\n\r\n") as [string, string];
+  return { status: Number(head.split(" ")[1]), body };
 }
 
 /** A client that resumes its sessions, on every port of the host. */
@@ -160,7 +176,8 @@ export function resumingClient(who: TestCertificate) {
           client: http,
           headers: { connection: "close" },
         });
-        return await response.text();
+        const text = await response.text();
+        return response.status === 200 ? text : undefined;
       } catch {
         return undefined;
       }

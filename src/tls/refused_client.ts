@@ -1,0 +1,57 @@
+/**
+ * A client that was refused: it is told why. The runtime's TLS sends no alert for a refused certificate, so the handshake is
+ * completed and each request, of which there is one, is answered here. Not a byte of such a client goes anywhere else.
+ */
+import type { TLSSocket } from "node:tls";
+
+/** Bytes of a request's head that are waited for, and of what follows the answer that are thrown away. */
+const MAX_HEAD = 16_384;
+const MAX_DISCARDED = 1_048_576;
+
+/** Milliseconds for the client to send its request, and to end its side after the answer. */
+const REQUEST_MS = 5_000;
+const LINGER_MS = 2_000;
+
+/**
+ * Answers the first request with a status and a reason, and closes the connection.
+ *
+ * @param closed called once, when the connection is closed.
+ */
+export function answerRefused(
+  socket: TLSSocket,
+  status: "401 Unauthorized" | "503 Service Unavailable",
+  message: string,
+  closed: () => void,
+): void {
+  let timer = setTimeout(() => socket.destroy(), REQUEST_MS);
+  let head = "";
+  let answered = false;
+  let discarded = 0;
+  socket.allowHalfOpen = true;
+  socket.on("error", () => {});
+  socket.once("close", () => {
+    clearTimeout(timer);
+    closed();
+  });
+  const answer = () => {
+    answered = true;
+    clearTimeout(timer);
+    timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    const body = JSON.stringify({ message });
+    const length = new TextEncoder().encode(body).length;
+    socket.end(
+      `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n` +
+        `content-length: ${length}\r\nconnection: close\r\n\r\n${head.startsWith("HEAD ") ? "" : body}`,
+    );
+  };
+  socket.on("data", (chunk: Uint8Array) => {
+    if (answered) {
+      discarded += chunk.length;
+      if (discarded > MAX_DISCARDED) socket.destroy();
+      return;
+    }
+    head += new TextDecoder("latin1").decode(chunk.subarray(0, MAX_HEAD));
+    if (head.length >= MAX_HEAD || head.includes("\r\n\r\n")) answer();
+  });
+  socket.on("end", () => answered ? socket.destroySoon() : socket.destroy());
+}
