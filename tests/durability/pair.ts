@@ -35,7 +35,7 @@ export interface Pair extends AsyncDisposable {
   process(kme: string): KmeProcess;
   /** Free blocks at `kme` of the link with `other`, as an SAE is told. */
   stock(kme: KmeId, other: KmeId): Promise<number>;
-  /** Lets everything be settled, and all key files be taken up, then stops both. */
+  /** Waits until all reservations are finished and all key files ingested, then stops both. */
   finish(options?: FinishOptions): Promise<void>;
   /** Stops both in order. */
   stop(): Promise<void>;
@@ -86,10 +86,11 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
       return;
     }
     for (let look = 1;; look++) {
-      await pause(2500); // a look of the recovery; a file can be looked into only when its KME has ended
+      // A file can be opened only when its KME has ended, so there is no event to wait for.
+      await pause(300 * look);
       await stop();
       if (await isSettled()) return;
-      if (look === 8) throw new Error("reservations, or key files, are left after 20 s");
+      if (look === 10) throw new Error("reservations, or key files, are left after 10 looks");
       await start(...KMES);
     }
   };

@@ -69,7 +69,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     await audit.untilDelivered(30);
     await audit.kill(["1"], async () => {
       second.signal("SIGSTOP");
-      await pause(6000); // the lease is over, and its reservations have been adopted
+      await untilAdopted(uri);
       second.signal("SIGCONT");
     });
     await audit.untilDelivered(30);
@@ -130,15 +130,25 @@ async function untilTakenOver(process: KmeProcess, audit: Audit): Promise<void> 
   await process.waitForLine(/taken-over.cor.*: 10 keys stored/);
 }
 
-async function run(uri: string, statement: string): Promise<void> {
+/** The lease of a process has ended, and the other one has adopted its reservations. */
+async function untilAdopted(uri: string): Promise<void> {
+  await eventually(async () => {
+    const ended = `select process_id from processes where lease_until < ${Date.now()}`;
+    if ((await run(uri, ended)).length === 0) return false;
+    return (await run(uri, `select 1 from reservations where process_id in (${ended})`)).length === 0;
+  }, { what: "the adoption of the reservations", timeout: 30_000, interval: 200 });
+}
+
+async function run(uri: string, statement: string): Promise<unknown[]> {
   if (uri.startsWith("postgres")) {
     const client = new pg.Client(uri);
     await client.connect();
-    await client.query(statement);
+    const { rows } = await client.query(statement);
     await client.end();
-    return;
+    return rows;
   }
   const connection = await mysql.createConnection(uri);
-  await connection.query(statement);
+  const [rows] = await connection.query(statement);
   await connection.end();
+  return Array.isArray(rows) ? rows : [];
 }
