@@ -10,6 +10,8 @@ import { mapKey } from "../domain/bytes.ts";
 import type { Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
 import type { Store } from "../store/store.ts";
+import type { Place } from "../store/operations/claim.ts";
+import { BlockSearch, type RequestSearch } from "./block_search.ts";
 import { Unavailable } from "../domain/refusals.ts";
 import type { Peer, PeerAnswer } from "./peer.ts";
 import type { ReservationFinisher } from "./reservation_finisher.ts";
@@ -28,9 +30,6 @@ export interface BlockRequest {
   readonly storedSince?: number;
 }
 
-/** Attempts with other blocks for those that the peer refused. */
-const MAX_ROUNDS = 8;
-
 /** Blocks remembered as refused by a peer that accepted nothing at all. */
 const MAX_SUSPECTS = 1000;
 
@@ -46,10 +45,10 @@ export class BlockDelivery {
   readonly #reservations: ReservationFinisher;
   /**
    * Blocks that a peer refused while it accepted nothing: the peer may be at fault, or the blocks. They stay in the
-   * pool, and requests start from its other end, until the peer accepts something: one of them, and it was the peer, or
-   * others, and it was the blocks.
+   * pool until the peer accepts something: one of them, and it was the peer, or others, and it was the blocks.
    */
   readonly #suspects = new Map<Link, KeyIdBytes[]>();
+  readonly #searches = new Map<Link, BlockSearch>();
 
   constructor(store: Store, reservations: ReservationFinisher) {
     this.#store = store;
@@ -69,12 +68,14 @@ export class BlockDelivery {
       refused: [],
     };
     await this.#agree(request, agreement);
-    const { reservation, activated, refused } = agreement;
+    const { reservation, activated, refused: absent } = agreement;
     const keys = activated.map((id): Key => ({ id, bits: agreement.bits.get(mapKey(id))! }));
+    const retryAfter = this.#search(request.link).refused(absent);
     const result = await this.#reservations.now({
       reservation,
       spend: activated,
-      refused,
+      absent,
+      retryAfter,
       keys: activated.map((id) => ({
         id,
         origin: request.origin,
@@ -82,19 +83,20 @@ export class BlockDelivery {
         slaves: [],
         expiresAt: request.expiresAt,
       })),
-    }, { reservation, burn: activated, refused });
+    }, { reservation, burn: activated, absent, retryAfter });
     if (!result.ok) {
-      await this.#reservations.eventually({ reservation, burn: activated, refused });
+      await this.#reservations.eventually({ reservation, burn: activated, absent, retryAfter });
       throw new Unavailable("keys were lost while they were being agreed with the peer, try again");
     }
+    if (absent.length > 0) logRefused(request.link, absent.length);
     await this.#peerAccepted(request.link, activated);
     return keys;
   }
 
   async #agree(request: BlockRequest, agreement: Agreement): Promise<void> {
-    let missing = request.number;
-    for (let round = 0; missing > 0; round++) {
-      const ids = await this.#reserve(request, agreement, missing);
+    const search = this.#search(request.link).begin();
+    for (let missing = request.number; missing > 0;) {
+      const ids = await this.#reserve(request, agreement, search.searching ? 1 : missing, search.from);
       const answer = await request.peer.activate({
         keyIds: ids,
         origin: request.master,
@@ -102,19 +104,40 @@ export class BlockDelivery {
       });
       agreement.activated.push(...answer.activated);
       agreement.refused.push(...answer.refused);
-      missing = answer.refused.length;
+      missing -= answer.activated.length;
       if (answer.untouched.length > 0 || answer.unknown.length > 0) {
         await this.#giveUp(request, agreement, answer);
         throw peerUnavailable(request, answer.reason);
       }
-      if (missing > 0 && round === MAX_ROUNDS) {
+      if (answer.activated.length > 0) search.hit();
+      else if (!await this.#searchOn(request, agreement, search)) {
         await this.#giveUp(request, agreement);
         throw peerUnavailable(request, `KME ${request.link.kme} refuses the keys`);
       }
     }
   }
 
-  async #reserve(request: BlockRequest, agreement: Agreement, blocks: number): Promise<KeyIdBytes[]> {
+  async #searchOn({ link }: BlockRequest, agreement: Agreement, search: RequestSearch): Promise<boolean> {
+    try {
+      return await search.miss(() => this.#store.freeRange(link));
+    } catch (error) {
+      this.#abandon(agreement);
+      throw error;
+    }
+  }
+
+  #search(link: Link): BlockSearch {
+    let search = this.#searches.get(link);
+    if (search === undefined) this.#searches.set(link, search = new BlockSearch());
+    return search;
+  }
+
+  async #reserve(
+    request: BlockRequest,
+    agreement: Agreement,
+    blocks: number,
+    from: Place | undefined,
+  ): Promise<KeyIdBytes[]> {
     let reserved;
     try {
       reserved = await this.#store.reserve({
@@ -122,14 +145,13 @@ export class BlockDelivery {
         claims: [{
           link: request.link,
           blocks,
-          fromFarEnd: this.#suspects.has(request.link),
+          from,
           storedSince: request.storedSince,
         }],
       });
     } catch (error) {
-      const { reservation, activated, refused } = agreement;
-      if (agreement.bits.size === 0) this.#reservations.notReserved(reservation, error);
-      else void this.#reservations.eventually({ reservation, burn: activated, refused, releaseRest: true });
+      if (agreement.bits.size === 0) this.#reservations.notReserved(agreement.reservation, error);
+      else this.#abandon(agreement);
       throw error;
     }
     if (reserved === undefined) {
@@ -142,6 +164,11 @@ export class BlockDelivery {
     });
   }
 
+  /** Ends the reservation of a request whose store failed. */
+  #abandon({ reservation, activated }: Agreement): void {
+    void this.#reservations.eventually({ reservation, burn: activated, releaseRest: true });
+  }
+
   /** Ends the reservation of a request that fails. */
   async #giveUp({ link }: BlockRequest, agreement: Agreement, answer?: PeerAnswer): Promise<void> {
     const { reservation, activated, refused } = agreement;
@@ -152,9 +179,13 @@ export class BlockDelivery {
       reservation,
       burn,
       release: [...answer?.untouched ?? [], ...nothingAccepted ? refused : []],
-      refused: nothingAccepted ? [] : refused,
+      absent: nothingAccepted ? [] : refused,
+      retryAfter: nothingAccepted ? undefined : this.#search(link).refused(refused),
     });
-    if (nothingAccepted && refused.length > 0) this.#suspect(link, refused);
+    if (nothingAccepted && refused.length > 0) {
+      this.#suspect(link, refused);
+      this.#search(link).foundNothing();
+    }
     if (burn.length > 0) {
       log("delivery").warn("{count} blocks burnt: their state at the peer is unknown", {
         count: burn.length,
@@ -173,9 +204,14 @@ export class BlockDelivery {
     this.#suspects.delete(link);
     const accepted = new Set(activated.map(mapKey));
     if (suspects.some((id) => accepted.has(mapKey(id)))) return;
-    const count = await this.#store.setAside({ link, blocks: suspects }).catch(() => 0);
-    log("delivery").warn("{count} blocks set aside: KME {kme} does not have them", { count, kme: link.kme });
+    const retryAfter = this.#search(link).refused(suspects);
+    const count = await this.#store.setAside({ link, blocks: suspects, retryAfter }).catch(() => 0);
+    if (count > 0) logRefused(link, count);
   }
+}
+
+function logRefused({ kme }: Link, count: number): void {
+  log("delivery").warn("KME {kme} does not have {count} blocks: they are tried again later", { kme, count });
 }
 
 function peerUnavailable({ link }: BlockRequest, reason?: string): Unavailable {

@@ -10,9 +10,6 @@ export interface HousekeepingOptions {
   readonly observer?: KeyObserver;
 }
 
-/** Milliseconds after which blocks that a peer had not stored yet are tried again. */
-const ABSENT_MS = 60_000;
-
 /** Milliseconds for which a transaction that was taken back is remembered at least. */
 const REMEMBERED_MS = 24 * 3600 * 1000;
 
@@ -36,7 +33,7 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
       const expired = await options.store.expire({
         limit: BATCH,
         refusedBefore: Date.now() - grace,
-        absentBefore: Date.now() - ABSENT_MS,
+        absentBefore: Date.now(),
         voidedBefore: Date.now() - remembered,
       });
       more = expired.keys === BATCH;

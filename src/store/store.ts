@@ -19,6 +19,8 @@ import {
   fileProgressQuery,
   freeAmongQuery,
   freeBlocksQuery,
+  type FreeRange,
+  freeRangeQuery,
   generationQuery,
   hasTransactionQuery,
   keysWaitingQuery,
@@ -181,6 +183,11 @@ export class Store implements BlockStore {
 
   expire(expiry: Expiry): Promise<Expired> {
     return this.#queue.submit(expire, expiry);
+  }
+
+  /** The lowest and the highest `seq` of the link's free blocks; `undefined`: there are none. */
+  freeRange(link: Link): Promise<FreeRange | undefined> {
+    return this.#read(freeRangeQuery, { link });
   }
 
   /** Takes blocks out of the pool that the peer does not have free; returns how many were free until now. */

@@ -14,7 +14,7 @@ export const BlockState = { free: 0, reserved: 1, pad: 2, key: 3 } as const;
  * `open`: a request of `process` is under way;
  * `unresolved`: the peer may or may not have activated its blocks, nobody gets them until that is settled;
  * `refused`: the peer said it does not have them free: ours to burn, unless the peer activates them here first;
- * `absent`: the peer has not stored them yet: they are free again after a while.
+ * `absent`: the peer does not seem to have stored them yet: they are free again after `since`, which lies ahead.
  */
 export const ReservationPhase = { open: 0, unresolved: 1, refused: 2, absent: 3 } as const;
 

@@ -9,7 +9,7 @@ import type { Store } from "../../src/store/store.ts";
 import { composeBits } from "../../src/domain/key.ts";
 import { freshBlocks, freshId, hex, OWN, PEER, TEST_DIGEST } from "./store_fixture.ts";
 
-type Phase = "open" | "unresolved" | "refused";
+type Phase = "open" | "unresolved" | "refused" | "absent";
 
 interface ModelReservation {
   readonly id: Uint8Array;
@@ -170,7 +170,9 @@ export class Model {
   /** `fates` says for each block in turn what becomes of it. */
   async finishReservation(index: number, fates: readonly number[], foreign: boolean): Promise<void> {
     const reservation = pick(this.reservations, index);
-    if (reservation === undefined || reservation.phase === "refused") return;
+    if (reservation === undefined || reservation.phase === "refused" || reservation.phase === "absent") {
+      return;
+    }
     const lists: string[][] = [[], [], [], [], [], []];
     [...reservation.blocks].forEach((id, i) => lists[fates[i % fates.length]!]!.push(id));
     const [spend, burn, release, refused, unresolved, rest] = lists as [
@@ -331,12 +333,13 @@ export class Model {
     const changed = await this.store.setAside({
       link: this.store.link(PEER.text)!,
       blocks: chosen.map((block) => block.id),
+      retryAfter: LIFETIME,
     });
     assert.equal(changed, free.length);
     for (const block of free) block.state = "reserved";
     this.reservations.push({
       id: freshId(),
-      phase: "refused",
+      phase: "absent",
       since: this.now,
       blocks: new Set(free.map((block) => hex(block.id))),
     });

@@ -1,5 +1,6 @@
 /** Every operation of the store, and what it refuses, on every database. */
 import assert from "node:assert/strict";
+import type { Link } from "../../src/domain/link.ts";
 import type { Block } from "../../src/domain/block.ts";
 import { composeBits } from "../../src/domain/key.ts";
 import {
@@ -500,26 +501,23 @@ ledgerTest(
   },
 );
 
-ledgerTest("blocks that the peer does not have are set aside, and burnt later", async (ledger) => {
+ledgerTest("blocks that the peer does not have are set aside, and free again later", async (ledger) => {
   const store = await ledger.open();
   const link = store.link(PEER.text)!;
   const blocks = await fill(store, 3, PEER.text);
-  assert.equal(await store.setAside({ link: store.link(OWN.text)!, blocks: [blocks[0]!.id] }), 0);
-  assert.equal(await store.setAside({ link, blocks: [blocks[0]!.id, blocks[1]!.id, freshId()] }), 2);
-  assert.equal(await store.setAside({ link, blocks: [blocks[0]!.id] }), 0);
+  const setAside = (link: Link, ...ids: Uint8Array[]) =>
+    store.setAside({ link, blocks: ids, retryAfter: 3_600_000 });
+  assert.equal(await setAside(store.link(OWN.text)!, blocks[0]!.id), 0);
+  assert.equal(await setAside(link, blocks[0]!.id, blocks[1]!.id, freshId()), 2);
+  assert.equal(await setAside(link, blocks[0]!.id), 0);
   assert.equal(await store.freeBlocks(PEER.text), 1);
-  assert.equal(
-    (await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 })).burnt,
-    0,
-  );
-  assert.equal(
-    (await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }))
-      .burnt,
-    2,
-  );
+  const expiry = { limit: 10, refusedBefore: Date.now() + 1, voidedBefore: 0 };
+  assert.equal((await store.expire({ ...expiry, absentBefore: Date.now() + 3_500_000 })).freed, 0);
+  assert.equal((await store.expire({ ...expiry, absentBefore: Date.now() + 3_700_000 })).freed, 2);
+  assert.equal(await store.freeBlocks(PEER.text), 3);
   assert.deepEqual(await audit(ledger), {
     seen: 3,
-    free: 1,
+    free: 3,
     reserved: 0,
     keys: 0,
     waiting: 0,
@@ -654,4 +652,23 @@ ledgerTest("links of KMEs whose ids differ little are different", async (ledger)
   await closeOnce(store);
   const again = await ledger.open({ neighbours: [...others].reverse() });
   for (const [i, { text }] of others.entries()) assert.equal(await again.freeBlocks(text), i + 1);
+});
+
+ledgerTest("blocks are taken from a place on, of both halves, and then before it", async (ledger) => {
+  const store = await ledger.open();
+  const link = store.link(PEER.text)!;
+  const blocks = (await fill(store, 6, PEER.text)).map((block) => hex(block.id));
+  const range = (await store.freeRange(link))!;
+  assert.equal(range.last - range.first, 5);
+  const order = async (seq: number, backwards: boolean) => {
+    const reservation = freshId();
+    const [taken] =
+      (await store.reserve({ reservation, claims: [{ link, blocks: 6, from: { seq, backwards } }] }))!;
+    await store.finishReservation({ reservation, releaseRest: true });
+    return taken!.map((block) => blocks.indexOf(hex(block.id)));
+  };
+  assert.deepEqual(await order(range.first + 2, false), [2, 3, 4, 5, 1, 0]);
+  assert.deepEqual(await order(range.first + 2, true), [1, 0, 2, 3, 4, 5]);
+  await store.burn(link.kme);
+  assert.equal(await store.freeRange(link), undefined);
 });

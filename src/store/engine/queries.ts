@@ -9,6 +9,7 @@ import { currentGeneration } from "../operations/advance_generation.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import { keysWaiting } from "../operations/waiting.ts";
 import { freeBlocks } from "../stock.ts";
+import { BlockState } from "../table_schema.ts";
 import { sql } from "kysely";
 import type { Query } from "./executor.ts";
 
@@ -93,6 +94,30 @@ export const totalEntropyQuery: Query<null, number> = {
   },
 };
 
+/** The lowest and the highest `seq` of the link's free blocks; `undefined`: there are none. */
+export const freeRangeQuery: Query<{ link: Pick<Link, "id"> }, FreeRange | undefined> = {
+  name: "freeRange",
+  run: async (db, { link }) => {
+    const seqs: number[] = [];
+    for (const half of [0, 1]) {
+      for (const order of ["asc", "desc"] as const) {
+        const row = await db.selectFrom("blocks").select("seq").where("link_id", "=", link.id)
+          .where("state", "=", sql.lit(BlockState.free)).where("half", "=", half).orderBy("seq", order).limit(
+            1,
+          )
+          .executeTakeFirst();
+        if (row !== undefined) seqs.push(Number(row.seq));
+      }
+    }
+    return seqs.length === 0 ? undefined : { first: Math.min(...seqs), last: Math.max(...seqs) };
+  },
+};
+
+export interface FreeRange {
+  readonly first: number;
+  readonly last: number;
+}
+
 /** All of them. */
 export const QUERIES = [
   pingQuery,
@@ -105,4 +130,5 @@ export const QUERIES = [
   freeBlocksQuery,
   keysWaitingQuery,
   totalEntropyQuery,
+  freeRangeQuery,
 ] as const;

@@ -13,13 +13,21 @@ export interface FreeBlock {
   readonly bits: Uint8Array;
 }
 
+/** A place in the order of ingestion. */
+export interface Place {
+  /** The first `seq` behind it. */
+  readonly seq: number;
+  /** Blocks before it come first, those nearest to it first; otherwise those behind it. */
+  readonly backwards: boolean;
+}
+
 export interface Claim {
   readonly link: Link;
   readonly blocks: number;
   /** To encrypt keys on their way, not to become keys. */
   readonly pad?: boolean;
-  /** Take from the end that is otherwise taken last: where the near end turned out to be stale. */
-  readonly fromFarEnd?: boolean;
+  /** Where the blocks are taken, whichever half they belong to. */
+  readonly from?: Place;
   /** Only blocks stored at or after this time, milliseconds since 1970. */
   readonly storedSince?: number;
 }
@@ -58,7 +66,7 @@ export async function claim(
     pool.wanted = wantedOfLink.get(pool.claim.link.id)!;
     pool.blocks = await freeBlocksInOrder(work, pool.claim, pool.wanted);
   }
-  // Pools of one link overlap where they differ in the end they start from, or in age.
+  // Pools of one link overlap where they differ in where they start, or in age.
   const taken = new Set<number>();
   return callers.map((claims) => {
     const before = new Map<Pool, number>();
@@ -78,8 +86,8 @@ export async function claim(
   });
 }
 
-function poolKey({ link, fromFarEnd, storedSince }: Claim): string {
-  return `${link.id}/${fromFarEnd === true}/${storedSince ?? ""}`;
+function poolKey({ link, from, storedSince }: Claim): string {
+  return `${link.id}/${from?.seq ?? ""}/${from?.backwards ?? ""}/${storedSince ?? ""}`;
 }
 
 /** Up to `count` blocks of a pool that nobody has taken. */
@@ -94,6 +102,13 @@ function take(pool: Pool, count: number, taken: Set<number>): FreeBlock[] {
   return part;
 }
 
+/** A part of the free blocks of a link, and the order in which it is taken; parts of a group are merged. */
+interface Part {
+  readonly half: number;
+  readonly order: "asc" | "desc";
+  readonly bound?: readonly [">=" | "<", seq: number];
+}
+
 async function freeBlocksInOrder(work: Work, claim: Claim, wanted: number): Promise<FreeBlock[]> {
   const blocks = await selectFree(work, claim, wanted, "skipLocked");
   if (blocks.length === wanted || work.dialect.exclusive) return blocks;
@@ -104,37 +119,48 @@ async function freeBlocksInOrder(work: Work, claim: Claim, wanted: number): Prom
 
 async function selectFree(
   work: Work,
-  { link, fromFarEnd, storedSince }: Claim,
+  { link, from, storedSince }: Claim,
   wanted: number,
   lock: "skipLocked" | "forUpdate",
 ): Promise<FreeBlock[]> {
-  const own = { half: link.ownHalf, order: "asc" } as const;
-  const other = { half: 1 - link.ownHalf, order: "desc" } as const;
-  const order = fromFarEnd ? [{ ...other, order: "asc" }, { ...own, order: "desc" }] as const : [own, other];
+  const [own, other] = [link.ownHalf, 1 - link.ownHalf];
+  const groups: Part[][] = from === undefined
+    ? [[{ half: own, order: "asc" }], [{ half: other, order: "desc" }]]
+    : ([["asc", ">="], ["desc", "<"]] as const).map(([order, operator]) =>
+      [own, other].map((half): Part => ({ half, order, bound: [operator, from.seq] }))
+    );
+  if (from?.backwards) groups.reverse();
   const blocks: FreeBlock[] = [];
-  for (const { half, order: direction } of order) {
+  for (const group of groups) {
     if (blocks.length === wanted) break;
     const age = storedSince === undefined ? [] : [storedSince];
     const limit = wanted - blocks.length;
-    const found = await run(
-      work,
-      `${lock} ${direction} ${age.length}`,
-      [link.id, half, ...age, limit],
-      () => {
-        // The state in the text of the statement: the index is of free blocks only.
-        const query = work.trx.selectFrom("blocks").select(["seq", "block_id", "link_id", "bits"])
-          .$narrowType<{ bits: NotNull }>()
-          .where("link_id", "=", link.id).where("state", "=", sql.lit(BlockState.free)).where(
-            "half",
-            "=",
-            half,
-          )
-          .$if(storedSince !== undefined, (query) => query.where("stored_at", ">=", storedSince!))
-          .orderBy("seq", direction).limit(limit);
-        return work.dialect[lock](query);
-      },
-    );
-    blocks.push(...found);
+    const found: FreeBlock[] = [];
+    for (const { half, order, bound } of group) {
+      found.push(
+        ...await run(
+          work,
+          `${lock} ${order} ${bound?.[0] ?? ""} ${age.length}`,
+          [link.id, half, ...age, ...bound === undefined ? [] : [bound[1]], limit],
+          () => {
+            // The state in the text of the statement: the index is of free blocks only.
+            const query = work.trx.selectFrom("blocks").select(["seq", "block_id", "link_id", "bits"])
+              .$narrowType<{ bits: NotNull }>()
+              .where("link_id", "=", link.id).where("state", "=", sql.lit(BlockState.free)).where(
+                "half",
+                "=",
+                half,
+              )
+              .$if(storedSince !== undefined, (query) => query.where("stored_at", ">=", storedSince!))
+              .$if(bound !== undefined, (query) => query.where("seq", bound![0], bound![1]))
+              .orderBy("seq", order).limit(limit);
+            return work.dialect[lock](query);
+          },
+        ),
+      );
+    }
+    if (group.length > 1) found.sort((a, b) => group[0]!.order === "asc" ? a.seq - b.seq : b.seq - a.seq);
+    blocks.push(...found.slice(0, limit));
   }
   return blocks;
 }

@@ -9,6 +9,9 @@ import { deleteBlocks, deleteReservations, ROWS, run } from "../statements.ts";
 import type { KmeId, SaeId } from "../../domain/ids.ts";
 import { handOver, type NewDelivery, type NewKey, type UsedBlock } from "./hand_over.ts";
 
+/** Milliseconds until blocks that the peer had not stored yet are free again, unless said otherwise. */
+const RETRY_AFTER_MS = 60_000;
+
 /** A key made of the blocks of a reservation. */
 export interface DeliveredKey {
   readonly id: KeyIdBytes;
@@ -42,6 +45,8 @@ export interface ReservationOutcome {
   readonly refused?: readonly KeyIdBytes[];
   /** The peer has not stored them yet: nobody gets them for a while, then they are free again. */
   readonly absent?: readonly KeyIdBytes[];
+  /** Milliseconds until the absent ones are free again. */
+  readonly retryAfter?: number;
   /** Nobody knows what the peer did with them: nobody gets them until that is settled. */
   readonly unresolved?: readonly KeyIdBytes[];
 }
@@ -113,7 +118,8 @@ export const finishReservation: Operation<FinishReservation, ReservationResult> 
         }
         blocks.clear();
       }
-      await keepApart(work, item, absent, ReservationPhase.absent);
+      const retryAt = work.now + (item.retryAfter ?? RETRY_AFTER_MS);
+      await keepApart(work, item, absent, ReservationPhase.absent, retryAt);
       if (unresolved.length > 0) await keepApart(work, item, refused, ReservationPhase.refused);
       if (unresolved.length > 0) {
         await work.trx.updateTable("reservations").set({
@@ -218,12 +224,13 @@ async function keepApart(
   item: ReservationOutcome,
   blocks: readonly ReservedBlock[],
   phase: number,
+  since = now,
 ): Promise<void> {
   if (blocks.length === 0) return;
   const id = randomBytes(16);
   const row = await trx.selectFrom("reservations").selectAll()
     .where("reservation_id", "=", buffer(item.reservation)).executeTakeFirstOrThrow();
-  await trx.insertInto("reservations").values({ ...row, reservation_id: id, phase, since: now }).execute();
+  await trx.insertInto("reservations").values({ ...row, reservation_id: id, phase, since }).execute();
   await trx.updateTable("blocks").set({ reservation_id: id })
     .where("seq", "in", blocks.map((block) => block.seq)).execute();
 }

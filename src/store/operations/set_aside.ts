@@ -1,4 +1,4 @@
-/** Free blocks that turned out not to be free at the peer: ours to burn, unless the peer activates them here first. */
+/** Free blocks that turned out not to be free at the peer: nobody gets them for a while, unless the peer activates them here. */
 import { randomBytes } from "node:crypto";
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
@@ -11,6 +11,8 @@ export interface SetAside {
   readonly link: Link;
   readonly processId: Uint8Array;
   readonly blocks: readonly KeyIdBytes[];
+  /** Milliseconds until they are free again. */
+  readonly retryAfter: number;
 }
 
 /** How many of them were free until now. */
@@ -18,13 +20,13 @@ export const setAside: Operation<SetAside, number> = {
   name: "setAside",
   async run(work, items) {
     const results: number[] = [];
-    for (const { link, processId, blocks } of items) {
+    for (const { link, processId, blocks, retryAfter } of items) {
       const reservation = randomBytes(16);
       await work.trx.insertInto("reservations").values({
         reservation_id: reservation,
-        phase: ReservationPhase.refused,
+        phase: ReservationPhase.absent,
         process_id: buffer(processId),
-        since: work.now,
+        since: work.now + retryAfter,
         plan: null,
       }).execute();
       let changed = 0;
