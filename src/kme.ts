@@ -4,6 +4,7 @@ import type { Config, ThisKme } from "./config/config.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
 import { Delivery } from "./delivery/delivery.ts";
+import { StockAgreement } from "./delivery/stock_agreement.ts";
 import { isNeighbour } from "./domain/network.ts";
 import { Directory } from "./delivery/directory.ts";
 import { startHousekeeping } from "./delivery/housekeeping.ts";
@@ -110,9 +111,22 @@ export async function startKme(config: Config): Promise<Kme> {
     peers.set(neighbour.id.text, watch.peer(new PeerKme(thisKme.id.text, channel)));
   }
 
+  const stocks = new Map<KmeId, StockAgreement>();
+  for (const [kme, peer] of peers) {
+    const stock = new StockAgreement({
+      store,
+      link: store.link(kme)!,
+      peer,
+      onChange: (state) => watch.stockDiffers(state),
+    });
+    opened.defer(() => stock.close());
+    stocks.set(kme, stock);
+    stock.changed();
+  }
+
   const events = new Events(thisKme.nickname);
   const directory = new Directory(config);
-  const delivery = new Delivery({ config, directory, store, peers, events, observer: watch.keys });
+  const delivery = new Delivery({ config, directory, store, peers, stocks, events, observer: watch.keys });
   opened.defer(async () => {
     const closed = delivery.close();
     // What it still asks neighbours would be waited for as long as they may take; it is settled at the next start.
@@ -130,6 +144,7 @@ export async function startKme(config: Config): Promise<Kme> {
       store,
       channels: [...channels.values()],
       counts: watch.counts,
+      stocks,
       phase: () => phase,
       obstacle: () => findObstacle(current(), guard?.failure),
       refusedFiles: () => ingestion?.states.flatMap(({ refused }) => refused),
@@ -148,7 +163,10 @@ export async function startKme(config: Config): Promise<Kme> {
       ...neighbours.map((kme) => ({ link: kme.id.text, directory: kme.keyDirectory })),
     ],
     store: watch.blockStore(store),
-    onIngested: (file) => watch.ingested(file),
+    onIngested: (file) => {
+      watch.ingested(file);
+      stocks.get(file.link)?.changed();
+    },
     onRefused: (file) => watch.notIngested(file),
     onServedAgain: (file) => watch.servedAgain(file),
     health: thisKme.keyFileHealth,
@@ -162,7 +180,7 @@ export async function startKme(config: Config): Promise<Kme> {
   // An SAE that connects at once finds the keys that were there; a great many do not delay the start.
   await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
 
-  const kmes = kmeApp({ delivery, directory, observer: watch.requests("kme") });
+  const kmes = kmeApp({ delivery, directory, stocks, observer: watch.requests("kme") });
   const kmesFront = await startFront({
     name: "inter-KME",
     ...thisKme.kmesInterface,

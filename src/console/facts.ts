@@ -6,6 +6,7 @@ import { type FileRecord, sum } from "../metrics/counts.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { PeerChannel } from "../inter_kme/channel.ts";
 import type { RefusedFile } from "../ingest/ingestion_options.ts";
+import type { StockAgreement } from "../delivery/stock_agreement.ts";
 import type { Store } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { certificatesOf, daysLeft, daysUntil, type KnownCertificate } from "./certificate_list.ts";
@@ -22,6 +23,8 @@ export interface FactsOptions {
   readonly store: Pick<Store, "freeBlocks" | "keysWaiting" | "totalEntropy">;
   readonly channels: readonly Pick<PeerChannel, "kmeId" | "health">[];
   readonly counts: Counts;
+  /** By the neighbour's id. */
+  readonly stocks?: ReadonlyMap<KmeId, Pick<StockAgreement, "state">>;
   readonly phase: () => Phase;
   /** Why no key can be handed out, besides the phase and a database that does not answer. */
   readonly obstacle?: () => Promise<string | undefined>;
@@ -172,6 +175,7 @@ export class Facts {
       max,
       used: this.#used.has(kme),
       servedAgain,
+      ...this.#agreement(kme),
       lastIngestion: last === undefined ? null : { at: last.at.toISOString(), file: last.file },
       files: recent.filter((record) => this.#isCurrent(kme, record)).map(({ at, error, ...file }) => ({
         ...file,
@@ -186,6 +190,16 @@ export class Facts {
     if (error === undefined) return true;
     const refused = this.#options.refusedFiles?.();
     return refused === undefined || refused.some((each) => each.link === link && each.file === file);
+  }
+
+  #agreement(kme: KmeId): Pick<LinkStatus, "unmatched" | "unmatchedSince" | "unmatchedFiles"> {
+    const state = this.#options.stocks?.get(kme)?.state;
+    if (state === undefined) return {};
+    return {
+      unmatched: state.blocks,
+      unmatchedSince: state.since?.toISOString() ?? null,
+      unmatchedFiles: [...state.files],
+    };
   }
 
   #saes({ thisKme, saes }: Config, now: Date): SaeStatus[] {

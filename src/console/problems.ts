@@ -17,11 +17,20 @@ export function findProblems(facts: StatusFacts): FoundProblem[] {
     problems.push({ severity, link, name, what });
   };
   if (!ready) add("error", null, "not ready", reason ?? "not ready");
-  for (const { kme: link, free, used, files, unmatched, servedAgain } of links) {
+  for (const { kme: link, free, used, files, unmatched, unmatchedFiles = [], servedAgain } of links) {
     const pool = link === kme ? "the pool of this KME's own SAEs" : `the link with KME ${link}`;
     if (used && free === 0) add("error", link, `empty ${link}`, `no blocks left in ${pool}`);
-    if (unmatched !== undefined && unmatched > 0) {
-      add("warning", link, `unmatched ${link}`, `${unmatched} blocks of ${pool} are at one end only`);
+    const there = unmatchedFiles.reduce((sum, file) => sum + file.there, 0);
+    if (unmatched !== undefined && unmatched + there > 0) {
+      const names = unmatchedFiles.slice(0, 3).map(({ name }) => name).join(", ");
+      add(
+        "warning",
+        link,
+        `unmatched ${link}`,
+        `${unmatched + there} blocks of ${pool} are at one end only (${unmatched} here, ${there} there)${
+          names === "" ? "" : `: ${names}${unmatchedFiles.length > 3 ? ", ..." : ""}`
+        }`,
+      );
     }
     if (servedAgain > 0) {
       const what =

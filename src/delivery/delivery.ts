@@ -19,6 +19,7 @@ import { Routes } from "./routes.ts";
 import { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
+import type { StockAgreement } from "./stock_agreement.ts";
 import { TransactionDelivery } from "./transaction_delivery.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 
@@ -72,6 +73,8 @@ export interface DeliveryOptions {
   readonly peers: ReadonlyMap<KmeId, Peer>;
   readonly events: Events;
   readonly observer?: KeyObserver;
+  /** By the neighbour's id; absent: stocks are not compared. */
+  readonly stocks?: ReadonlyMap<KmeId, StockAgreement>;
 }
 
 export class Delivery {
@@ -105,7 +108,13 @@ export class Delivery {
     const reservations = this.#reservations = new ReservationFinisher(store, observer);
     const recovery = this.#recovery = new Recovery({ store, peers, observer, ...thisKme });
     this.#blocks = new BlockDelivery(store, reservations);
-    this.#transactions = new TransactionDelivery({ store, peers, reservations, recovery });
+    this.#transactions = new TransactionDelivery({
+      store,
+      peers,
+      reservations,
+      recovery,
+      stocks: options.stocks ?? new Map(),
+    });
     this.#reception = new Reception({
       thisKme: thisKme.id.text,
       keySize: KeySize,

@@ -1,6 +1,7 @@
 /** What delivery needs of the KME at the other end of a link. */
 import type { KeyIdBytes } from "../domain/block.ts";
 import type { ConfiguredId, KmeId } from "../domain/ids.ts";
+import type { StockAnswer, StockQuestion } from "../domain/stock_agreement.ts";
 import type {
   TakeBackAnswer,
   TakeBackRequest,
@@ -32,7 +33,11 @@ export interface PeerAnswer {
  * nothing can be taken back.
  */
 export type PeerAbility =
-  | { readonly kind: "transactions" }
+  | {
+    readonly kind: "transactions";
+    /** Whether it answers questions about its stock, see `stock_agreement.ts`. */
+    readonly comparesStock: boolean;
+  }
   | { readonly kind: "blocks" }
   | { readonly kind: "unreached"; readonly reason: string };
 
@@ -44,4 +49,6 @@ export interface Peer {
   activate(request: PeerRequest): Promise<PeerAnswer>;
   send(transaction: Transaction): Promise<TransactionAnswer>;
   takeBack(request: TakeBackRequest): Promise<TakeBackAnswer>;
+  /** @returns `undefined` when it does not answer, or not as it should. */
+  askStock(question: StockQuestion): Promise<StockAnswer | undefined>;
 }

@@ -16,6 +16,7 @@ import { Unavailable } from "../domain/refusals.ts";
 import type { Peer } from "./peer.ts";
 import { formatPlan, type Hop, type Plan } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
+import type { StockAgreement } from "./stock_agreement.ts";
 import type { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
 import type { TransactionAnswer, TransactionKey } from "../domain/transaction.ts";
@@ -36,10 +37,15 @@ export interface TransactionDeliveryOptions {
   readonly peers: ReadonlyMap<KmeId, Peer>;
   readonly reservations: ReservationFinisher;
   readonly recovery: Recovery;
+  /** By the neighbour's id. */
+  readonly stocks: ReadonlyMap<KmeId, StockAgreement>;
 }
 
 /** Attempts with other blocks where a neighbour did not have some free. */
 const MAX_ATTEMPTS = 8;
+
+/** The same, where each attempt finds blocks that the neighbour does not have and skips them. */
+const MAX_SKIPS = 64;
 
 /** A part of the plan with what was reserved for it. */
 interface Part {
@@ -59,7 +65,12 @@ interface Attempt {
   readonly padded: readonly Part[];
 }
 
-type Outcome = { readonly keys: readonly Key[] } | { readonly failure: Unavailable; readonly again: boolean };
+type Outcome = { readonly keys: readonly Key[] } | {
+  readonly failure: Unavailable;
+  readonly again: boolean;
+  /** The neighbour that does not have the blocks. */
+  readonly refusedBy?: KmeId;
+};
 
 export class TransactionDelivery {
   readonly #options: TransactionDeliveryOptions;
@@ -74,11 +85,22 @@ export class TransactionDelivery {
    * @throws StoreUnavailable
    */
   async deliver(request: TransactionRequest): Promise<readonly Key[]> {
-    for (let attempt = 1;; attempt++) {
+    for (let [attempt, skips] = [1, 0];;) {
       const outcome = await this.#attempt(request);
       if ("keys" in outcome) return outcome.keys;
-      if (!outcome.again || attempt === MAX_ATTEMPTS) throw outcome.failure;
+      if (!outcome.again) throw outcome.failure;
+      if (await this.#skipMissing(request, outcome.refusedBy) && ++skips <= MAX_SKIPS) continue;
+      if (++attempt > MAX_ATTEMPTS) throw outcome.failure;
     }
+  }
+
+  /** Finds blocks that the neighbour has, behind any number that it does not have. */
+  async #skipMissing({ number, size }: TransactionRequest, refusedBy: KmeId | undefined): Promise<boolean> {
+    const stock = refusedBy === undefined ? undefined : this.#options.stocks.get(refusedBy);
+    if (stock === undefined) return false;
+    const ability = await this.#options.peers.get(refusedBy!)?.ability();
+    if (ability?.kind !== "transactions" || !ability.comparesStock) return false;
+    return await stock.skipMissing(number * blocksPerKey(size));
   }
 
   async #attempt(request: TransactionRequest): Promise<Outcome> {
@@ -183,8 +205,22 @@ export class TransactionDelivery {
       const notYet = new Set(answer.absent.map(mapKey));
       const [missing, free] = partition(idsOf(attempt.source), (id) => named.has(mapKey(id)));
       const [absent, refused] = partition(missing, (id) => notYet.has(mapKey(id)));
-      await reservations.eventually({ reservation, refused, absent, release: [...free, ...pads] });
-      return { failure: failure(part, "does not have the keys"), again: missing.length > 0 };
+      const stock = this.#options.stocks.get(part.hop.kme);
+      const ability = await part.peer.ability();
+      const told = ability.kind === "transactions" && ability.comparesStock ? stock : undefined;
+      await reservations.eventually({
+        reservation,
+        refused,
+        // Where the neighbour says when it has them, they are not set aside for a time, but until then.
+        absent: told === undefined ? absent : [],
+        release: [...free, ...pads, ...told === undefined ? [] : absent],
+      });
+      if (told !== undefined && absent.length > 0) await told.missing(absent);
+      return {
+        failure: failure(part, "does not have the keys"),
+        again: missing.length > 0,
+        refusedBy: part.hop.kme,
+      };
     }
     if (answer.kind === "unreached" || answer.kind === "rejected") {
       await reservations.eventually({ reservation, release: allBlocks(attempt) });
@@ -216,6 +252,7 @@ export class TransactionDelivery {
         "reason" in answer ? answer.reason : "does not have the keys",
       ),
       again: resolved && onlyRefusals,
+      refusedBy: onlyRefusals ? attempt.padded[failed]!.hop.kme : undefined,
     };
   }
 }

@@ -2,6 +2,8 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
 import type { ActivationResult } from "../delivery/delivery.ts";
+import type { StockAgreement } from "../delivery/stock_agreement.ts";
+import type { KmeId } from "../domain/ids.ts";
 import { parseKeyId } from "../domain/block.ts";
 import { parseExactJson } from "../domain/exact_json.ts";
 import { PEER_PATHS } from "./wire.ts";
@@ -11,7 +13,7 @@ import { cut, describeRequest, type RefusalReason, type RequestObserver } from "
 import { tolerantPath } from "../http/path.ts";
 import { toProblem } from "../http/problem.ts";
 import { requireNeighbour, requirePost } from "./callers.ts";
-import { transactionRoutes, type TransactionRoutesOptions } from "./transaction_routes.ts";
+import { stockRoute, transactionRoutes, type TransactionRoutesOptions } from "./transaction_routes.ts";
 
 /** key_IDs in one activation. */
 const MAX_KEYS = 10;
@@ -33,9 +35,11 @@ const ANSWERS: Record<ActivationResult, readonly [200 | 400 | 404, string, Refus
 
 export interface KmeAppOptions extends Omit<TransactionRoutesOptions, "refused"> {
   readonly observer?: RequestObserver;
+  /** By the neighbour's id. */
+  readonly stocks: ReadonlyMap<KmeId, Pick<StockAgreement, "answer">>;
 }
 
-export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<FrontEnv> {
+export function kmeApp({ delivery, directory, observer, stocks }: KmeAppOptions): Hono<FrontEnv> {
   const app = new Hono<FrontEnv>({ getPath: tolerantPath });
 
   app.onError((error, c) => {
@@ -73,6 +77,7 @@ export function kmeApp({ delivery, directory, observer }: KmeAppOptions): Hono<F
   });
 
   transactionRoutes(app, { delivery, directory, refused });
+  stockRoute(app, { directory, stocks });
   return app;
 
   function refused(c: Context<FrontEnv>, status: number, reason: RefusalReason, message: string): void {

@@ -26,6 +26,8 @@ import {
 } from "./wire.ts";
 import { readReceptionAnswers, readTakeBackAnswer } from "./read_messages.ts";
 import { inSlices } from "../domain/slices.ts";
+import type { StockAnswer, StockQuestion } from "../domain/stock_agreement.ts";
+import { formatStockQuestion, readStockAnswer } from "./stock_messages.ts";
 
 /** Messages with transactions that are under way at the same time; what comes meanwhile shares the next one. */
 const MESSAGES_SIDE_BY_SIDE = 2;
@@ -90,6 +92,16 @@ export class PeerKme implements Peer {
     return answer ?? { kind: "unresolved", reason: `KME ${this.kme} answered with status ${outcome.status}` };
   }
 
+  async askStock(question: StockQuestion): Promise<StockAnswer | undefined> {
+    const outcome = await this.#channel.post(PeerPath.stock, formatStockQuestion(this.#thisKme, question));
+    if (outcome.kind !== "answer" || outcome.status !== 200) {
+      // Another version of the program may answer there now.
+      if (outcome.kind === "answer" && outcome.status === 404) this.#ability = undefined;
+      return undefined;
+    }
+    return readStockAnswer(outcome.body);
+  }
+
   /** All who ask share one message. */
   #askOnce(): Promise<PeerAbility> {
     return this.#asking ??= this.#ask().finally(() => this.#asking = undefined);
@@ -104,7 +116,9 @@ export class PeerKme implements Peer {
       return { kind: "unreached", reason: `KME ${this.kme} answered with status ${outcome.status}` };
     }
     const before = this.#ability;
-    const ability: PeerAbility = { kind: hello === undefined ? "blocks" : "transactions" };
+    const ability: PeerAbility = hello === undefined
+      ? { kind: "blocks" }
+      : { kind: "transactions", comparesStock: hello.protocol >= 2 };
     this.#ability = ability;
     if (ability.kind !== before?.kind) {
       log("peer").info("KME {kme} understands {ability}", {

@@ -12,6 +12,9 @@ import {
 } from "./wire.ts";
 import { requireNeighbour, requirePost } from "./callers.ts";
 import { inSlices } from "../domain/slices.ts";
+import type { StockAgreement } from "../delivery/stock_agreement.ts";
+import type { KmeId } from "../domain/ids.ts";
+import { formatStockAnswer, MAX_QUESTION_BYTES, readStockQuestion } from "./stock_messages.ts";
 import { readHello, readTakeBack, readTransactions } from "./read_messages.ts";
 import { readBodyBytes } from "../http/body.ts";
 import type { RefusalReason } from "../http/request_observer.ts";
@@ -72,6 +75,25 @@ export function transactionRoutes(
   });
 }
 
+/** Questions about the stock of the link with the KME that asks. */
+export function stockRoute(
+  app: Hono<FrontEnv>,
+  { directory, stocks }: {
+    readonly directory: Directory;
+    /** By the neighbour's id. */
+    readonly stocks: ReadonlyMap<KmeId, Pick<StockAgreement, "answer">>;
+  },
+): void {
+  app.all(PeerPath.stock, async (c) => {
+    const { sender, question } = await message(c, directory, readStockQuestion, MAX_QUESTION_BYTES);
+    const stock = stocks.get(sender);
+    if (stock === undefined || !directory.maySpeakFor(c.env.connection.identity, sender)) {
+      throw new HttpProblem(400, "Bad request");
+    }
+    return c.body(formatStockAnswer(await stock.answer(question)), 200, JSON_HEADERS);
+  });
+}
+
 /**
  * @param read reads the message, `undefined` when it is none.
  * @throws HttpProblem
@@ -79,11 +101,12 @@ export function transactionRoutes(
 async function message<T>(
   c: Context<FrontEnv>,
   directory: Directory,
-  read: (bytes: Uint8Array) => Promise<T | undefined>,
+  read: (bytes: Uint8Array) => Promise<T | undefined> | T | undefined,
+  limit = MAX_MESSAGE_BYTES,
 ): Promise<T> {
   requirePost(c);
   requireNeighbour(c, directory);
-  const body = await readBodyBytes(c.req.raw, MAX_MESSAGE_BYTES);
+  const body = await readBodyBytes(c.req.raw, limit);
   c.env.connection.requestComplete();
   const value = await read(body);
   if (value === undefined) throw new HttpProblem(400, "Bad request");

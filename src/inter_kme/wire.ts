@@ -19,10 +19,11 @@ export const PeerPath = {
   hello: "/kme/v1/hello",
   transactions: "/kme/v1/transactions",
   takeBack: "/kme/v1/take-back",
+  stock: "/kme/v1/stock",
 } as const;
 
-/** Version of these messages. */
-export const PROTOCOL = 1;
+/** Version of these messages: 2 has questions about the stock. */
+export const PROTOCOL = 2;
 
 /** Transactions in one message. */
 export const MAX_TRANSACTIONS = 64;

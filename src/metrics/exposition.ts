@@ -150,6 +150,30 @@ export class Exposition {
         ]),
     );
 
+    this.#gauge(
+      {
+        name: "kme_link_unmatched_blocks",
+        help: "Blocks of this KME that the other end of the link does not have",
+      },
+      (_, { links }) =>
+        links.flatMap(({ kme, unmatched }) => unmatched === undefined ? [] : [[{ kme }, unmatched]]),
+    );
+    this.#gauge(
+      {
+        name: "kme_link_unmatched_since_seconds",
+        help: "Seconds for which the two ends of a link have had different blocks; 0: they agree",
+      },
+      (_, { links }) =>
+        links.flatMap(({ kme, unmatchedSince }) =>
+          unmatchedSince === undefined ? [] : [
+            [
+              { kme },
+              unmatchedSince === null ? 0 : (Date.now() - Date.parse(unmatchedSince)) / 1000,
+            ],
+          ]
+        ),
+    );
+
     this.#counter(
       {
         name: "kme_tls_refused_clients_total",

@@ -26,6 +26,15 @@ export const fileStatusSchema = z.object({
   error: z.string().nullable(),
 });
 
+export const unmatchedFileSchema = z.object({
+  /** File name without directory. */
+  name: z.string(),
+  /** Blocks that only this KME has. */
+  here: z.int().nonnegative(),
+  /** Blocks that only the other end has. */
+  there: z.int().nonnegative(),
+});
+
 export const linkStatusSchema = z.object({
   /** The KME at the other end; this KME's own id for keys between its own SAEs. */
   kme: z.string(),
@@ -35,8 +44,12 @@ export const linkStatusSchema = z.object({
   max: z.int().positive(),
   /** Whether it has blocks, or had blocks or requests before. A pool that is not used may be empty without harm. */
   used: z.boolean(),
-  /** Blocks that only one end has; absent: not known. */
+  /** Blocks of this KME that the other end does not have; absent: not known. */
   unmatched: z.int().nonnegative().optional(),
+  /** Since when the two ends have different blocks; null: they agree. */
+  unmatchedSince: instant.nullable().optional(),
+  /** Files of which one end has blocks that the other does not have, the largest differences first. */
+  unmatchedFiles: z.array(unmatchedFileSchema).optional(),
   /** Of this process; null: nothing was ingested since it started. */
   lastIngestion: ingestionStatusSchema.nullable(),
   /** The latest key files, newest first. */

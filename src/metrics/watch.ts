@@ -1,5 +1,7 @@
 /** Observes the parts of a KME at work, counts, and reports what an operator has to know. */
 import type { KeyObserver } from "../delivery/key_observer.ts";
+import type { AgreementState } from "../delivery/stock_agreement.ts";
+import { log } from "../log.ts";
 import type { Peer } from "../delivery/peer.ts";
 import type { Incidents } from "../events/incidents.ts";
 import type { RefusedRequest, SaeRequestObserver } from "../http/request_observer.ts";
@@ -180,6 +182,25 @@ export class Watch {
     });
   }
 
+  /** The two ends of a link began to differ, or agree again. */
+  stockDiffers({ link, since, files }: AgreementState): void {
+    const names = files.slice(0, 5).map(({ name, here, there }) =>
+      `${name} (${here} here, ${there} there only)`
+    );
+    const message = since === undefined
+      ? `both ends of the link with KME ${link} have the same blocks again`
+      : `the ends of the link with KME ${link} have different blocks: ${names.join(", ")}${
+        files.length > 5 ? ", ..." : ""
+      }`;
+    log("delivery")[since === undefined ? "info" : "warn"]("{message}", { message });
+    this.#incidents.report({
+      kind: "stock",
+      severity: since === undefined ? "info" : "warning",
+      message,
+      same: `${link} ${since === undefined}`,
+    });
+  }
+
   /** A key file is ingested whose keys another database may have given out. */
   servedAgain({ link, file, reason }: RefusedFile): void {
     const counts = this.counts.ingestion.get(link);
@@ -212,6 +233,7 @@ export class Watch {
       kme,
       ability: () => peer.ability(),
       takeBack: (request) => peer.takeBack(request),
+      askStock: (question) => peer.askStock(question),
       activate: async (request) => {
         const begin = performance.now();
         const answer = await peer.activate(request);

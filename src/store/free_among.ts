@@ -5,7 +5,7 @@ import { buffer } from "../domain/bytes.ts";
 import { BlockState, type Schema } from "./table_schema.ts";
 import { chunks } from "../domain/chunks.ts";
 
-/** Those of the blocks that are free on the link now. */
+/** Those of the blocks that the peer of the link may have now. */
 export async function freeAmong(
   db: Kysely<Schema>,
   linkId: number,
@@ -14,7 +14,7 @@ export async function freeAmong(
   const free: KeyIdBytes[] = [];
   for (const part of chunks(blocks, 2000)) {
     const rows = await db.selectFrom("blocks").select("block_id").where("block_id", "in", part.map(buffer))
-      .where("link_id", "=", linkId).where("state", "=", BlockState.free).execute();
+      .where("link_id", "=", linkId).where("state", "in", [BlockState.free, BlockState.unmatched]).execute();
     for (const row of rows) free.push(Uint8Array.from(row.block_id));
   }
   return free;

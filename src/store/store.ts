@@ -16,6 +16,7 @@ import { LocalExecutor } from "./engine/local_executor.ts";
 import { prepareSqlite } from "./dialects/sqlite_library.ts";
 import { NoThread, WorkerExecutor } from "./engine/worker_executor.ts";
 import {
+  blockPageQuery,
   fileProgressQuery,
   freeAmongQuery,
   freeBlocksQuery,
@@ -23,14 +24,22 @@ import {
   freeRangeQuery,
   generationQuery,
   hasTransactionQuery,
+  heldPageQuery,
+  ingestedFilesQuery,
   keysWaitingQuery,
   livingProcessesQuery,
+  peerDatabaseQuery,
   pingQuery,
+  presenceQuery,
   totalEntropyQuery,
   truncateLogQuery,
+  unmatchedByFileQuery,
 } from "./engine/queries.ts";
 import type { Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
+import type { FileTag, StockFile } from "../domain/stock_agreement.ts";
+import type { BlockPage, HeldPage, PageOfBlocks } from "./matching.ts";
+import { type MatchBlocks, matchBlocks } from "./operations/match_blocks.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
 import { adopt, type AdoptedReservation } from "./operations/adopt.ts";
 import { burn, type Burnt } from "./operations/burn_blocks.ts";
@@ -238,7 +247,42 @@ export class Store implements BlockStore {
     return { blocks, keys };
   }
 
-  /** Other processes on this database that gave a sign of life of late. */
+  /** Key files of the link of which blocks were ingested. */
+  ingestedFiles(link: Link): Promise<StockFile[]> {
+    return this.#read(ingestedFilesQuery, { link });
+  }
+
+  /** Blocks of a link in the order in which they were stored. */
+  blockPage(page: BlockPage): Promise<PageOfBlocks> {
+    return this.#read(blockPageQuery, page);
+  }
+
+  /** What is held of each file, over so many blocks: pages are to be added up. */
+  heldPage(page: { linkId: number; after: number; limit: number }): Promise<HeldPage> {
+    return this.#read(heldPageQuery, page);
+  }
+
+  /** A `BlockPresence` for each block. */
+  presenceOf(link: Link, ids: readonly KeyIdBytes[]): Promise<Uint8Array> {
+    return this.#read(presenceQuery, { link, ids });
+  }
+
+  /** Blocks of each file that the other end does not have. */
+  unmatchedByFile(link: Link): Promise<{ tag: FileTag; blocks: number }[]> {
+    return this.#read(unmatchedByFileQuery, { link });
+  }
+
+  /** The database of the other end with which the stocks were compared block by block last. */
+  peerDatabase(link: Link): Promise<string | null> {
+    return this.#read(peerDatabaseQuery, { link });
+  }
+
+  /** Takes blocks out of the stock, or puts them back, by what the other end has; returns how many changed. */
+  matchBlocks(item: MatchBlocks): Promise<number> {
+    return this.#queue.submit(matchBlocks, item);
+  }
+
+  /** Other processes on this database whose lease has not ended. */
   livingProcesses(): Promise<number> {
     return this.#read(livingProcessesQuery, { now: Date.now() });
   }

@@ -6,8 +6,9 @@ import type { ColumnType, Generated } from "kysely";
  * `reserved`: set aside to become a key, or a part of one; `pad`: set aside to encrypt a key on its way. A pad may have been
  * on the wire, so it never becomes a key, not even the peer's; `key`: handed over. A block that is a key as it stands stays
  * where it is, which costs a fraction of moving it; a key that is made of several, or of a part of one, takes their place.
+ * `unmatched`: the other end of the link does not have the block, so it is not in the stock.
  */
-export const BlockState = { free: 0, reserved: 1, pad: 2, key: 3 } as const;
+export const BlockState = { free: 0, reserved: 1, pad: 2, key: 3, unmatched: 4 } as const;
 
 /**
  * Phase of a reservation.
@@ -30,6 +31,8 @@ export interface LinksTable {
   id: Generated<number>;
   /** The KME at the other end; this KME's own id for keys between its own SAEs. */
   kme_id: string;
+  /** The database of the other end with which the stocks were compared block by block last; null: none yet. */
+  peer_database: string | null;
 }
 
 /** Free blocks of a link: the sum over its slots. Several slots so that writers do not wait for each other. */
@@ -58,6 +61,8 @@ export interface BlocksTable {
   stored_at: number;
   /** Of a reserved block or a pad. */
   reservation_id: Uint8Array | null;
+  /** Of the file that a block came from, see `fileTag`; null of a key that is not a block as it stands. */
+  file_tag: number | null;
   /** Of a key. */
   delivery_id: number | null;
   /** 32 bytes of a block. Of a key, null once the last slave has read it, and where no slave reads it here. */

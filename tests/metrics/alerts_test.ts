@@ -250,6 +250,19 @@ alertTest("KmeReloadRefused", "a changed configuration has a mistake", async () 
   return { before, after, minutes: 5 };
 });
 
+alertTest("KmeLinkUnmatched", "a key file comes to one end only", async () => {
+  await using site = await started(two, 100);
+  const { network } = site;
+  const before = await metrics(network);
+  const bytes = crypto.getRandomValues(new Uint8Array(320));
+  await Deno.writeFile(`${network.keyDirectory(1, 2)}/only-here.cor`, bytes);
+  const after = await metricsWith(
+    network,
+    (samples) => samples.of("kme_link_unmatched_blocks")['kme="2"'] === 10,
+  );
+  return { before, after, minutes: 10 };
+});
+
 alertTest("KmeKeyFilesRefused", "a key file of zeros comes", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], console: true }] });
   await network.start(1);

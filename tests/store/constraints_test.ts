@@ -73,7 +73,7 @@ ledgerTest("the tables' constraints forbid what must never be", async (ledger) =
     ],
     [
       "another state of a block",
-      () => change(free, { state: 4 }),
+      () => change(free, { state: 5 }),
     ],
     [
       "a key of no delivery",

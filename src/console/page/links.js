@@ -91,7 +91,13 @@ function showCard(card, link, { isOwn, peer, line, recent, range, now }) {
   );
   const differs = (link.unmatched ?? 0) > 0;
   unmatched.hidden = !differs;
-  setText(unmatched, differs ? `${formatCount(link.unmatched)} blocks are at one end only` : "");
+  const files = (link.unmatchedFiles ?? []).slice(0, 3).map(({ name }) => name).join(", ");
+  setText(
+    unmatched,
+    differs
+      ? `${formatCount(link.unmatched)} blocks are at one end only${files === "" ? "" : `: ${files}`}`
+      : "",
+  );
   const failure = peer?.up === false ? peer.lastError : null;
   error.hidden = failure === null;
   setText(error, failure ?? "");

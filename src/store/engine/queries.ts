@@ -5,6 +5,17 @@ import { buffer } from "../../domain/bytes.ts";
 import { shannonEntropy } from "../../domain/entropy.ts";
 import { freeAmong } from "../free_among.ts";
 import type { Link } from "../../domain/link.ts";
+import type { FileTag, StockFile } from "../../domain/stock_agreement.ts";
+import {
+  type BlockPage,
+  blockPage,
+  type HeldPage,
+  heldPage,
+  ingestedFiles,
+  type PageOfBlocks,
+  presenceOf,
+  unmatchedByFile,
+} from "../matching.ts";
 import { currentGeneration } from "../operations/advance_generation.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import { keysWaiting } from "../operations/waiting.ts";
@@ -118,6 +129,39 @@ export interface FreeRange {
   readonly last: number;
 }
 
+export const ingestedFilesQuery: Query<{ link: Pick<Link, "id"> }, StockFile[]> = {
+  name: "ingestedFiles",
+  run: (db, { link }) => ingestedFiles(db, link.id),
+};
+
+export const blockPageQuery: Query<BlockPage, PageOfBlocks> = { name: "blockPage", run: blockPage };
+
+export const heldPageQuery: Query<{ linkId: number; after: number; limit: number }, HeldPage> = {
+  name: "heldPage",
+  run: heldPage,
+};
+
+/** A `BlockPresence` for each block. */
+export const presenceQuery: Query<{ link: Pick<Link, "id">; ids: readonly KeyIdBytes[] }, Uint8Array> = {
+  name: "presence",
+  run: (db, { link, ids }) => presenceOf(db, link.id, ids),
+};
+
+export const unmatchedByFileQuery: Query<{ link: Pick<Link, "id"> }, { tag: FileTag; blocks: number }[]> = {
+  name: "unmatchedByFile",
+  run: (db, { link }) => unmatchedByFile(db, link.id),
+};
+
+/** The database of the other end with which the stocks were compared block by block last. */
+export const peerDatabaseQuery: Query<{ link: Pick<Link, "id"> }, string | null> = {
+  name: "peerDatabase",
+  run: async (db, { link }) => {
+    const row = await db.selectFrom("links").select("peer_database").where("id", "=", link.id)
+      .executeTakeFirstOrThrow();
+    return row.peer_database;
+  },
+};
+
 /** All of them. */
 export const QUERIES = [
   pingQuery,
@@ -131,4 +175,10 @@ export const QUERIES = [
   keysWaitingQuery,
   totalEntropyQuery,
   freeRangeQuery,
+  ingestedFilesQuery,
+  blockPageQuery,
+  heldPageQuery,
+  presenceQuery,
+  unmatchedByFileQuery,
+  peerDatabaseQuery,
 ] as const;

@@ -24,6 +24,7 @@ export function initial(dialect: StoreDialect): Migration {
       await table("links")
         .addColumn("id", sequence.type, (c) => sequence.define(c).primaryKey())
         .addColumn("kme_id", text, (c) => c.notNull().unique())
+        .addColumn("peer_database", text)
         .execute();
 
       await keyedTable("stock")
@@ -80,10 +81,11 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("block_id", bytes(16), (c) => c.unique())
         .addColumn("key_id", bytes(16))
         .addColumn("link_id", sequence.type, (c) => c.notNull())
-        .addColumn("state", "integer", (c) => c.notNull().check(sql`state in (0, 1, 2, 3)`))
+        .addColumn("state", "integer", (c) => c.notNull().check(sql`state in (0, 1, 2, 3, 4)`))
         .addColumn("half", "integer", (c) => c.notNull().check(sql`half in (0, 1)`))
         .addColumn("stored_at", "bigint", (c) => c.notNull())
         .addColumn("reservation_id", bytes(16))
+        .addColumn("file_tag", "bigint")
         .addColumn("delivery_id", sequence.type)
         // Not a fixed length: the database would pad a short value instead of refusing it.
         .addColumn("bits", varbytes(8192))
@@ -91,7 +93,7 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("spare", varbytes(24))
         .addCheckConstraint(
           "set_aside_by_a_reservation",
-          sql`(state in (1, 2) and reservation_id is not null) or (state in (0, 3) and reservation_id is null)`,
+          sql`(state in (1, 2) and reservation_id is not null) or (state in (0, 3, 4) and reservation_id is null)`,
         )
         .addCheckConstraint(
           "a_block_or_a_key",
@@ -114,6 +116,10 @@ export function initial(dialect: StoreDialect): Migration {
         .execute();
       // The order in which free blocks are used.
       await index("free_blocks", "blocks", ["link_id", "state", "half", "seq"], { where: sql`state = 0` });
+      // Where an index can be limited to some rows; elsewhere the one above serves.
+      if (dialect.partialIndexes) {
+        await index("unmatched_blocks", "blocks", ["link_id", "seq"], { where: sql`state = 4` });
+      }
       await index("set_aside_blocks", "blocks", ["reservation_id"], {
         where: sql`reservation_id is not null`,
       });

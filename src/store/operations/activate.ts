@@ -159,7 +159,8 @@ function isTaken(
  */
 function mayActivate(block: StoredBlock | undefined, link: Link): boolean {
   if (block === undefined || block.link_id !== link.id) return false;
-  if (block.state === BlockState.free) return true;
+  // The peer names it, so it has it.
+  if (block.state === BlockState.free || block.state === BlockState.unmatched) return true;
   if (block.state !== BlockState.reserved) return false; // a key, or under a pad: that may have been on the wire
   return block.phase !== ReservationPhase.open || block.half !== link.ownHalf;
 }

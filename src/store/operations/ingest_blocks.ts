@@ -4,6 +4,7 @@ import type { Block } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../../domain/link.ts";
+import { type FileTag, fileTag } from "../../domain/stock_agreement.ts";
 import { BlockState } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { insertRows, ROWS, run } from "../statements.ts";
@@ -22,7 +23,8 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
       if (!free.has(id)) free.set(id, await freeBlocks(work.trx, id) + work.stock.of(id));
     }
     const fresh: FreshBlock[] = [];
-    const results = items.map(({ link, blocks, maxFree }): AddedBlocks => {
+    const results = items.map(({ link, blocks, maxFree, file }): AddedBlocks => {
+      const tag = fileTag(file.digest);
       let room = Math.max(0, maxFree - free.get(link.id)!);
       let taken = 0;
       let stored = 0;
@@ -33,7 +35,7 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
           room--;
           stored++;
           seen.add(key);
-          fresh.push({ ...block, linkId: link.id });
+          fresh.push({ ...block, linkId: link.id, tag });
         }
         taken++;
       }
@@ -53,6 +55,7 @@ const SPARE = buffer(new Uint8Array(24));
 
 interface FreshBlock extends Block {
   readonly linkId: number;
+  readonly tag: FileTag;
 }
 
 async function seenAmong(work: Work, blocks: readonly Block[]): Promise<Set<string>> {
@@ -76,6 +79,7 @@ async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): Promise<
       state: BlockState.free,
       half: halfOf(block.id),
       stored_at: work.now,
+      file_tag: block.tag,
       bits: buffer(block.bits),
       spare: SPARE,
     })),

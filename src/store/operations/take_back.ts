@@ -88,9 +88,13 @@ async function lockKeys(work: Work, deliveries: readonly number[]): Promise<Stor
 
 async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
   for (const part of chunks(blocks, 2000)) {
-    const { numDeletedRows } = await work.trx.deleteFrom("blocks").where("block_id", "in", part.map(buffer))
-      .where("link_id", "=", link.id).where("state", "=", BlockState.free).executeTakeFirst();
-    work.stock.add(link.id, -Number(numDeletedRows));
+    const remove = async (state: number) => {
+      const { numDeletedRows } = await work.trx.deleteFrom("blocks").where("block_id", "in", part.map(buffer))
+        .where("link_id", "=", link.id).where("state", "=", state).executeTakeFirst();
+      return Number(numDeletedRows);
+    };
+    work.stock.add(link.id, -await remove(BlockState.free));
+    await remove(BlockState.unmatched);
   }
 }
 
@@ -138,6 +142,7 @@ async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Prom
       half: halfOf(id),
       stored_at: 0, // when it was first stored is forgotten: it never counts as young
       reservation_id: null,
+      file_tag: null,
       delivery_id: null,
       bits: buffer(bits),
       composition: null,

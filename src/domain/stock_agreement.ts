@@ -1,0 +1,99 @@
+/** What two KMEs of a link tell each other about their stocks. No message holds a key's bits. */
+import type { KeyIdBytes } from "./block.ts";
+
+/** Tells a key file from every other one on both ends: the first 48 bits of the SHA-256 of its whole blocks. */
+export type FileTag = number;
+
+/** A key file that was ingested, perhaps not to its end. */
+export interface StockFile {
+  readonly tag: FileTag;
+  /** Name without directory, as at the end that tells it. */
+  readonly name: string;
+  /** Blocks ingested so far. */
+  readonly blocks: number;
+}
+
+/** Number of parts that the files of a link are divided into, by the first bits of their tags. */
+export const FILE_BUCKETS = 256;
+
+/** What the files of one bucket sum up to; equal on both ends where both have ingested the same. */
+export interface BucketSummary {
+  readonly files: number;
+  /** 48 bits. */
+  readonly hash: number;
+}
+
+/** What one end still holds of a file. */
+export interface HeldFile {
+  readonly tag: FileTag;
+  readonly blocks: number;
+  /** 48 bits over the key_IDs. */
+  readonly hash: number;
+}
+
+export type StockQuestion =
+  /** Do we have ingested the same? All buckets of the one that asks. */
+  | { readonly kind: "summary"; readonly database: string; readonly buckets: readonly BucketSummary[] }
+  /** Which files are in these buckets? */
+  | { readonly kind: "files"; readonly buckets: readonly number[] }
+  /** What is still held of each file? */
+  | { readonly kind: "held" }
+  /** Are these blocks held? */
+  | { readonly kind: "blocks"; readonly ids: readonly KeyIdBytes[] };
+
+/** Whether a block is there: `held`: it can still become a key; `gone`: it was there and was used; `absent`: it never was. */
+export const BlockPresence = { absent: 0, held: 1, gone: 2 } as const;
+
+export type StockAnswer =
+  | { readonly kind: "summary"; readonly database: string; readonly buckets: readonly BucketSummary[] }
+  | { readonly kind: "files"; readonly files: readonly StockFile[] }
+  /** Absent files: there are too many to list. */
+  | { readonly kind: "held"; readonly files?: readonly HeldFile[] }
+  /** One {@linkcode BlockPresence} for each block, in order. */
+  | { readonly kind: "blocks"; readonly presence: Uint8Array };
+
+/** Blocks in one question. */
+export const MAX_ASKED_BLOCKS = 8192;
+
+/** Files in one answer. */
+export const MAX_LISTED_FILES = 100_000;
+
+const MODULUS = 2 ** 48;
+
+export function fileTag(digest: Uint8Array): FileTag {
+  let tag = 0;
+  for (let i = 0; i < 6; i++) tag = tag * 256 + digest[i]!;
+  return tag;
+}
+
+export function bucketOf(tag: FileTag): number {
+  return Math.floor(tag / 2 ** 40);
+}
+
+/** The sum of two 48-bit hashes, itself one. */
+export function addHashes(a: number, b: number): number {
+  return (a + b) % MODULUS;
+}
+
+/** 48 bits of a key_ID. */
+export function hashOfId(id: KeyIdBytes): number {
+  let hash = 0;
+  for (let i = 0; i < 6; i++) hash = hash * 256 + id[i]!;
+  return hash;
+}
+
+/** One summary for each bucket. */
+export function summarize(files: Iterable<StockFile>): BucketSummary[] {
+  const buckets = Array.from({ length: FILE_BUCKETS }, () => ({ files: 0, hash: 0 }));
+  for (const { tag, blocks } of files) {
+    const bucket = buckets[bucketOf(tag)]!;
+    bucket.files++;
+    bucket.hash = addHashes(bucket.hash, addHashes(tag, (blocks * 2_654_435_761) % MODULUS));
+  }
+  return buckets;
+}
+
+/** Buckets in which the two ends differ. */
+export function differingBuckets(a: readonly BucketSummary[], b: readonly BucketSummary[]): number[] {
+  return a.flatMap(({ files, hash }, i) => files === b[i]?.files && hash === b[i]?.hash ? [] : [i]);
+}

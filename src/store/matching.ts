@@ -1,0 +1,132 @@
+/** Questions about what a link has ingested and still holds, for the agreement with its other end. */
+import type { Kysely } from "kysely";
+import type { KeyIdBytes } from "../domain/block.ts";
+import { buffer, mapKey } from "../domain/bytes.ts";
+import { chunks } from "../domain/chunks.ts";
+import {
+  addHashes,
+  BlockPresence,
+  type FileTag,
+  fileTag,
+  hashOfId,
+  type HeldFile,
+  type StockFile,
+} from "../domain/stock_agreement.ts";
+import { BlockState, type Schema } from "./table_schema.ts";
+
+/** States in which a block can still become a key. */
+const HELD: readonly number[] = [BlockState.free, BlockState.reserved, BlockState.unmatched];
+
+const BLOCK_BYTES = 32;
+
+/** Key files of a link of which blocks were ingested; a file that is there under several names once. */
+export async function ingestedFiles(db: Kysely<Schema>, linkId: number): Promise<StockFile[]> {
+  const rows = await db.selectFrom("key_files").select(["name", "digest", "taken"]).where(
+    "link_id",
+    "=",
+    linkId,
+  )
+    .where("taken", ">", 0).execute();
+  const files = new Map<FileTag, StockFile>();
+  for (const { name, digest, taken } of rows) {
+    const tag = fileTag(digest);
+    const blocks = taken / BLOCK_BYTES;
+    if ((files.get(tag)?.blocks ?? 0) < blocks) files.set(tag, { tag, name, blocks });
+  }
+  return [...files.values()];
+}
+
+export interface BlockPage {
+  readonly linkId: number;
+  readonly states: readonly number[];
+  /** Only blocks of these files; absent: of any. */
+  readonly tags?: readonly FileTag[];
+  /** Only blocks after this row. */
+  readonly after: number;
+  readonly limit: number;
+}
+
+export interface PageOfBlocks {
+  readonly ids: readonly KeyIdBytes[];
+  /** State of each. */
+  readonly states: readonly number[];
+  /** Where the next page begins; absent after the last one. */
+  readonly next?: number;
+}
+
+/** Blocks in the order in which they were stored. */
+export async function blockPage(
+  db: Kysely<Schema>,
+  { linkId, states, tags, after, limit }: BlockPage,
+): Promise<PageOfBlocks> {
+  const rows = await db.selectFrom("blocks").select(["seq", "block_id", "state"])
+    .where("link_id", "=", linkId).where("state", "in", states).where("seq", ">", after)
+    .$if(tags !== undefined, (query) => query.where("file_tag", "in", tags!))
+    .orderBy("seq").limit(limit).execute();
+  return {
+    ids: rows.map((row) => Uint8Array.from(row.block_id)),
+    states: rows.map((row) => row.state),
+    next: rows.length < limit ? undefined : rows.at(-1)!.seq,
+  };
+}
+
+export interface HeldPage {
+  readonly files: readonly HeldFile[];
+  readonly next?: number;
+}
+
+/** What is held of each file, over the next blocks in the order in which they were stored: pages are to be added up. */
+export async function heldPage(
+  db: Kysely<Schema>,
+  { linkId, after, limit }: { linkId: number; after: number; limit: number },
+): Promise<HeldPage> {
+  const rows = await db.selectFrom("blocks").select(["seq", "block_id", "file_tag"])
+    .where("link_id", "=", linkId).where("state", "in", HELD).where("seq", ">", after)
+    .orderBy("seq").limit(limit).execute();
+  const files = new Map<FileTag, { tag: FileTag; blocks: number; hash: number }>();
+  for (const { block_id, file_tag } of rows) {
+    if (file_tag === null) continue;
+    const tag = Number(file_tag);
+    let file = files.get(tag);
+    if (file === undefined) files.set(tag, file = { tag, blocks: 0, hash: 0 });
+    file.blocks++;
+    file.hash = addHashes(file.hash, hashOfId(block_id));
+  }
+  return { files: [...files.values()], next: rows.length < limit ? undefined : rows.at(-1)!.seq };
+}
+
+/** A {@linkcode BlockPresence} for each block. */
+export async function presenceOf(
+  db: Kysely<Schema>,
+  linkId: number,
+  ids: readonly KeyIdBytes[],
+): Promise<Uint8Array> {
+  const states = new Map<string, number>();
+  for (const part of chunks(ids, 2000)) {
+    const rows = await db.selectFrom("blocks").select(["block_id", "state"])
+      .where("block_id", "in", part.map(buffer)).where("link_id", "=", linkId).execute();
+    for (const row of rows) states.set(mapKey(row.block_id), row.state);
+  }
+  const seen = new Set<string>();
+  for (const part of chunks(ids.filter((id) => !states.has(mapKey(id))), 2000)) {
+    const rows = await db.selectFrom("seen_blocks").select("block_id")
+      .where("block_id", "in", part.map(buffer)).execute();
+    for (const row of rows) seen.add(mapKey(row.block_id));
+  }
+  return Uint8Array.from(ids, (id) => {
+    const state = states.get(mapKey(id));
+    if (state !== undefined) return HELD.includes(state) ? BlockPresence.held : BlockPresence.gone;
+    return seen.has(mapKey(id)) ? BlockPresence.gone : BlockPresence.absent;
+  });
+}
+
+/** Unmatched blocks of each file. */
+export async function unmatchedByFile(
+  db: Kysely<Schema>,
+  linkId: number,
+): Promise<{ tag: FileTag; blocks: number }[]> {
+  const rows = await db.selectFrom("blocks")
+    .select((e) => ["file_tag", e.fn.countAll<number>().as("blocks")] as const)
+    .where("link_id", "=", linkId).where("state", "=", BlockState.unmatched).groupBy("file_tag").execute();
+  return rows.map(({ file_tag, blocks }) => ({ tag: Number(file_tag ?? 0), blocks: Number(blocks) }));
+}

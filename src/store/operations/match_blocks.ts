@@ -1,0 +1,63 @@
+/** Takes blocks out of the stock that the other end of a link does not have, and puts them back when it has them. */
+import type { KeyIdBytes } from "../../domain/block.ts";
+import { buffer } from "../../domain/bytes.ts";
+import { chunks } from "../../domain/chunks.ts";
+import type { Link } from "../../domain/link.ts";
+import type { FileTag } from "../../domain/stock_agreement.ts";
+import { BlockState } from "../table_schema.ts";
+import type { Operation, Work } from "../work.ts";
+
+export interface MatchBlocks {
+  readonly link: Link;
+  /** Free blocks that the other end does not have. */
+  readonly unmatched?: readonly KeyIdBytes[];
+  /** Unmatched blocks that the other end has. */
+  readonly matched?: readonly KeyIdBytes[];
+  /** All unmatched blocks are free again. */
+  readonly matchAll?: boolean;
+  /** Unmatched blocks of this file are removed: they are never used. */
+  readonly forget?: FileTag;
+  /** The database of the other end with which the stocks have been compared block by block. */
+  readonly peerDatabase?: string;
+}
+
+/** The number of blocks that changed. */
+export const matchBlocks: Operation<MatchBlocks, number> = {
+  name: "matchBlocks",
+  async run(work, items) {
+    const results: number[] = [];
+    for (const item of items) results.push(await matchOne(work, item));
+    return results;
+  },
+};
+
+async function matchOne(work: Work, item: MatchBlocks) {
+  const { link, unmatched = [], matched = [], matchAll, forget, peerDatabase } = item;
+  const { free, unmatched: away } = BlockState;
+  let [taken, back, gone] = [0, 0, 0];
+  for (const part of chunks(unmatched, 500)) taken += await change(work, link, part, free, away);
+  for (const part of chunks(matched, 500)) back += await change(work, link, part, away, free);
+  if (matchAll) {
+    const { numUpdatedRows } = await work.trx.updateTable("blocks").set({ state: free })
+      .where("link_id", "=", link.id).where("state", "=", away).executeTakeFirst();
+    back += Number(numUpdatedRows);
+  }
+  if (forget !== undefined) {
+    const { numDeletedRows } = await work.trx.deleteFrom("blocks").where("link_id", "=", link.id)
+      .where("state", "=", away).where("file_tag", "=", forget).executeTakeFirst();
+    gone += Number(numDeletedRows);
+  }
+  if (peerDatabase !== undefined) {
+    await work.trx.updateTable("links").set({ peer_database: peerDatabase }).where("id", "=", link.id)
+      .execute();
+  }
+  work.stock.add(link.id, back - taken);
+  return taken + back + gone;
+}
+
+async function change({ trx }: Work, link: Link, ids: readonly KeyIdBytes[], from: number, to: number) {
+  const { numUpdatedRows } = await trx.updateTable("blocks").set({ state: to })
+    .where("block_id", "in", ids.map(buffer)).where("link_id", "=", link.id).where("state", "=", from)
+    .executeTakeFirst();
+  return Number(numUpdatedRows);
+}

@@ -1,0 +1,164 @@
+/** The stock of a link is what both ends have, whatever was copied wrongly, late, or to one end only. */
+import assert from "node:assert/strict";
+import { eventually } from "../harness/eventually.ts";
+import { keyIdsOf, type SaeClient } from "../harness/sae_client.ts";
+import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
+import { scrape } from "../metrics/scrape.ts";
+import { stockOf } from "../sae_api/api_fixture.ts";
+
+const two = (options: Record<string, unknown> = {}, database = ":memory:"): NetworkSpec => ({
+  kmes: [
+    { id: 1, saes: [1], console: true, database, options },
+    { id: 2, saes: [3], console: true, database, options },
+  ],
+});
+
+const random = (blocks: number) => crypto.getRandomValues(new Uint8Array(blocks * 32));
+
+/** Large files in parts, since the runtime makes at most 64 KiB of random bytes at once. */
+function randomFile(blocks: number): Uint8Array {
+  const bytes = new Uint8Array(blocks * 32);
+  for (let at = 0; at < bytes.length; at += 65_536) crypto.getRandomValues(bytes.subarray(at, at + 65_536));
+  return bytes;
+}
+
+/** Puts a file into the directory of one end, complete when it appears. */
+async function put(network: TestNetwork, kme: 1 | 2, name: string, bytes: Uint8Array): Promise<void> {
+  const path = `${network.keyDirectory(kme, kme === 1 ? 2 : 1)}/${name}`;
+  await Deno.writeFile(`${path}.part`, bytes);
+  await Deno.rename(`${path}.part`, path);
+}
+
+async function statusOf(network: TestNetwork, kme: 1 | 2) {
+  const status = await (await fetch(`http://127.0.0.1:${network.kme(kme).consolePort}/status`)).json();
+  return status.links.find((link: { kme: string }) => link.kme === String(kme === 1 ? 2 : 1));
+}
+
+const stocks = async (network: TestNetwork) =>
+  await Promise.all([stockOf(network.client(1), 3), stockOf(network.client(3), 1)]);
+
+async function agreeOn(network: TestNetwork, blocks: number): Promise<void> {
+  await eventually(async () => {
+    assert.deepEqual(await stocks(network), [blocks, blocks]);
+    return true;
+  }, { timeout: 30_000 });
+}
+
+/** Takes keys one by one until none is left, alternately at both ends; each must be readable at the other. */
+async function takeAll(network: TestNetwork, count: number): Promise<void> {
+  const ends: [SaeClient, number, SaeClient, number][] = [
+    [network.client(1), 3, network.client(3), 1],
+    [network.client(3), 1, network.client(1), 3],
+  ];
+  for (let i = 0; i < count; i++) {
+    const [master, slaveId, slave, masterId] = ends[i % 2]!;
+    const answer = await master.encKeys(slaveId);
+    assert.equal(answer.status, 200, `request ${i}: ${JSON.stringify(answer.json)}`);
+    assert.equal((await slave.decKeys(masterId, keyIdsOf(answer)[0]!)).status, 200);
+  }
+}
+
+Deno.test("one file of different contents at the two ends: no stock, no 503 before, and everything shows it", async () => {
+  await using network = await makeTestNetwork(two());
+  await put(network, 1, "a.cor", random(100));
+  await put(network, 2, "a.cor", random(100));
+  const shared = random(20);
+  await put(network, 1, "b.cor", shared);
+  await put(network, 2, "b.cor", shared);
+  const [first] = await network.startAll();
+  await agreeOn(network, 20);
+  await takeAll(network, 20);
+  assert.equal((await network.client(1).encKeys(3)).status, 503);
+  const link = await statusOf(network, 1);
+  assert.equal(link.unmatched, 100);
+  assert.deepEqual(link.unmatchedFiles, [{ name: "a.cor", here: 100, there: 100 }]);
+  const metrics = scrape(
+    await (await fetch(`http://127.0.0.1:${network.kme(1).consolePort}/metrics`)).text(),
+  );
+  assert.equal(metrics.of("kme_link_unmatched_blocks")['kme="2"'], 100);
+  assert.ok(metrics.of("kme_link_unmatched_since_seconds")['kme="2"']! > 0);
+  await first!.waitForLine(/the ends of the link with KME 2 have different blocks: a\.cor/);
+});
+
+Deno.test("one file of three is missing at one end: its blocks wait, and count as soon as it comes", async () => {
+  await using network = await makeTestNetwork(two());
+  const files = [random(30), random(40), random(50)];
+  for (const [i, bytes] of files.entries()) {
+    await put(network, 1, `${i}.cor`, bytes);
+    if (i !== 1) await put(network, 2, `${i}.cor`, bytes);
+  }
+  const [first] = await network.startAll();
+  await agreeOn(network, 80);
+  await takeAll(network, 40);
+  assert.deepEqual((await statusOf(network, 1)).unmatchedFiles, [{ name: "1.cor", here: 40, there: 0 }]);
+  assert.deepEqual((await statusOf(network, 2)).unmatchedFiles, [{ name: "1.cor", here: 0, there: 40 }]);
+  await put(network, 2, "1.cor", files[1]!);
+  await agreeOn(network, 80);
+  await first!.waitForLine(/both ends of the link with KME 2 have the same blocks again/);
+  assert.equal((await statusOf(network, 1)).unmatchedSince, null);
+  await takeAll(network, 80);
+});
+
+Deno.test("many blocks that only one end has do not hide the shared ones behind them", async () => {
+  await using network = await makeTestNetwork(two());
+  await put(network, 1, "a.cor", randomFile(6400));
+  const shared = random(300);
+  await put(network, 1, "b.cor", shared);
+  await put(network, 2, "b.cor", shared);
+  await network.startAll();
+  // At once, before the two ends have compared their stocks.
+  await takeAll(network, 300);
+  await agreeOn(network, 0);
+});
+
+Deno.test("a link in steady use, whose files come to the other end later, delivers all of their blocks", async () => {
+  await using network = await makeTestNetwork(two());
+  await network.startAll();
+  let delivered = 0;
+  let late: Uint8Array | undefined;
+  for (let round = 0; round < 5; round++) {
+    const bytes = random(40);
+    await put(network, 1, `${round}.cor`, bytes);
+    // The other end gets it only after this end has tried to use it.
+    await eventually(async () =>
+      (await statusOf(network, 1)).files.some(({ file }: { file: string }) => file === `${round}.cor`)
+    );
+    const early = await network.client(1).encKeys(3);
+    assert.equal(early.status, late === undefined ? 503 : early.status);
+    await put(network, 2, `${round}.cor`, bytes);
+    late = bytes;
+    await eventually(async () => {
+      const answer = await network.client(1).encKeys(3);
+      if (answer.status === 200) delivered++;
+      return delivered >= 40 * (round + 1) - 5;
+    }, { timeout: 30_000, interval: 1 });
+  }
+});
+
+Deno.test("an end that lost its memory does not offer blocks that the other has used", async () => {
+  await using network = await makeTestNetwork(two({ delete_key_file_after_read: false }));
+  await network.writeKeyFile(1, 2, randomFile(1000), { name: "a.cor" });
+  const [first] = await network.startAll();
+  await agreeOn(network, 1000);
+  const client = network.client(1);
+  for (let i = 0; i < 4; i++) assert.equal((await client.encKeys(3, { number: 100 })).status, 200);
+  await first!.stop();
+  await network.start(1);
+  await agreeOn(network, 600);
+  await takeAll(network, 60);
+  // The other way round.
+  await agreeOn(network, 540);
+});
+
+Deno.test("a restart with a database file agrees at once", async () => {
+  await using network = await makeTestNetwork(two({}, "sqlite"));
+  await network.writeKeyFile(1, 2, 50, { name: "a.cor" });
+  await put(network, 1, "only.cor", random(10));
+  const [, second] = await network.startAll();
+  await agreeOn(network, 50);
+  await takeAll(network, 20);
+  await second!.kill();
+  await network.start(2);
+  await agreeOn(network, 30);
+  await takeAll(network, 30);
+});
