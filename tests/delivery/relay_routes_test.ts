@@ -10,7 +10,7 @@ const MISTAKES: [name: string, edit: (config: ConfigFile) => void, line: RegExp]
   [
     "two KMEs that are reached through each other",
     (config) => other(config, 3).reached_through = 4,
-    /other_kmes\[\d\]\.reached_through: goes in a circle \(.*3 -> 4 -> 3|4 -> 3 -> 4/,
+    /other_kmes\[\d\]\.reached_through: is a loop \(.*3 -> 4 -> 3|4 -> 3 -> 4/,
   ],
   [
     "a KME that is reached through itself",
@@ -44,7 +44,7 @@ const MISTAKES: [name: string, edit: (config: ConfigFile) => void, line: RegExp]
   ],
 ];
 
-Deno.test("a route that goes in a circle or has no link at its end stops the start with exit code 2", async () => {
+Deno.test("a route that is a loop or has no link at its end stops the start with exit code 2", async () => {
   await using network = await makeTestNetwork(chain);
   const { configPath, config } = network.kme(1);
   const right = structuredClone(config);
