@@ -9,28 +9,32 @@ import type {
   TransactionAnswer,
 } from "../domain/transaction.ts";
 
+/** Keys of the master, to be activated for the slave at the peer. */
 export interface PeerRequest {
+  /** Distinct. */
   readonly keyIds: readonly KeyIdBytes[];
+  /** The master SAE, of this KME. */
   readonly origin: ConfiguredId;
+  /** The slave SAE, of the peer. */
   readonly remote: ConfiguredId;
 }
 
-/** What became of each key_ID of a request; each is in one list. */
+/** What became of the key_IDs of a request; each is in exactly one list. */
 export interface PeerAnswer {
   readonly activated: readonly KeyIdBytes[];
-  /** The peer does not have the block free. */
+  /** The peer does not have the block free (`Cannot activate key`). */
   readonly refused: readonly KeyIdBytes[];
-  /** Certainly not activated. */
+  /** Certainly not activated: never sent, peer not reached, or message rejected as a whole (status below 500). */
   readonly untouched: readonly KeyIdBytes[];
-  /** Nobody knows. */
+  /** May or may not be activated: no answer, or a failure of the peer (status 500 and above). */
   readonly unknown: readonly KeyIdBytes[];
-  /** Why keys are untouched or unknown, in words for the SAE and the log. */
+  /** Why keys are untouched or unknown; shown to the SAE, so without addresses. */
   readonly reason?: string;
 }
 
 /**
- * What a peer understands: transactions of this program, or only the message of `qkd_kme_server`: whole blocks, one slave,
- * nothing can be taken back.
+ * Which messages a peer understands. `transactions`: those of this program. `blocks`: only the message of
+ * `qkd_kme_server`, with whole blocks for one slave, which cannot be taken back.
  */
 export type PeerAbility =
   | {
@@ -43,7 +47,7 @@ export type PeerAbility =
 
 export interface Peer {
   readonly kme: KmeId;
-  /** Learnt once, then remembered. */
+  /** Asked for once, then remembered. */
   ability(): Promise<PeerAbility>;
   /** The message of `qkd_kme_server`. */
   activate(request: PeerRequest): Promise<PeerAnswer>;

@@ -13,7 +13,7 @@ import { Slots } from "./slots.ts";
 import { MAX_MESSAGE_BYTES } from "./wire.ts";
 import { formatHostPort } from "../domain/address.ts";
 
-/** Connections to one peer at the same time; more messages wait for their turn. */
+/** Connections to one peer at the same time; further messages wait for a free one. */
 export const MAX_SOCKETS = 32;
 
 /**
@@ -31,37 +31,37 @@ export type PostOutcome =
   /** The peer may have processed it: it was sent, at least in part, and no whole answer came back. */
   | { readonly kind: "unknown"; readonly reason: string };
 
-/** What a channel shows and whom it trusts. */
+/** The client certificate of a channel, and the CA that it trusts. */
 export type ChannelMaterial = Pick<NeighbourKme, "clientCertificate" | "serverCa">;
 
-/** Whether a peer can be reached, as the last message or probe found out. */
+/** Whether a peer can be reached, according to the last message or probe. */
 export interface PeerHealth {
   /** `undefined` before the first message. */
   readonly up: boolean | undefined;
-  /** Since when it is so. */
+  /** Time of the last change of `up`. */
   readonly since?: Date;
   readonly lastError?: string;
 }
 
 /** How a peer is probed. */
 export interface Probes {
-  /** Without an exchange, until the next probe. */
+  /** Time without an exchange after which a probe is sent. */
   readonly seconds: number;
-  /** The message; any answer shows that the peer is there and accepts our certificate. */
+  /** The message. Any answer shows that the peer runs and accepts our certificate. */
   readonly path: string;
   readonly json: string;
-  /** Told when the peer is reached for the first time, goes down, or comes back. */
+  /** Called when the peer is reached for the first time, becomes unreachable, or is reachable again. */
   readonly onChange: (health: PeerHealth) => void;
 }
 
-/** A kept connection broke before the answer began: most likely the peer had closed it while it was idle. */
+/** A kept connection broke before the answer began. Most likely the peer had closed it while it was idle. */
 interface Stale {
   readonly kind: "stale";
   readonly reason: string;
 }
 
-/** The given-up message says nothing about the peer. */
-type Attempt = (PostOutcome | Stale) & { readonly givenUp?: boolean };
+/** `ended`: the channel was closed meanwhile, so the outcome tells nothing about the peer. */
+type Attempt = (PostOutcome | Stale) & { readonly ended?: boolean };
 
 /** Client side of the inter-KME interface towards one neighbour. */
 export class PeerChannel {
@@ -79,11 +79,11 @@ export class PeerChannel {
   #health: PeerHealth = { up: undefined };
   #material: ChannelMaterial;
   #probing: Promise<PostOutcome> | undefined;
-  /** Without {@linkcode startProbing}: a path that no KME has, which any KME answers. */
-  #question: Pick<Probes, "path" | "json"> = { path: "/", json: "{}" };
+  /** The probe until {@linkcode startProbing} sets another one: a path that no KME has; every KME answers with an error. */
+  #probeMessage: Pick<Probes, "path" | "json"> = { path: "/", json: "{}" };
   #onChange: Probes["onChange"] = () => {};
   #probeTimer: ReturnType<typeof setTimeout> | undefined;
-  /** When the last exchange ended, in milliseconds of a steady clock. */
+  /** When the last exchange ended, in milliseconds of a monotonic clock. */
   #reportedAt = -Infinity;
 
   /**
@@ -103,7 +103,7 @@ export class PeerChannel {
     this.#verifyServer = env("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT") !== "Y";
     if (!this.#verifyServer) {
       this.#log.warn(
-        "DANGER: the server certificate of KME {kme} is NOT verified, anybody can pretend to be that KME " +
+        "DANGER: the server certificate of KME {kme} is NOT verified, anyone can pretend to be that KME " +
           "(QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT=Y)",
         { kme: this.kmeId },
       );
@@ -113,17 +113,17 @@ export class PeerChannel {
     this.#reportOwnCertificate();
   }
 
-  /** Whether the peer can be reached, as the last message found out. */
+  /** Whether the peer can be reached, according to the last message or probe. */
   get health(): PeerHealth {
     return this.#health;
   }
 
   /**
-   * Sends a question without consequences now, and whenever there was no exchange for a while, so that {@linkcode health} is
-   * known before a message has to be sent. A peer that does not answer is asked more often.
+   * Sends a probe now, and again after every period without an exchange, so that {@linkcode health} is known before a
+   * message has to be sent. A probe changes nothing at the peer. A peer that does not answer is probed more often.
    */
   startProbing({ seconds, path, json, onChange }: Probes): void {
-    this.#question = { path, json };
+    this.#probeMessage = { path, json };
     this.#onChange = onChange;
     const next = () => {
       const pause = 1000 * (this.#health.up === false ? seconds / 3 : seconds);
@@ -138,22 +138,21 @@ export class PeerChannel {
   }
 
   /**
-   * Sends one message. The message must be idempotent: where a kept connection breaks before the answer begins, it is
-   * sent once more over a new connection.
+   * Sends one message. The message must be idempotent: if a kept connection breaks before the answer begins, it is sent
+   * once more over a new connection.
    *
-   * To a peer that was last found unreachable, a question without consequences goes first: as long as the peer does not
-   * answer that, a message is `unreached` and not `unknown`.
+   * A peer that was last found unreachable is probed first. If it does not answer the probe, the message is not sent, so
+   * the outcome is `unreached` and not `unknown`.
    *
    * @param path absolute, like `/keys/activate`.
    * @param json the body.
-   * @param signal gives the message up: `unreached` where it was not sent yet, `unknown` afterwards.
    */
-  async post(path: string, json: string, signal?: AbortSignal): Promise<PostOutcome> {
+  async post(path: string, json: string): Promise<PostOutcome> {
     if (this.#health.up === false) {
-      const found = await this.#probe(signal);
+      const found = await this.#probe();
       if (found.kind !== "answer") return { kind: "unreached", reason: found.reason };
     }
-    return await this.#exchange(path, json, signal);
+    return await this.#exchange(path, json);
   }
 
   /**
@@ -167,7 +166,7 @@ export class PeerChannel {
     this.#material = material;
     this.#reportOwnCertificate();
     for (const agent of old) {
-      // What is idle now, and later what becomes idle, is not kept.
+      // Connections that are idle now, or become idle later, are closed.
       agent.maxFreeSockets = 0;
       for (const sockets of Object.values(agent.freeSockets)) {
         for (const socket of [...sockets ?? []]) socket.destroy();
@@ -175,7 +174,7 @@ export class PeerChannel {
     }
   }
 
-  /** Closes all connections; messages under way end as if the connection had broken. */
+  /** Closes all connections. Messages under way end as if their connection had broken. */
   close(): void {
     this.#closed.abort();
     clearTimeout(this.#probeTimer);
@@ -183,7 +182,7 @@ export class PeerChannel {
     this.#fresh.destroy();
   }
 
-  /** Pools of connections that are kept, and of those that serve once. */
+  /** Pools of connections: `kept` for many messages, `fresh` for one each. */
   #agents({ clientCertificate, serverCa }: ChannelMaterial): [kept: https.Agent, fresh: https.Agent] {
     let secureContext: tls.SecureContext;
     try {
@@ -201,43 +200,36 @@ export class PeerChannel {
     return [new PeerAgent(connect, true), new PeerAgent(connect, false)];
   }
 
-  /** Any answer will do: it shows that the peer is there and takes our certificate. All who ask share one message. */
-  #probe(signal?: AbortSignal): Promise<PostOutcome> {
-    const { path, json } = this.#question;
-    const probe = this.#probing ??= this.#exchange(path, json).finally(() => this.#probing = undefined);
-    if (!signal) return probe;
-    const given = Promise.withResolvers<PostOutcome>();
-    const giveUp = () => given.resolve({ kind: "unreached", reason: "given up" });
-    signal.addEventListener("abort", giveUp);
-    if (signal.aborted) giveUp();
-    return Promise.race([probe, given.promise]).finally(() => signal.removeEventListener("abort", giveUp));
+  /** Sends the probe; callers at the same time share one message. */
+  #probe(): Promise<PostOutcome> {
+    const { path, json } = this.#probeMessage;
+    return this.#probing ??= this.#exchange(path, json).finally(() => this.#probing = undefined);
   }
 
-  async #exchange(path: string, json: string, signal?: AbortSignal): Promise<PostOutcome> {
-    if (!await this.#slots.acquire(this.#timeout, signal)) {
-      return { kind: "unreached", reason: signal?.aborted ? "given up" : "all connections are busy" };
+  async #exchange(path: string, json: string): Promise<PostOutcome> {
+    if (!await this.#slots.acquire(this.#timeout)) {
+      return { kind: "unreached", reason: "all connections are busy" };
     }
     try {
       const body = Buffer.from(json);
-      let attempt = await this.#attempt(this.#kept, path, body, signal);
+      let attempt = await this.#attempt(this.#kept, path, body);
       if (attempt.kind === "stale") {
-        const again = await this.#attempt(this.#fresh, path, body, signal);
-        // Not `unreached`: what the broken connection carried may have been processed.
+        const again = await this.#attempt(this.#fresh, path, body);
+        // Not `unreached`: the peer may have processed what came over the broken connection.
         attempt = again.kind === "answer" ? again : { ...again, kind: "unknown" };
       }
-      const { givenUp, ...outcome } = attempt;
-      if (!givenUp) this.#report(outcome);
+      const { ended, ...outcome } = attempt;
+      if (!ended) this.#report(outcome);
       return outcome;
     } finally {
       this.#slots.release();
     }
   }
 
-  #attempt(agent: https.Agent, path: string, body: Buffer, signal?: AbortSignal): Promise<Attempt> {
+  #attempt(agent: https.Agent, path: string, body: Buffer): Promise<Attempt> {
     if (this.#closed.signal.aborted) {
-      return Promise.resolve({ kind: "unreached", reason: "the channel is closed", givenUp: true });
+      return Promise.resolve({ kind: "unreached", reason: "the channel is closed", ended: true });
     }
-    if (signal?.aborted) return Promise.resolve({ kind: "unreached", reason: "given up", givenUp: true });
     const invalid = this.#ownCertificateInvalid();
     if (invalid !== undefined) return Promise.resolve({ kind: "unreached", reason: invalid });
     return new Promise((resolve) => {
@@ -247,36 +239,34 @@ export class PeerChannel {
       let reused = false;
       let answering = false;
 
-      const settle = (attempt: Attempt) => {
+      const finish = (attempt: Attempt) => {
         clearTimeout(timer);
-        signal?.removeEventListener("abort", abort);
-        resolve(this.#closed.signal.aborted ? { ...attempt, givenUp: true } : attempt);
+        resolve(this.#closed.signal.aborted ? { ...attempt, ended: true } : attempt);
       };
       const stop = (attempt: Attempt) => {
-        settle(attempt);
+        finish(attempt);
         request.destroy();
       };
-      const abort = () => stop({ kind: sent ? "unknown" : "unreached", reason: "given up", givenUp: true });
       const broken = (error: unknown) => {
         const reason = explain(error);
-        if (!sent) settle({ kind: "unreached", reason });
-        else if (reused && !answering) settle({ kind: "stale", reason });
-        else settle({ kind: "unknown", reason });
+        if (!sent) finish({ kind: "unreached", reason });
+        else if (reused && !answering) finish({ kind: "stale", reason });
+        else finish({ kind: "unknown", reason });
       };
       let timer = setTimeout(
         () => stop({ kind: "unreached", reason: `no connection within ${seconds} s` }),
         this.#timeout,
       );
 
-      signal?.addEventListener("abort", abort);
-      // The request is written right after this event and not before. From here on nothing is certain without an answer: in
-      // TLS 1.3 even the peer's refusal of our certificate arrives afterwards, and an alert does not say what it came after.
+      // The request is written right after this event, not before. From here on, without an answer it is not known whether
+      // the peer processed it: in TLS 1.3 even the refusal of our certificate arrives later, and an alert does not tell what
+      // was processed before it.
       request.on("socket", () => {
         if (request.destroyed) return;
         sent = true;
         reused = request.reusedSocket;
-        // Deno sends a request again by itself when its reused connection ends, even after destroy() (denoland/deno#36786).
-        // Whether something is sent twice is decided here alone.
+        // Deno resends a request when its reused connection ends, even after destroy() (denoland/deno#36786). This turns
+        // that off: only #exchange decides whether a message is sent twice.
         request.reusedSocket = false;
         clearTimeout(timer);
         timer = setTimeout(
@@ -301,13 +291,13 @@ export class PeerChannel {
         });
         response.on(
           "end",
-          () => response.complete ? settle(answer()) : broken(new Error("the answer was cut off")),
+          () => response.complete ? finish(answer()) : broken(new Error("the answer was cut off")),
         );
         response.on("error", broken);
         response.on("close", () => broken(new Error("the answer was cut off")));
       });
       request.on("error", broken);
-      // An answer may still be in the buffers when this comes.
+      // This event may come while an answer is still in the buffers.
       request.on(
         "close",
         () => answering || broken(new Error("the connection was closed without an answer")),
@@ -332,7 +322,10 @@ export class PeerChannel {
     });
   }
 
-  /** Why the own certificate cannot be used now: a peer would refuse it when a message may have been sent already. */
+  /**
+   * Why the own certificate cannot be used now. Checked before sending, because a peer's refusal may arrive when a message has
+   * already been sent.
+   */
   #ownCertificateInvalid(): string | undefined {
     const { notBefore, notAfter } = this.#material.clientCertificate.validity;
     const now = Date.now();
@@ -367,7 +360,7 @@ export class PeerChannel {
   }
 }
 
-/** Pools connections that are handed to it only once they are verified. */
+/** Pools connections. A connection gets into the pool only after its verification. */
 class PeerAgent extends https.Agent {
   readonly #connect: () => Promise<tls.TLSSocket>;
 

@@ -1,4 +1,4 @@
-/** A bounded number of places; who finds none waits in line. */
+/** A bounded number of places; a caller that finds none free waits in line. */
 export class Slots {
   #free: number;
   readonly #waiting = new Set<() => void>();
@@ -8,13 +8,12 @@ export class Slots {
   }
 
   /**
-   * Takes a place; whoever got one gives it back with {@linkcode release}.
+   * Takes a place. After `true`, call {@linkcode release}.
    *
    * @param timeout milliseconds to wait in line.
-   * @returns false when the time was up or the signal came first.
+   * @returns false when no place became free in time.
    */
-  acquire(timeout: number, signal?: AbortSignal): Promise<boolean> {
-    if (signal?.aborted) return Promise.resolve(false);
+  acquire(timeout: number): Promise<boolean> {
     if (this.#free > 0) {
       this.#free--;
       return Promise.resolve(true);
@@ -22,19 +21,16 @@ export class Slots {
     return new Promise((resolve) => {
       const leave = (got: boolean) => {
         clearTimeout(timer);
-        signal?.removeEventListener("abort", giveUp);
         this.#waiting.delete(take);
         resolve(got);
       };
       const take = () => leave(true);
-      const giveUp = () => leave(false);
-      const timer = setTimeout(giveUp, timeout);
-      signal?.addEventListener("abort", giveUp);
+      const timer = setTimeout(() => leave(false), timeout);
       this.#waiting.add(take);
     });
   }
 
-  /** Gives a place back: to the first in line, if any. */
+  /** Gives a place back; the first caller in line gets it. */
   release(): void {
     const [next] = this.#waiting;
     if (next) next();

@@ -15,7 +15,7 @@ function ids(count: number): KeyIdBytes[] {
 const texts = (list: readonly KeyIdBytes[]) => list.map(formatKeyId);
 const idsIn = (body: string): string[] => JSON.parse(body).key_IDs_list;
 
-/** A peer that has no free block of these. */
+/** A peer that has none of these blocks free. */
 const without = (bad: readonly KeyIdBytes[]): Handler => (request, response) => {
   const refuses = idsIn(request.body).some((id) => texts(bad).includes(id));
   if (refuses) response.writeHead(400).end("Cannot activate key");
@@ -64,7 +64,7 @@ Deno.test("25 ids go out as 10, 10 and 5, each once", async () => {
   assert.deepEqual(sent.flat().sort(), texts(keyIds).sort());
 });
 
-Deno.test("no more than a few messages are under way at once", async () => {
+Deno.test("at most four messages are under way at once", async () => {
   const held: (() => void)[] = [];
   const full = Promise.withResolvers<void>();
   await using peer = await TestPeer.start((_request, response) => {
@@ -81,7 +81,7 @@ Deno.test("no more than a few messages are under way at once", async () => {
   assert.equal(peer.accepted, MESSAGES_SIDE_BY_SIDE);
 });
 
-Deno.test("a refused message is taken apart to find what the peer does not have", async () => {
+Deno.test("a refused message is sent again key by key to find what the peer does not have", async () => {
   const keyIds = ids(25);
   const bad = [keyIds[3]!, keyIds[7]!, keyIds[24]!];
   await using peer = await TestPeer.start(without(bad));
@@ -93,7 +93,7 @@ Deno.test("a refused message is taken apart to find what the peer does not have"
     untouched: [],
     unknown: [],
   });
-  // 10 and 5 are refused and sent one by one, the other 10 are taken at once.
+  // The messages of 10 and of 5 are refused and sent again key by key; the other 10 are activated at once.
   assert.equal(peer.requests.length, 3 + 15);
 });
 
@@ -106,7 +106,7 @@ Deno.test("a single refused id is not sent again", async () => {
   assert.equal(peer.requests.length, 1);
 });
 
-Deno.test("a refusal in this project's JSON shape is understood too", async () => {
+Deno.test("a refusal as JSON of this program is understood too", async () => {
   const keyIds = ids(1);
   await using peer = await TestPeer.start(answer(400, '{"message":"Cannot activate key"}'));
   using channel = openChannel({ port: peer.port });
@@ -134,7 +134,7 @@ for (
     [204, ""],
   ] as const
 ) {
-  Deno.test(`${status} ${body}: rejected as such, nothing more is sent`, async () => {
+  Deno.test(`${status} ${body}: the message is rejected, nothing more is sent`, async () => {
     await using peer = await TestPeer.start(answer(status, body));
     using channel = openChannel({ port: peer.port });
     const keyIds = ids(100);
@@ -151,7 +151,7 @@ for (
 }
 
 for (const [status, body] of [[500, "{}"], [503, "Cannot activate key"], [504, ""]] as const) {
-  Deno.test(`${status} ${body}: nobody knows what became of that message, nothing more is sent`, async () => {
+  Deno.test(`${status} ${body}: the outcome of that message is unknown, nothing more is sent`, async () => {
     await using peer = await TestPeer.start(answer(status, body));
     using channel = openChannel({ port: peer.port });
     const keyIds = ids(100);
@@ -165,7 +165,7 @@ for (const [status, body] of [[500, "{}"], [503, "Cannot activate key"], [504, "
   });
 }
 
-Deno.test("a peer that begins to reject while a message is taken apart leaves the rest untouched", async () => {
+Deno.test("a peer that begins to reject while keys are sent one by one leaves the rest untouched", async () => {
   const keyIds = ids(10);
   let count = 0;
   await using peer = await TestPeer.start((request, response, socket) => {
@@ -208,11 +208,11 @@ Deno.test("a lost answer leaves the ids of that message unknown, and those not y
     }
   });
   using channel = openChannel({ port: peer.port });
-  // Asked through the channel so that the test knows when the loss is known.
+  // Wraps the channel, so that the test knows when the KME has noticed the lost answer.
   const outcome = activateKeys({
     kmeId: channel.kmeId,
-    post: async (path, json, signal) => {
-      const result = await channel.post(path, json, signal);
+    post: async (path, json) => {
+      const result = await channel.post(path, json);
       if (result.kind === "unknown") { for (const go of others) go(); }
       return result;
     },
@@ -225,21 +225,4 @@ Deno.test("a lost answer leaves the ids of that message unknown, and those not y
     reason: "KME 2 did not answer",
   });
   assert.equal(peer.requests.length, MESSAGES_SIDE_BY_SIDE);
-});
-
-Deno.test("giving up leaves nothing in doubt that was not sent", async () => {
-  const arrived = Promise.withResolvers<void>();
-  await using peer = await TestPeer.start(() => {
-    if (peer.requests.length === MESSAGES_SIDE_BY_SIDE) arrived.resolve();
-  });
-  using channel = openChannel({ port: peer.port });
-  const keyIds = ids(60);
-  const controller = new AbortController();
-  const outcome = activateKeys(channel, { keyIds, origin, remote }, { signal: controller.signal });
-  await arrived.promise;
-  controller.abort();
-  const { unknown, untouched, activated } = await outcome;
-  assert.deepEqual(unknown, keyIds.slice(0, 40));
-  assert.deepEqual(untouched, keyIds.slice(40));
-  assert.deepEqual(activated, []);
 });

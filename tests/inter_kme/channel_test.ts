@@ -9,7 +9,7 @@ import { findProgram, testWith } from "../harness/installed.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { answer, certificates, ok, openChannel, recordLog, TestPeer } from "./test_peer.ts";
 
-/** A TCP listener that does with a connection what the test wants. */
+/** A TCP listener whose connections the test handles. */
 async function listen(onConnection: (socket: Socket) => void) {
   const sockets = new Set<Socket>();
   const server = net.createServer((socket) => {
@@ -118,7 +118,7 @@ Deno.test("two channels to the same address keep their identities apart", async 
   assert.deepEqual(peer.requests.map((r) => r.clientName), ["test only caller", "test only second caller"]);
 });
 
-Deno.test("a refused connection is unreached; the log tells the change, not each message", async () => {
+Deno.test("a refused connection is unreached; the log reports the change, not each message", async () => {
   await using recorded = await recordLog();
   const gone = await TestPeer.start();
   const { port } = gone;
@@ -144,7 +144,7 @@ Deno.test("a host name that does not exist is unreached", async () => {
   assert.equal((await channel.post("/", "{}")).kind, "unreached");
 });
 
-Deno.test("a listener that never begins TLS is unreached after the time-out", async () => {
+Deno.test("a listener that never starts TLS is unreached after the time limit", async () => {
   await using silent = await listen(() => {});
   using channel = openChannel({ port: silent.port, timeoutSeconds: 0.2 });
   assert.deepEqual(await channel.post("/", "{}"), {
@@ -161,7 +161,7 @@ Deno.test("a connection closed or garbage during the handshake is unreached", as
   }
 });
 
-Deno.test("an answer that does not come is unknown after the time-out", async () => {
+Deno.test("a missing answer is unknown after the time limit", async () => {
   await using peer = await TestPeer.start(() => {});
   using channel = openChannel({ port: peer.port, timeoutSeconds: 1 });
   assert.deepEqual(await channel.post("/", "{}"), { kind: "unknown", reason: "no answer within 1 s" });
@@ -169,7 +169,7 @@ Deno.test("an answer that does not come is unknown after the time-out", async ()
   assert.equal(channel.health.up, false);
 });
 
-Deno.test("a silent peer is not asked twice over a kept connection", async () => {
+Deno.test("a peer that does not answer gets a message over a kept connection only once", async () => {
   await using peer = await TestPeer.start();
   using channel = openChannel({ port: peer.port, timeoutSeconds: 1 });
   await channel.post("/", "1");
@@ -179,7 +179,7 @@ Deno.test("a silent peer is not asked twice over a kept connection", async () =>
   await closed.promise;
   peer.handler = ok;
   assert.equal((await channel.post("/", "3")).kind, "answer");
-  // "{}" is the question whether it is there again.
+  // "{}" is the probe.
   assert.deepEqual(peer.requests.map((request) => request.body), ["1", "2", "{}", "3"]);
 });
 
@@ -269,7 +269,7 @@ Deno.test("a message whose second connection breaks too is unknown", async () =>
   assert.deepEqual(peer.requests.map((request) => request.body), ["1", "2", "2"]);
 });
 
-Deno.test("a peer that goes away while it has a message leaves it unknown, not unreached", async () => {
+Deno.test("a peer that stops while it has a message leaves it unknown, not unreached", async () => {
   await using peer = await TestPeer.start();
   using channel = openChannel({ port: peer.port });
   await channel.post("/", "1");
@@ -318,7 +318,7 @@ Deno.test("without a CA the system's trust store decides", async () => {
   assert.equal(peer.requests.length, 0);
 });
 
-Deno.test("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT=Y accepts any server, loudly", async () => {
+Deno.test("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT=Y accepts any server and logs a warning", async () => {
   await using recorded = await recordLog();
   await using peer = await TestPeer.start(ok, certificates.serverElsewhere);
   const options = { port: peer.port, serverCa: certificates.otherCa };
@@ -331,7 +331,7 @@ Deno.test("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT=Y accepts any server, lou
   assert.equal((await careful.post("/", "{}")).kind, "unreached");
 });
 
-Deno.test("a peer that drops us without a word gets no further message until it answers a question", async () => {
+Deno.test("a peer that closes connections without an answer gets no message until it answers a probe", async () => {
   await using peer = await TestPeer.start((_request, _response, socket) => socket.destroy());
   using channel = openChannel({ port: peer.port });
   assert.equal((await channel.post("/keys/activate", "1")).kind, "unknown");
@@ -349,8 +349,8 @@ Deno.test("a peer that drops us without a word gets no further message until it 
 
 Deno.test("a peer that refuses our certificate never sees a message", async () => {
   await using peer = await TestPeer.start();
-  using channel = openChannel({ port: peer.port, clientCertificate: certificates.stranger });
-  // In TLS 1.3 it says so after the message has been written: then nothing is certain, until it is asked a question.
+  using channel = openChannel({ port: peer.port, clientCertificate: certificates.unknownCa });
+  // In TLS 1.3 the refusal arrives after the message was written: the outcome is unknown until a probe has failed.
   const burst = await Promise.all([channel.post("/", "1"), channel.post("/", "2")]);
   assert.deepEqual(burst.map((outcome) => outcome.kind), ["unknown", "unknown"]);
   assert.equal((await channel.post("/", "3")).kind, "unreached");
@@ -362,7 +362,7 @@ testWith(
   "openssl is not installed",
   "an alert about our certificate that comes after the message was written leaves it unknown",
   async (openssl) => {
-    // A server that says in an alert why it refuses; those of node:https here only hang up.
+    // A server that sends an alert with the reason; node:https servers only close the connection here.
     await using dir = await makeTempDir();
     const file = async (name: string, text: string) => {
       await Deno.writeTextFile(`${dir.path}/${name}`, text);
@@ -386,13 +386,13 @@ testWith(
       () => Deno.connect({ hostname: "127.0.0.1", port }).then((c) => (c.close(), true), () => false),
       { what: "the server" },
     );
-    // Its alert arrives without the end of the connection, in which it may get lost.
+    // The connection stays open after the alert: the alert could get lost with its end.
     await using relay = await listen((socket) => {
       const onward = net.connect(port, "127.0.0.1").on("error", () => {});
       onward.on("data", (chunk) => socket.write(chunk));
       socket.on("data", (chunk) => onward.write(chunk)).on("close", () => onward.destroy());
     });
-    using channel = openChannel({ port: relay.port, clientCertificate: certificates.stranger });
+    using channel = openChannel({ port: relay.port, clientCertificate: certificates.unknownCa });
     const outcome = await channel.post("/", "1");
     assert.ok(outcome.kind === "unknown", outcome.kind);
     assert.match(outcome.reason, /alert/);
@@ -402,30 +402,7 @@ testWith(
   },
 );
 
-Deno.test("giving up before it is sent is unreached, afterwards unknown; the peer's health is untouched", async () => {
-  const arrived = Promise.withResolvers<void>();
-  await using silent = await listen(() => arrived.resolve());
-  using unsent = openChannel({ port: silent.port });
-  const early = new AbortController();
-  const first = unsent.post("/", "{}", early.signal);
-  await arrived.promise;
-  early.abort();
-  assert.deepEqual(await first, { kind: "unreached", reason: "given up" });
-  assert.equal((await unsent.post("/", "{}", early.signal)).kind, "unreached");
-  assert.equal(unsent.health.up, undefined);
-
-  const received = Promise.withResolvers<void>();
-  await using peer = await TestPeer.start(() => received.resolve());
-  using sent = openChannel({ port: peer.port });
-  const late = new AbortController();
-  const second = sent.post("/", "{}", late.signal);
-  await received.promise;
-  late.abort();
-  assert.deepEqual(await second, { kind: "unknown", reason: "given up" });
-  assert.equal(sent.health.up, undefined);
-});
-
-Deno.test("closing ends what is under way, connecting or sent, and refuses what comes later", async () => {
+Deno.test("closing ends messages under way, connecting or sent, refuses later ones, and says nothing of the peer's health", async () => {
   const arrived = Promise.withResolvers<void>();
   await using silent = await listen(() => arrived.resolve());
   const connecting = openChannel({ port: silent.port });
@@ -433,6 +410,7 @@ Deno.test("closing ends what is under way, connecting or sent, and refuses what 
   await arrived.promise;
   connecting.close();
   assert.equal((await first).kind, "unreached");
+  assert.equal(connecting.health.up, undefined);
 
   const received = Promise.withResolvers<void>();
   await using peer = await TestPeer.start(() => received.resolve());
@@ -441,5 +419,6 @@ Deno.test("closing ends what is under way, connecting or sent, and refuses what 
   await received.promise;
   waiting.close();
   assert.equal((await second).kind, "unknown");
+  assert.equal(waiting.health.up, undefined);
   assert.equal((await waiting.post("/", "{}")).kind, "unreached");
 });

@@ -83,7 +83,7 @@ export const certificates = {
   callerPfx: await pfx(caller, "test only password"),
   callerPfxNoPassword: await pfx(caller, ""),
   secondCaller: await pemOf(secondCaller),
-  stranger: await pemOf(stranger),
+  unknownCa: await pemOf(stranger),
 };
 
 export interface SeenRequest {
