@@ -10,6 +10,7 @@ import { Directory } from "./delivery/directory.ts";
 import { startHousekeeping } from "./delivery/housekeeping.ts";
 import type { Peer } from "./delivery/peer.ts";
 import { Events } from "./events/events.ts";
+import { startClockWatch } from "./events/clock_watch.ts";
 import { Incidents } from "./events/incidents.ts";
 import { findObstacle } from "./console/obstacle.ts";
 import { historyPath } from "./console/history_file.ts";
@@ -77,6 +78,13 @@ export async function startKme(config: Config): Promise<Kme> {
   let phase: Phase = "starting";
   const neighbours = otherKmes.filter(isNeighbour);
   const incidents = new Incidents();
+  opened.defer(startClockWatch((ms) => {
+    const message = `The system clock was set ${ms > 0 ? "forward" : "back"} by ${
+      Math.round(Math.abs(ms) / 1000)
+    } s; keys expire by elapsed time, so none expires early`;
+    log("kme").warn("{message}", { message });
+    incidents.report({ kind: "program", severity: "warning", message });
+  }));
   const watch = new Watch([thisKme, ...neighbours].map((kme) => kme.id.text), incidents);
   const logFailure = storeFailureLog();
   let ingestion: Ingestion | undefined;

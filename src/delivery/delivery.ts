@@ -240,7 +240,7 @@ export class Delivery {
       master: origin.id.text,
       slaves: [remote.id.text],
       expiresAt: this.#expiry(),
-      repeatableSince: Date.now() - REPEATABLE_MS,
+      repeatableSince: this.#store.now() - REPEATABLE_MS,
     });
     if (result.kind === "refused" || result.kind === "voided") return "refused";
     if (result.kind === "activated") {
@@ -277,7 +277,7 @@ export class Delivery {
   async #deliverHere(master: Sae, slaves: readonly Sae[], request: KeyRequest): Promise<readonly Key[]> {
     const { id } = this.#config.thisKme;
     const link = this.#store.link(id.text)!;
-    const since = storedSince(request);
+    const since = storedSince(request, this.#store.now());
     const keys = await this.#store.deliver({
       link,
       number: request.number,
@@ -312,7 +312,7 @@ export class Delivery {
       number: request.number,
       origin: this.#config.thisKme.id.text,
       expiresAt: this.#expiry(),
-      storedSince: storedSince(request),
+      storedSince: storedSince(request, this.#store.now()),
     };
     const onlyBlocks = await this.#hopsThatKnowOnlyBlocks(plan);
     if (onlyBlocks.length === 0) {
@@ -418,7 +418,7 @@ export class Delivery {
   }
 
   #expiry(): number {
-    return Date.now() + this.#config.thisKme.keyLifetimeSeconds * 1000;
+    return this.#store.now() + this.#config.thisKme.keyLifetimeSeconds * 1000;
   }
 }
 
@@ -429,7 +429,7 @@ function noLink(kme: KmeId): Unavailable {
 }
 
 /** Whole milliseconds since 1970; an age that reaches back further is no limit. */
-function storedSince({ maxAgeSeconds = Infinity }: KeyRequest): number | undefined {
-  const since = Math.floor(Date.now() - maxAgeSeconds * 1000);
+function storedSince({ maxAgeSeconds = Infinity }: KeyRequest, now: number): number | undefined {
+  const since = Math.floor(now - maxAgeSeconds * 1000);
   return since > 0 ? since : undefined;
 }

@@ -1,19 +1,19 @@
-/** Signs of life among the processes that share a database. */
+/** Heartbeats of the processes that share a database. */
 import type { Store } from "../store/store.ts";
 
 const INGESTION = "ingestion";
 
 export interface Heartbeat {
-  /** Whether this process is the one that takes up key files. */
+  /** Whether this process is the one that ingests key files. */
   readonly mayIngest: boolean;
   close(): Promise<void>;
 }
 
 /**
- * Gives the first sign of life, then several in each lease.
+ * Sends the first heartbeat, then several in each lease.
  *
- * @param leaseSeconds for which a sign of life counts; the hosts' clocks must differ by less.
- * @throws StoreUnavailable when the first cannot be given.
+ * @param leaseSeconds for which a heartbeat counts.
+ * @throws StoreUnavailable when the first cannot be sent.
  */
 export async function startHeartbeat(
   store: Pick<Store, "renewLease">,
@@ -25,23 +25,23 @@ export async function startHeartbeat(
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<void> | undefined;
   let closed = false;
-  const sign = async () => {
-    const begin = Date.now();
+  const beat = async () => {
+    const begin = performance.now();
     const work = await store.renewLease(lease, [INGESTION]);
     // Counted from before the transaction, so that it never lasts longer here than there.
     ingestsUntil = work.includes(INGESTION) ? begin + lease : 0;
   };
   const next = () => {
-    // Where the store is away, the lease ends by itself.
-    running = sign().catch(() => {}).finally(() => {
+    // While the store is away, the lease ends by itself.
+    running = beat().catch(() => {}).finally(() => {
       if (!closed) timer = setTimeout(next, period);
     });
   };
-  await sign();
+  await beat();
   timer = setTimeout(next, period);
   return {
     get mayIngest() {
-      return Date.now() < ingestsUntil;
+      return performance.now() < ingestsUntil;
     },
     async close() {
       closed = true;

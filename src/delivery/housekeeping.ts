@@ -4,7 +4,7 @@ import { type KeyObserver, noopObserver } from "./key_observer.ts";
 import type { Store } from "../store/store.ts";
 
 export interface HousekeepingOptions {
-  readonly store: Pick<Store, "expire">;
+  readonly store: Pick<Store, "expire" | "now">;
   readonly keyLifetimeSeconds: number;
   readonly interKmeTimeoutSeconds: number;
   readonly observer?: KeyObserver;
@@ -32,9 +32,9 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
     try {
       const expired = await options.store.expire({
         limit: BATCH,
-        refusedBefore: Date.now() - grace,
-        absentBefore: Date.now(),
-        voidedBefore: Date.now() - remembered,
+        refusedBefore: options.store.now() - grace,
+        absentBefore: options.store.now(),
+        voidedBefore: options.store.now() - remembered,
       });
       more = expired.keys === BATCH;
       if (expired.unread > 0) {

@@ -255,7 +255,7 @@ export class Reception {
       release: unsent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
       unresolved: sent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
     });
-    await recovery.resolve(reservationOf(transaction.id, reservation, sent));
+    await recovery.resolve(reservationOf(transaction.id, reservation, sent, this.#options.store.now()));
     return false;
   }
 
@@ -330,11 +330,12 @@ function reservationOf(
   transaction: KeyIdBytes,
   reservation: KeyIdBytes,
   onward: readonly Onward[],
+  now: number,
 ): AdoptedReservation {
   return {
     id: reservation,
     plan: formatPlan({ transaction, hops: onward.map(({ hop }) => hop) }),
-    since: Date.now(),
+    since: now,
     blocks: onward.flatMap(({ link, pads }) => pads.map((pad) => ({ id: pad.id, linkId: link.id }))),
   };
 }

@@ -98,7 +98,7 @@ export class Recovery {
       await store.finishReservation({ reservation: reservation.id, refused: all });
       return true;
     }
-    if (reservation.since + keyLifetimeSeconds * 1000 < Date.now()) {
+    if (reservation.since + keyLifetimeSeconds * 1000 < store.now()) {
       // A neighbour that has not been reached for so long has let the keys expire.
       await this.#burn(reservation, all);
       return true;
@@ -118,7 +118,7 @@ export class Recovery {
     // A KME that has had the keys knows them: their blocks are not used for others. After a while a KME that has let
     // them expire no longer knows that it had them. (Under a pad that nobody uses, a key on the wire tells nothing.)
     const exposed = answers.some((answer) => answer.kind !== "unknown") ||
-      padded.length > 0 && reservation.since + FRESH_MS < Date.now();
+      padded.length > 0 && reservation.since + FRESH_MS < store.now();
     const padSet = new Set(pads.map(mapKey));
     const source = all.filter((id) => !padSet.has(mapKey(id)));
     const composing = hops.find((hop) => hop.composes);

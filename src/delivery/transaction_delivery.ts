@@ -227,7 +227,7 @@ export class TransactionDelivery {
       return { failure: failure(part, answer.reason), again: false };
     }
     await reservations.eventually({ reservation, release: pads, unresolved: idsOf(attempt.source) });
-    void this.#options.recovery.resolve(unresolved(attempt, [part]));
+    void this.#options.recovery.resolve(unresolved(attempt, [part], this.#options.store.now()));
     return { failure: failure(part, answer.kind === "unknown" ? answer.reason : undefined), again: false };
   }
 
@@ -242,7 +242,7 @@ export class TransactionDelivery {
       unresolved: [...idsOf(attempt.source), ...sent.flatMap((part) => idsOf(part.blocks))],
     });
     const parts = attempt.composing === undefined ? sent : [attempt.composing, ...sent];
-    const resolved = await recovery.resolve(unresolved(attempt, parts));
+    const resolved = await recovery.resolve(unresolved(attempt, parts, this.#options.store.now()));
     const failed = answers.findIndex((answer) => answer.kind !== "activated");
     const answer = answers[failed]!;
     const onlyRefusals = answers.every(({ kind }) => kind === "activated" || kind === "refused");
@@ -272,12 +272,12 @@ function partition<T>(items: readonly T[], isFirst: (item: T) => boolean): [T[],
 }
 
 /** What recovery needs to know, as it would find it in the store. */
-function unresolved(attempt: Attempt, parts: readonly Part[]): AdoptedReservation {
+function unresolved(attempt: Attempt, parts: readonly Part[], now: number): AdoptedReservation {
   const padded = parts.filter((part) => !part.hop.composes);
   return {
     id: attempt.id,
     plan: formatPlan({ transaction: attempt.id, hops: parts.map((part) => part.hop) }),
-    since: Date.now(),
+    since: now,
     blocks: [
       ...attempt.source.map(({ id }) => ({ id, linkId: attempt.sourceLink.id })),
       ...padded.flatMap((part) => part.blocks.map(({ id }) => ({ id, linkId: part.link.id }))),

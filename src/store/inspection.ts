@@ -1,12 +1,14 @@
 /** Looks at a database from outside: nothing is created, migrated or changed, and no running KME is disturbed. */
-import { type Dialect, Kysely, SqliteDialect } from "kysely";
+import { Kysely, SqliteDialect } from "kysely";
 import type { Database } from "../config/config.ts";
 import type { KmeId } from "../domain/ids.ts";
+import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import { openSqlite } from "./dialects/sqlite_library.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
 import { livingProcesses } from "./operations/leases.ts";
 import { keysWaiting } from "./operations/waiting.ts";
+import { databaseTime } from "./store_clock.ts";
 import type { Schema } from "./table_schema.ts";
 
 export type Inspection =
@@ -53,7 +55,7 @@ export async function inspectDatabase(
       return await inspectFile(database.path, options);
     case "postgres":
     case "mysql":
-      return await inspect(openDialect(database, () => {}).kysely, options);
+      return await inspect(openDialect(database, () => {}), options);
   }
 }
 
@@ -75,11 +77,14 @@ async function inspectFile(path: string, options: InspectionOptions): Promise<In
     if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return { kind: "inUse" };
     throw error;
   }
-  return await inspect(new SqliteDialect({ database }), options);
+  return await inspect({ kysely: new SqliteDialect({ database }) }, options);
 }
 
-async function inspect(dialect: Dialect, { count }: InspectionOptions): Promise<Inspection> {
-  const db = new Kysely<Schema>({ dialect });
+async function inspect(
+  dialect: Pick<StoreDialect, "kysely" | "wallClock">,
+  { count }: InspectionOptions,
+): Promise<Inspection> {
+  const db = new Kysely<Schema>({ dialect: dialect.kysely });
   try {
     const schema = await schemaState(db);
     // Both rows are written after the migrations: a first start that broke off has left none.
@@ -90,26 +95,27 @@ async function inspect(dialect: Dialect, { count }: InspectionOptions): Promise<
     const generation = hasTables
       ? await db.selectFrom("generation").select("value").executeTakeFirst()
       : undefined;
+    const now = hasTables ? (await databaseTime(db, dialect)).now : 0;
     return {
       kind: "seen",
       schema,
       kme: owner?.kme_id,
       databaseId: owner && Uint8Array.from(owner.database_id),
-      processes: hasTables ? await livingProcesses(db, Date.now()) : 0,
+      processes: hasTables ? await livingProcesses(db, now) : 0,
       generation: generation?.value,
-      stock: count && hasTables ? await countStock(db) : undefined,
+      stock: count && hasTables ? await countStock(db, now) : undefined,
     };
   } finally {
     await db.destroy();
   }
 }
 
-async function countStock(db: Kysely<Schema>) {
+async function countStock(db: Kysely<Schema>, now: number) {
   const rows = await db.selectFrom("links").innerJoin("stock", "stock.link_id", "links.id")
     .select((e) => ["links.kme_id", e.fn.sum<number>("stock.free").as("free")] as const)
     .groupBy("links.kme_id").execute();
   return {
     blocks: new Map(rows.map(({ kme_id, free }) => [kme_id, Number(free)])),
-    keys: await keysWaiting(db, Date.now()),
+    keys: await keysWaiting(db, now),
   };
 }

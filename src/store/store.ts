@@ -10,6 +10,7 @@ import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import { BatchQueue } from "./batch_queue.ts";
 import { startLogTruncation } from "./log_truncation.ts";
+import { StoreClock } from "./store_clock.ts";
 import { Availability } from "./availability.ts";
 import type { Executor, Query } from "./engine/executor.ts";
 import { LocalExecutor } from "./engine/local_executor.ts";
@@ -71,8 +72,15 @@ export interface StoreOptions {
   readonly dialect?: StoreDialect;
   /** Starts a thread, in which an SQLite database is opened then: no commit holds up this one. */
   readonly worker?: () => Worker;
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970; absent: the time of the database, see {@linkcode StoreClock}. */
   readonly now?: () => number;
+}
+
+/** What a store is made of besides its executor. */
+interface Parts {
+  readonly now: () => number;
+  readonly clock: StoreClock;
+  readonly onBlocksUsed: (link: KmeId) => void;
 }
 
 export class Store implements BlockStore {
@@ -80,6 +88,9 @@ export class Store implements BlockStore {
   readonly processId: Uint8Array;
   /** Resolves, with why, when the database is lost for good and the program must not go on. */
   readonly failed: Promise<string>;
+  /** The time by which keys expire, milliseconds since 1970: a step of the system clock does not change it. */
+  readonly now: () => number;
+  readonly #clock: StoreClock;
   readonly #executor: Executor;
   readonly #queue: BatchQueue;
   readonly #availability: Availability;
@@ -91,13 +102,15 @@ export class Store implements BlockStore {
   readonly #count = new Map<number, Promise<number>>();
   readonly #counting = new Map<number, Promise<number>>();
 
-  private constructor(executor: Executor, processId: Uint8Array, onBlocksUsed: (link: KmeId) => void) {
+  private constructor(executor: Executor, processId: Uint8Array, { now, clock, onBlocksUsed }: Parts) {
     this.#executor = executor;
     this.#availability = new Availability(() => executor.read(pingQuery, null));
     this.#queue = new BatchQueue(executor, this.#availability);
     this.processId = processId;
     this.failed = executor.failed;
     this.#onBlocksUsed = onBlocksUsed;
+    this.#clock = clock;
+    this.now = now;
   }
 
   /**
@@ -108,7 +121,19 @@ export class Store implements BlockStore {
   static async open(options: StoreOptions): Promise<Store> {
     const processId = Uint8Array.from(randomBytes(16));
     const onBlocksUsed = options.onBlocksUsed ?? (() => {});
-    const store = new Store(await openExecutor(options, processId), processId, onBlocksUsed);
+    // Set before the first call: until then no time is asked for.
+    const time: { clock?: StoreClock } = {};
+    const now = options.now ?? (() => time.clock!.now());
+    const executor = await openExecutor({ ...options, now }, processId);
+    const { openedAt } = executor;
+    const clock = time.clock = new StoreClock(openedAt.now);
+    if (openedAt.passed < -60_000) {
+      log("store").warn(
+        "the system clock is {seconds} s behind the time at which the database was last used; no time is counted since then",
+        { seconds: Math.round(-openedAt.passed / 1000) },
+      );
+    }
+    const store = new Store(executor, processId, { now, clock, onBlocksUsed });
     if (options.database.kind === "sqlite") {
       store.#endTruncation = startLogTruncation(
         () => store.#queue.batches,
@@ -214,9 +239,11 @@ export class Store implements BlockStore {
     return this.#queue.submit(adopt, { processId: this.processId, limit, after });
   }
 
-  /** Tells the other processes on this database that this one lives; returns the work that is its own. */
-  renewLease(lease: number, work: readonly string[]): Promise<string[]> {
-    return this.#queue.submit(renewLease, { processId: this.processId, lease, work });
+  /** Sends a heartbeat to the other processes on this database; returns the work that is this process's. */
+  async renewLease(lease: number, work: readonly string[]): Promise<readonly string[]> {
+    const renewed = await this.#queue.submit(renewLease, { processId: this.processId, lease, work });
+    this.#clock.advanceTo(renewed.time);
+    return renewed.work;
   }
 
   /** A number that only grows, by which this database is told from an older copy of itself. */
@@ -284,7 +311,7 @@ export class Store implements BlockStore {
 
   /** Other processes on this database whose lease has not ended. */
   livingProcesses(): Promise<number> {
-    return this.#read(livingProcessesQuery, { now: Date.now() });
+    return this.#read(livingProcessesQuery, { now: this.now() });
   }
 
   async addBlocks(batch: BlockBatch): Promise<AddedBlocks> {
@@ -317,7 +344,7 @@ export class Store implements BlockStore {
 
   /** Keys that a slave of this KME has not fetched yet. Looks at every key there is: not for every request. */
   keysWaiting(): Promise<number> {
-    return this.#read(keysWaitingQuery, { now: Date.now() });
+    return this.#read(keysWaitingQuery, { now: this.now() });
   }
 
   /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */
@@ -347,8 +374,11 @@ export class Store implements BlockStore {
   }
 }
 
-async function openExecutor(options: StoreOptions, processId: Uint8Array): Promise<Executor> {
-  const { database, dialect, worker, onFailure = () => {}, now } = options;
+async function openExecutor(
+  options: StoreOptions & { readonly now: () => number },
+  processId: Uint8Array,
+): Promise<Executor> {
+  const { database, dialect, worker, onFailure = () => {} } = options;
   if (worker !== undefined && (database.kind === "memory" || database.kind === "sqlite")) {
     const path = database.kind === "memory" ? ":memory:" : database.path;
     prepareSqlite();
@@ -369,6 +399,5 @@ async function openExecutor(options: StoreOptions, processId: Uint8Array): Promi
     dialect: dialect ?? openDialect(database, onFailure),
     processId,
     onFailure,
-    now: now ?? Date.now,
   });
 }

@@ -27,6 +27,13 @@ export interface KmeTable {
   database_id: Uint8Array;
 }
 
+/** One row: the time of the store, and what the system clock of the database's host showed then. */
+export interface ClockTable {
+  one: number;
+  time: number;
+  wall: number;
+}
+
 export interface LinksTable {
   id: Generated<number>;
   /** The KME at the other end; this KME's own id for keys between its own SAEs. */
@@ -161,6 +168,7 @@ export interface GenerationTable {
 
 export interface Schema {
   kme: KmeTable;
+  clock: ClockTable;
   links: LinksTable;
   stock: StockTable;
   seen_blocks: SeenBlocksTable;

@@ -29,6 +29,8 @@ export interface StoreDialect {
   readonly transactionalDdl: boolean;
   /** True where no other process can have the database open: whatever another one left is abandoned. */
   readonly exclusive: boolean;
+  /** The system clock of the database's host in milliseconds since 1970; absent where that is this host. */
+  readonly wallClock?: RawBuilder<number>;
   /** Transactions side by side. */
   readonly lanes: number;
   /** Column type of exactly `length` bytes. */

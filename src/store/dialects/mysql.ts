@@ -29,6 +29,7 @@ export function mysqlDialect(uri: string): StoreDialect {
     unbounded: () => new MysqlDialect({ pool: openPool(uri, 1) }),
     transactionalDdl: false,
     exclusive: false,
+    wallClock: sql`unix_timestamp(now(3)) * 1000`,
     lanes: LANES,
     bytes: (length) => sql.raw(`binary(${length})`),
     varbytes: (length) => sql.raw(length < 16384 ? `varbinary(${length})` : "mediumblob"),

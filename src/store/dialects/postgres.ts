@@ -26,6 +26,7 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
     unbounded: () => new PostgresDialect({ pool: limitedPostgresPool(openPool(uri, { max: 1 }, onError)) }),
     transactionalDdl: true,
     exclusive: false,
+    wallClock: sql`extract(epoch from clock_timestamp()) * 1000`,
     lanes: LANES,
     bytes: () => "bytea",
     varbytes: () => "bytea",

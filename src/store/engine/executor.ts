@@ -2,6 +2,7 @@
 import type { Kysely } from "kysely";
 import type { KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
+import type { DatabaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 import type { Operation } from "../work.ts";
 
@@ -22,6 +23,8 @@ export type Outcome = { readonly result: unknown } | { readonly error: unknown }
 export interface Executor {
   /** Identifies the database: 16 bytes. */
   readonly databaseId: Uint8Array;
+  /** The time of the database when it was opened. */
+  readonly openedAt: DatabaseTime;
   /** By the KME at the other end; this KME's own pool is among them. */
   readonly links: ReadonlyMap<KmeId, Link>;
   /** Free blocks by the link's row as of the last outcome; empty where other processes change them too. */

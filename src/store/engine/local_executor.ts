@@ -8,6 +8,7 @@ import type { StoreDialect } from "../dialects/dialect.ts";
 import { STOCK_SLOTS } from "../migrations/0001_initial.ts";
 import { applyStock, freeBlocks } from "../stock.ts";
 import { StockChanges } from "../stock_changes.ts";
+import type { DatabaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 import type { Operation, StatementTexts, Work } from "../work.ts";
 import type { Call, Executor, Outcome, Query } from "./executor.ts";
@@ -29,6 +30,7 @@ export interface LocalOptions extends Parties {
 
 export class LocalExecutor implements Executor {
   readonly databaseId: Uint8Array;
+  readonly openedAt: DatabaseTime;
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: Map<number, number>;
   readonly blocking: boolean;
@@ -47,12 +49,17 @@ export class LocalExecutor implements Executor {
 
   private constructor(
     db: Kysely<Schema>,
-    { databaseId, links }: { databaseId: Uint8Array; links: ReadonlyMap<KmeId, Link> },
+    { databaseId, links, time }: {
+      databaseId: Uint8Array;
+      links: ReadonlyMap<KmeId, Link>;
+      time: DatabaseTime;
+    },
     stock: Map<number, number>,
     { dialect, processId, onFailure, now }: LocalOptions,
   ) {
     this.#db = db;
     this.databaseId = databaseId;
+    this.openedAt = time;
     this.links = links;
     this.stock = stock;
     this.blocking = dialect.exclusive;

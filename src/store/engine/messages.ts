@@ -2,6 +2,7 @@
 import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
 import { StoreUnavailable } from "../../domain/store_errors.ts";
+import type { DatabaseTime } from "../store_clock.ts";
 import type { Packed } from "./packing.ts";
 
 /** To the database's thread. */
@@ -22,8 +23,8 @@ export interface OpenRequest {
 
 /** Changes for one transaction; one batch at a time. */
 export interface Batch {
-  /** Milliseconds since 1970; absent: the clock of the system. */
-  readonly now?: number;
+  /** Milliseconds since 1970. */
+  readonly now: number;
   /** The name of the operation and its item. */
   readonly batch: readonly (readonly [operation: string, item: unknown])[];
 }
@@ -42,6 +43,7 @@ export type Reply =
   | {
     readonly kind: "opened";
     readonly databaseId: Uint8Array;
+    readonly openedAt: DatabaseTime;
     readonly links: ReadonlyMap<KmeId, Link>;
     readonly stock: ReadonlyMap<number, number>;
   }

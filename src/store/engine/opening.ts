@@ -8,6 +8,7 @@ import { StoreUnusable } from "../../domain/store_errors.ts";
 import { type Link, ownHalf } from "../../domain/link.ts";
 import { STOCK_SLOTS } from "../migrations/0001_initial.ts";
 import { migrate } from "../migrations/migrate.ts";
+import { type DatabaseTime, databaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 
 /** Whose database it is, and with whom it shares keys. */
@@ -26,14 +27,15 @@ export async function prepareDatabase(
   db: Kysely<Schema>,
   dialect: StoreDialect,
   parties: Parties,
-): Promise<{ databaseId: Uint8Array; links: Map<KmeId, Link> }> {
+): Promise<{ databaseId: Uint8Array; links: Map<KmeId, Link>; time: DatabaseTime }> {
   await migrate(db, dialect);
   const databaseId = await claimDatabase(db, dialect, parties.thisKme);
   if (dialect.exclusive) {
     await db.deleteFrom("processes").execute();
     await db.deleteFrom("leases").execute();
   }
-  return { databaseId, links: await openLinks(db, dialect, parties) };
+  const links = await openLinks(db, dialect, parties);
+  return { databaseId, links, time: await databaseTime(db, dialect) };
 }
 
 async function claimDatabase(

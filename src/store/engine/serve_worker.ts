@@ -55,6 +55,7 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
         return reply({
           kind: "opened",
           databaseId: database.executor.databaseId,
+          openedAt: database.executor.openedAt,
           links: database.executor.links,
           stock: database.executor.stock,
         });
@@ -68,11 +69,11 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
 
 class ServedDatabase {
   readonly executor: LocalExecutor;
-  readonly #clock: { now?: number };
+  readonly #clock: { now: number };
   /** Not yet reported. */
   readonly #failures: SentError[];
 
-  private constructor(executor: LocalExecutor, clock: { now?: number }, failures: SentError[]) {
+  private constructor(executor: LocalExecutor, clock: { now: number }, failures: SentError[]) {
     this.executor = executor;
     this.#clock = clock;
     this.#failures = failures;
@@ -82,14 +83,14 @@ class ServedDatabase {
     { path, thisKme, neighbours, processId }: OpenRequest,
     openDialect: (path: string) => StoreDialect,
   ): Promise<ServedDatabase> {
-    const clock: { now?: number } = {};
+    const clock = { now: 0 };
     const failures: SentError[] = [];
     const executor = await LocalExecutor.open({
       thisKme,
       neighbours,
       processId,
       dialect: openDialect(path),
-      now: () => clock.now ?? Date.now(),
+      now: () => clock.now,
       onFailure: (error) => failures.push(sendError(error)),
     });
     return new ServedDatabase(executor, clock, failures);

@@ -3,6 +3,7 @@ import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
 import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
 import { errorMessage } from "../../domain/text.ts";
+import type { DatabaseTime } from "../store_clock.ts";
 import { TIME_LIMIT_MS } from "../batch_queue.ts";
 import type { Call, Executor, Outcome, Query } from "./executor.ts";
 import {
@@ -30,8 +31,8 @@ export interface WorkerOptions {
   readonly processId: Uint8Array;
   /** Told of every failure of the database, once per failed transaction. */
   readonly onFailure: (error: unknown) => void;
-  /** Milliseconds since 1970; absent: the thread's own clock. */
-  readonly now?: () => number;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
 }
 
 /** The thread could not be started: nothing has been opened. */
@@ -46,6 +47,7 @@ interface PendingRead {
 
 export class WorkerExecutor implements Executor {
   readonly databaseId: Uint8Array;
+  readonly openedAt: DatabaseTime;
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: Map<number, number>;
   readonly blocking = false;
@@ -55,7 +57,7 @@ export class WorkerExecutor implements Executor {
   readonly mayHang = true;
   readonly #worker: Worker;
   readonly #onFailure: (error: unknown) => void;
-  readonly #now?: () => number;
+  readonly #now: () => number;
   readonly #failed = Promise.withResolvers<string>();
   readonly #closed = Promise.withResolvers<void>();
   #batch?: PromiseWithResolvers<BatchAnswer>;
@@ -66,11 +68,12 @@ export class WorkerExecutor implements Executor {
 
   private constructor(
     worker: Worker,
-    { databaseId, links, stock }: Extract<Reply, { kind: "opened" }>,
+    { databaseId, openedAt, links, stock }: Extract<Reply, { kind: "opened" }>,
     { onFailure, now }: WorkerOptions,
   ) {
     this.#worker = worker;
     this.databaseId = databaseId;
+    this.openedAt = openedAt;
     this.links = links;
     this.stock = new Map(stock);
     this.failed = this.#failed.promise;
@@ -172,7 +175,7 @@ export class WorkerExecutor implements Executor {
   /** The message for a batch, without the calls that cannot be sent; those fail their own callers only. */
   #pack(calls: readonly Call[]): [Packed, ReadonlyMap<Call, unknown>] {
     const message = (calls: readonly Call[]): Batch => ({
-      now: this.#now?.(),
+      now: this.#now(),
       batch: calls.map(({ operation, item }) => [operation.name, item]),
     });
     try {

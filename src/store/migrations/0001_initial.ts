@@ -21,6 +21,12 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("database_id", bytes(16), (c) => c.notNull())
         .execute();
 
+      await table("clock")
+        .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
+        .addColumn("time", "bigint", (c) => c.notNull())
+        .addColumn("wall", "bigint", (c) => c.notNull())
+        .execute();
+
       await table("links")
         .addColumn("id", sequence.type, (c) => sequence.define(c).primaryKey())
         .addColumn("kme_id", text, (c) => c.notNull().unique())

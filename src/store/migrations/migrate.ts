@@ -4,6 +4,7 @@ import { DEFAULT_MIGRATION_TABLE, type Migration, Migrator } from "kysely/migrat
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import { livingProcesses } from "../operations/leases.ts";
+import { databaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 import { initial } from "./0001_initial.ts";
 import { schemaOf, tableNames } from "./tables.ts";
@@ -46,7 +47,7 @@ async function apply(
   known: Record<string, Migration>,
 ): Promise<void> {
   // First who lives, then what is applied: whoever has migrated meanwhile and lives is no obstacle.
-  const living = dialect.exclusive ? 0 : await processesOn(db);
+  const living = dialect.exclusive ? 0 : await processesOn(db, dialect);
   const there = await applied(db);
   const unknown = there.filter((name) => !(name in known));
   if (unknown.length > 0) {
@@ -73,8 +74,9 @@ async function apply(
   if (error !== undefined) throw error;
 }
 
-async function processesOn(db: Kysely<Schema>): Promise<number> {
-  return (await tableNames(db)).has("processes") ? await livingProcesses(db, Date.now()) : 0;
+async function processesOn(db: Kysely<Schema>, dialect: StoreDialect): Promise<number> {
+  if (!(await tableNames(db)).has("processes")) return 0;
+  return await livingProcesses(db, (await databaseTime(db, dialect)).now);
 }
 
 /** Names of migrations. */

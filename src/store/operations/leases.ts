@@ -1,22 +1,31 @@
-/** Signs of life of processes, and work that one of them at a time does. */
+/** Heartbeats of processes, and work that one of them at a time does. */
 import type { Kysely } from "kysely";
 import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
+import { recordTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 
 export interface LeaseRenewal {
   readonly processId: Uint8Array;
   /** Milliseconds for which it counts. */
   readonly lease: number;
-  /** Work that this process does, or would do if nobody else does it. */
+  /** Work that this process does, or would do if no other process does it. */
   readonly work: readonly string[];
 }
 
-/** Renews the process's lease; returns the work that is this process's until the lease ends. */
-export const renewLease: Operation<LeaseRenewal, string[]> = {
+export interface Renewed {
+  /** What this process does until the lease ends. */
+  readonly work: readonly string[];
+  /** The time of the store, milliseconds since 1970: at least that of every process that has recorded it. */
+  readonly time: number;
+}
+
+/** Renews the process's lease, and records the time. */
+export const renewLease: Operation<LeaseRenewal, Renewed> = {
   name: "renewLease",
-  async run({ trx, dialect, now }, items) {
-    const results: string[][] = [];
+  async run({ trx, dialect, now: begun }, items) {
+    const now = await recordTime(trx, dialect, begun);
+    const results: Renewed[] = [];
     for (const { processId, lease, work } of items) {
       const own = buffer(processId);
       const until = now + lease;
@@ -42,7 +51,7 @@ export const renewLease: Operation<LeaseRenewal, string[]> = {
           .executeTakeFirstOrThrow();
         if (buffer(holder.process_id).equals(own)) mine.push(name);
       }
-      results.push(mine);
+      results.push({ work: mine, time: now });
     }
     return results;
   },
@@ -51,7 +60,8 @@ export const renewLease: Operation<LeaseRenewal, string[]> = {
 /** The process ends: its leases are free at once. */
 export const releaseLease: Operation<{ readonly processId: Uint8Array }, void> = {
   name: "releaseLease",
-  async run({ trx }, items) {
+  async run({ trx, dialect, now }, items) {
+    await recordTime(trx, dialect, now);
     for (const { processId } of items) {
       const own = buffer(processId);
       await trx.deleteFrom("leases").where("process_id", "=", own).execute();
