@@ -1,6 +1,6 @@
 /**
- * The invariants where the bench measures: its KMEs and settings, 32 connections, 1, 10 and 128 keys a request, a handshake
- * per request, pools of up to 10^5 blocks, in memory and on a file, one KME and two. Real listeners, and nothing is timed.
+ * The invariants with the settings of the bench: 32 connections, 1, 10 and 128 keys a request, a handshake per request, pools
+ * of up to 10^5 blocks, in memory and on a file, one KME and two. Nothing is timed.
  */
 import assert from "node:assert/strict";
 import { databaseOf } from "../durability/ledger_audit.ts";
@@ -55,7 +55,7 @@ for (
   });
 }
 
-/** Asks for keys until there is not one more; a request for more than there is gets none, and spends none. */
+/** Asks for keys until the stock is empty; a refused request consumes no keys. */
 function drain(network: TestNetwork, slave: Slave, keys: Keys): Promise<void> {
   return atOnce(async (worker) => {
     // One in four has a handshake with every request.
@@ -84,11 +84,11 @@ async function readAll(network: TestNetwork, slave: Slave, keys: Keys): Promise<
   let next = 0;
   await atOnce(async (worker) => {
     using client = network.client(SLAVES[slave], { maxSockets: 2 });
-    using stranger = network.client(slave === "local" ? "3" : "2", { maxSockets: 1 });
+    using otherSae = network.client(slave === "local" ? "3" : "2", { maxSockets: 1 });
     // Single keys until a few thousand are read, then the rest in large requests.
     while (next < ids.length) {
       const part = ids.slice(next, next += next < 2000 ? NUMBERS[worker % 4]! : 128);
-      const refused = await stranger.decKeys(MASTER, part[0]!);
+      const refused = await otherSae.decKeys(MASTER, part[0]!);
       assert.ok([400, 401].includes(refused.status), `another SAE got ${refused.status}`);
       // At the same moment: one of them is too late.
       const answers = await Promise.all([client.decKeys(MASTER, part), client.decKeys(MASTER, part)]);

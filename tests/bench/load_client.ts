@@ -16,7 +16,7 @@ export interface LoadJob {
   readonly seconds: number;
   /** Seconds before that are not counted. */
   readonly warmup: number;
-  /** Ends it earlier, after so many requests, so that no pool runs dry; a fifth of them is then the longest warm-up. */
+  /** Ends the run after so many requests, so that no pool runs empty; the warm-up is then at most a fifth of them. */
   readonly requests?: number;
   /** Path of a GET, or of a POST where there is a body. */
   readonly path: string;
@@ -187,7 +187,7 @@ export async function runLoad(job: LoadJob): Promise<LoadResult> {
   };
 }
 
-/** The time that counts: from the end of the warm-up until the time, or the requests, are used up. */
+/** The measured time: from the end of the warm-up to the end of the run. */
 class Window {
   readonly #job: LoadJob;
   readonly #warm: { readonly at: number; readonly requests: number };
@@ -252,7 +252,7 @@ interface Moment {
   readonly servers?: number;
 }
 
-/** Answers put aside, to be looked at when nothing is measured any more. */
+/** Answers that are kept, to be examined after the measurement. */
 class Answers {
   readonly #parts: Buffer[] = [];
   #used = 0;

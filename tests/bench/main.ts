@@ -25,7 +25,7 @@ for (const [name, group] of Object.entries(GROUPS)) {
   try {
     rows.push(...await group());
   } catch (error) {
-    // What the other groups took minutes to measure is worth to be told.
+    // The other groups took minutes to measure, so their results are printed all the same.
     console.error(`the group ${name} failed:`, error);
     failed = true;
   }

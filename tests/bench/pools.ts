@@ -33,7 +33,7 @@ export async function pools(): Promise<Row[]> {
       memories.small.push(residentMemory(small));
     },
   };
-  // More often than there are rounds: a start takes less than a second, and is easily disturbed.
+  // More often than there are rounds: a start takes less than a second, and its time varies.
   for (let i = 0; i < 3 * ROUNDS; i++) {
     const turns = [begun.empty, begun.large, begun.small];
     for (const start of i % 2 === 0 ? turns : turns.toReversed()) await start();

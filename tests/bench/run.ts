@@ -1,10 +1,10 @@
-/** Targets that take turns, and what comes of them. */
+/** Runs of targets in turn, and their results. */
 import type { LoadResult } from "./load_client.ts";
 import { ROUNDS } from "./options.ts";
 import { type Cpu, type Row, rowOf } from "./row.ts";
 import { round, spread } from "./stats.ts";
 
-/** One thing that is measured by load, again and again. */
+/** One thing that is measured repeatedly under load. */
 export interface Target {
   readonly name: string;
   /** A run, and whatever has to be done before so that it does not depend on those before it. */
@@ -20,8 +20,8 @@ export type Run = LoadResult & { readonly rate: number };
 export type Results = ReadonlyMap<string, readonly Run[]>;
 
 /**
- * Runs the targets in turn, so that what the machine does besides hits all of them; every second round backwards, so that
- * none is always the later one where the speed drifts.
+ * Runs the targets in turn, so that other load of the machine affects all of them; every second round in reverse order, so
+ * that a drift of the machine's speed does not favour any.
  */
 export async function interleave(targets: readonly Target[], rounds = ROUNDS): Promise<Results> {
   const results = new Map<string, Run[]>(targets.map(({ name }) => [name, []]));

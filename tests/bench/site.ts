@@ -1,4 +1,4 @@
-/** Two KMEs to be measured, begun afresh before each run, or with a stock that is kept up between runs. */
+/** Two KMEs to be measured: started anew before each run, or with a stock that is refilled between runs. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { eventually } from "../harness/eventually.ts";
@@ -8,10 +8,10 @@ import type { SaeClient } from "../harness/sae_client.ts";
 import { load } from "./load_process.ts";
 import type { LoadJob, LoadResult } from "./load_client.ts";
 
-/** One line per event would be what is measured. */
+/** Otherwise the lines of the log would be measured. */
 export const ENV = { LOG_LEVEL: "info,event=warning" };
 
-/** As in operation, but for the cap of the pools. */
+/** As in operation, except for the limit of the pools. */
 const OPTIONS = { max_key_count: 100_000_000, key_lifetime_seconds: 86400 };
 
 const KMES = ["1", "2"] as const;
@@ -19,7 +19,7 @@ const KMES = ["1", "2"] as const;
 /** Milliseconds after its last change in which a KME leaves a file alone; a little longer. */
 const REST_MS = 550;
 
-/** Keys that a run leaves in stock for the requests that are under way at its end, and not to meet the pool's end. */
+/** Keys that a run leaves in stock, for the requests under way at its end and so that the pool does not run empty. */
 const RESERVE = 256;
 
 /** `:memory:`, `sqlite`, or a database server. */
@@ -117,7 +117,7 @@ export class Site implements AsyncDisposable {
     this.#processes.push(...await Promise.all(KMES.map((id) => this.network.start(id, { env: ENV }))));
   }
 
-  /** Stops KME 1 in order and starts it again; returns the seconds until it was ready. */
+  /** Stops KME 1 by SIGTERM and starts it again; returns the seconds until it was ready. */
   async restart(): Promise<number> {
     this.#closeClients();
     await this.#processes[0]!.stop();
@@ -126,7 +126,7 @@ export class Site implements AsyncDisposable {
     return (performance.now() - begin) / 1000;
   }
 
-  /** Blocks that an SAE of KME 1 is told of. */
+  /** Blocks in stock, as an SAE of KME 1 is told. */
   async stock(slave: Request["slave"]): Promise<number> {
     return (await this.#client("1").status(SLAVES[slave])).json.stored_key_count;
   }
@@ -153,7 +153,7 @@ export class Site implements AsyncDisposable {
         await Deno.writeFile(join(directory, name), bytes, { append: true });
       }
     }
-    // A file at rest is taken up as soon as it appears.
+    // A complete file is ingested as soon as it appears.
     await new Promise((resolve) => setTimeout(resolve, REST_MS));
     return async () => {
       const before = await this.stock(slave);
@@ -164,7 +164,7 @@ export class Site implements AsyncDisposable {
     };
   }
 
-  /** One run that nothing before has an influence on: {@linkcode renew}, a stock, then the load. */
+  /** One run that does not depend on those before: {@linkcode renew}, a stock, then the load. */
   async runAfresh(request: Request, times: Times, stock: number): Promise<LoadResult> {
     await this.#clear();
     const [appear] = await Promise.all([this.prepare(request.slave, stock), this.#startBoth()]);
@@ -178,7 +178,7 @@ export class Site implements AsyncDisposable {
     return await this.#run(request, times);
   }
 
-  /** Ends before the stock does, and holds the stock to the keys that came. */
+  /** Ends before the stock is empty, and compares the stock with the keys that were delivered. */
   async #run(request: Request, times: Times): Promise<LoadResult> {
     if (request.way === "status") return await load(this.job(request, times));
     const before = await this.stock(request.slave);

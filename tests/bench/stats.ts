@@ -13,7 +13,7 @@ export function spread(values: readonly number[]): Spread {
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
 }
 
-/** Ratios run by run, so that a machine whose speed drifts does not matter. */
+/** Ratios of each run, so that a drift of the machine's speed does not matter. */
 export function ratios(values: readonly number[], baseline: readonly number[]): Spread {
   return spread(values.map((value, i) => value / baseline[i]!));
 }

@@ -1,4 +1,4 @@
-/** `kme CONFIG` whose database's thread dies on SIGUSR2, and on SIGUSR1 does nothing until the next SIGUSR1. */
+/** `kme CONFIG` whose database thread ends on SIGUSR2, and hangs from one SIGUSR1 to the next. */
 import { startCommand } from "../../src/cli/start_command.ts";
 import { TestWorker } from "../store/test_worker.ts";
 

@@ -1,16 +1,15 @@
-/** A TCP proxy between two KMEs that loses what it is told to lose. TLS passes through it unseen. */
+/** A TCP proxy between two KMEs that drops or delays data as a test asks. It forwards TLS without decrypting it. */
 import net from "node:net";
 
 /**
- * What happens to connections, kept ones included:
+ * What happens to connections, also to those that are kept open:
  * `pass`: nothing;
- * `lose answers`: what the client sends arrives, what comes back does not, and then the connection is cut;
- * `hold answers`: what comes back is held until the mode changes; the client gives up before;
- * `lose requests`: what the client sends once it takes the connection for established does not arrive, and then the
- *   connection is cut;
- * `hold requests`: what the client sends on connections that are there already is held until the mode changes, even
- *   when the client has given up; new connections pass;
- * `down`: connections are cut, new ones are not taken.
+ * `lose answers`: requests arrive, answers do not, and then the connection is closed;
+ * `hold answers`: answers are held until the mode changes; the client's time limit ends before;
+ * `lose requests`: what the client sends after its handshake does not arrive, and then the connection is closed;
+ * `hold requests`: what the client sends on open connections is held until the mode changes, even after the client's
+ *   time limit; new connections pass;
+ * `down`: connections are closed, new ones are refused.
  */
 export type ProxyMode = "pass" | "lose answers" | "hold answers" | "lose requests" | "hold requests" | "down";
 
@@ -19,22 +18,22 @@ export interface CuttingProxy extends Disposable {
   setMode(mode: ProxyMode): void;
 }
 
-/** Milliseconds between the first lost byte and the cut: TLS has bytes of its own to send before the answer. */
+/** Milliseconds between the first lost byte and the end of the connection: TLS itself sends bytes before the answer. */
 const CUT_MS = 200;
 
 interface Pair {
   readonly client: net.Socket;
   readonly server: net.Socket;
-  /** The handshake is over as far as the client is concerned: what it sends is a request, what it gets an answer. */
+  /** For the client the handshake is over: it sends requests and receives answers. */
   established: boolean;
-  /** On their way to the client, and to the server. */
+  /** Data for the client, and for the server. */
   readonly held: Uint8Array[];
   readonly heldRequests: Uint8Array[];
   /** Holds requests now. */
   holding: boolean;
 }
 
-/** @param target the port on loopback behind it. */
+/** @param target port on loopback to which it forwards. */
 export async function startCuttingProxy(target: number, port: number): Promise<CuttingProxy> {
   let mode: ProxyMode = "pass";
   const pairs = new Set<Pair>();
@@ -101,7 +100,7 @@ export async function startCuttingProxy(target: number, port: number): Promise<C
   };
 }
 
-/** Walks over TLS records. In TLS 1.3 the first of type 23 that a client sends ends its handshake. */
+/** Reads the headers of TLS records. In TLS 1.3 a client's first record of type 23 ends its handshake. */
 class Records {
   #rest = 0;
   #header: number[] = [];

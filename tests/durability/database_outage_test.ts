@@ -1,11 +1,11 @@
-/** The database server of both KMEs goes away under load and comes back. */
+/** The database server of both KMEs stops under load and starts again. */
 import assert from "node:assert/strict";
 import { databaseTest } from "../harness/databases.ts";
 import { Audit } from "./ledger_audit.ts";
 import { KMES, makePair, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
 
-/** Milliseconds in which a request is answered while the database is away. */
+/** Milliseconds in which a request is answered while the database does not run. */
 const TIME_LIMIT_MS = 15_000;
 
 for (const kind of ["postgres", "mariadb", "mysql"] as const) {
@@ -29,7 +29,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
             assert.ok(performance.now() - begin < TIME_LIMIT_MS, "the answer came late");
           }
           await server.start();
-          // Service resumes by itself.
+          // The KMEs reconnect by themselves.
           await audit.untilDelivered(20);
         });
       }

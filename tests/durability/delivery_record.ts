@@ -1,4 +1,4 @@
-/** A look into the database of a KME, whichever it is. It shows no bits of keys. */
+/** Reads the database of a KME, of any kind. It returns no bits of keys. */
 import Sqlite from "better-sqlite3";
 import mysql from "mysql2/promise";
 import pg from "pg";
@@ -15,9 +15,9 @@ export interface Ledger {
   readonly blocks: ReadonlyMap<string, LedgerBlock>;
   /** key_IDs of all blocks that were ever stored. */
   readonly seen: ReadonlySet<string>;
-  /** key_IDs of keys that somebody can still read, with the bytes that they hold. */
+  /** key_IDs of keys that a slave can still read, with the number of bytes that they hold. */
   readonly waiting: ReadonlyMap<string, number>;
-  /** What the counters of free blocks say, by KME at the other end. */
+  /** Counters of free blocks, by KME at the other end. */
   readonly stock: ReadonlyMap<string, number>;
   readonly reservations: number;
 }

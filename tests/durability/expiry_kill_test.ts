@@ -1,4 +1,4 @@
-/** A key that nobody fetches is gone after its time, on both ends. */
+/** A key that no slave retrieves is deleted after its lifetime, at both ends. */
 import assert from "node:assert/strict";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { eventually } from "../harness/eventually.ts";
@@ -6,7 +6,7 @@ import { databaseOf } from "./ledger_audit.ts";
 import { readLedger } from "./delivery_record.ts";
 import { KMES, makePair } from "./pair.ts";
 
-Deno.test("keys that no slave fetches expire on both ends, and their blocks are gone", async () => {
+Deno.test("keys that no slave retrieves expire at both ends, and their blocks are deleted", async () => {
   await using pair = await makePair({ options: { key_lifetime_seconds: 2, inter_kme_timeout_seconds: 10 } });
   const { network } = pair;
   for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await network.writeKeyFile(a, b, 20);
@@ -17,7 +17,7 @@ Deno.test("keys that no slave fetches expire on both ends, and their blocks are 
   // The last ones at either end, so that the others have expired when these have.
   const remote = keyIdsOf(await one!.encKeys("2", { number: 3 }));
   const back = keyIdsOf(await twentyTwo!.encKeys("11", { number: 2 }));
-  // In time they can be read.
+  // Within their lifetime they can be read.
   assert.equal((await two!.decKeys("1", remote[0]!)).status, 200);
   assert.equal((await eleven!.decKeys("2", both)).status, 200);
   // Housekeeping records the end: a caller that is no slave of the key is then told that there is none.

@@ -1,4 +1,4 @@
-/** Whatever moment a KME is killed at: nothing is given twice, nothing is lost that was not on its way. */
+/** KMEs killed at any moment: no key is delivered twice, and only keys of requests under way are lost. */
 import { databaseTest } from "../harness/databases.ts";
 import { ENV } from "../bench/site.ts";
 import { killsUnderLoad } from "./kills.ts";

@@ -1,4 +1,4 @@
-/** SIGKILL at random moments under load, again and again. */
+/** Repeated SIGKILL at random moments under load. */
 import { Audit, type AuditOptions, pause } from "./ledger_audit.ts";
 import { KMES, makePair, type PairOptions, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
@@ -26,7 +26,7 @@ export async function killsUnderLoad(
   for (let round = 0; round < rounds; round++) {
     for (const victims of [["1"], ["2"], ["1", "2"]]) {
       await audit.untilDelivered(random.between(20, 60));
-      // A file is being taken up while its reader dies.
+      // A file is being ingested when the KME is killed.
       if (random.chance(0.3)) await audit.addKeys("1", "2", 500);
       await pause(random.between(0, 100));
       await audit.kill(victims, () => pair.kill(...victims));

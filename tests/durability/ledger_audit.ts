@@ -1,6 +1,6 @@
 /**
- * Watches over a network of two KMEs: makes SAEs ask for keys at both ends, remembers who got what, and at the end holds
- * the ledgers of the KMEs to it. Bits of keys are compared and forgotten; they are in no message.
+ * Checks a network of two KMEs: SAEs at both ends ask for keys, and at the end the databases of the KMEs are compared with
+ * what the SAEs received. Bits of keys are compared and not kept; no message contains them.
  */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
@@ -11,10 +11,10 @@ import type { SaeClient, SaeResponse } from "../harness/sae_client.ts";
 import { type Ledger, readLedger } from "./delivery_record.ts";
 import type { Random } from "./random.ts";
 
-/** Sizes of keys in bits; what is left of the last block is long enough to find the block by it. */
+/** Sizes of keys in bits; the rest of the last block is long enough to identify the block. */
 const SIZES = [256, 256, 256, 256, 64, 128, 192, 320, 512, 576, 1024];
 
-/** Milliseconds after the end of a process in which its peers find out. */
+/** Milliseconds after the end of a process in which its peers notice it. */
 const NOTICE_MS = 50;
 
 const BLOCK = 32;
@@ -33,15 +33,15 @@ interface Handed {
   readonly master: string;
   readonly slaves: readonly string[];
   readonly digest: string;
-  /** By slave: read, or read while the answer was lost with the KME. */
+  /** By slave: read, or read although the KME was killed before it answered. */
   readonly readers: Map<string, "read" | "lost">;
 }
 
 /** A request that is under way. */
 interface UnderWay {
-  /** KMEs that it passes. */
+  /** KMEs that take part in it. */
   readonly kmes: ReadonlySet<string>;
-  /** A KME on its way was killed meanwhile. */
+  /** One of these KMEs was killed meanwhile. */
   struck: boolean;
 }
 
@@ -68,13 +68,13 @@ export interface Figures {
   kills: number;
   /** Keys handed to masters. */
   delivered: number;
-  /** Blocks that are gone without a key. */
+  /** Blocks that were removed without a key. */
   burnt: number;
   /** Blocks of requests that were under way at kills and failed: the most that may be burnt. */
   inFlight: number;
-  /** Requests that were not met. */
+  /** Requests that were answered with an error. */
   refused: number;
-  /** Readings whose answer was lost with the KME. */
+  /** Readings whose answer was lost because the KME was killed. */
   lostReadings: number;
 }
 
@@ -128,7 +128,7 @@ export class Audit {
     return content;
   }
 
-  /** Makes known what a key file of a link holds. */
+  /** Records the blocks of a key file of a link. */
   remember(a: string, b: string, content: Uint8Array): void {
     const link = linkName(a, b);
     const imported = this.#imported.get(link) ?? new Set();
@@ -191,7 +191,7 @@ export class Audit {
     this.#check();
   }
 
-  /** Kills KMEs, a part of their processes, or their databases; what was under way may be lost. */
+  /** Kills KMEs, some of their processes, or their databases; requests under way may be lost. */
   async kill(kmes: readonly string[], kill: () => Promise<unknown>): Promise<void> {
     const struck = new Set(kmes);
     this.figures.kills++;
@@ -203,7 +203,7 @@ export class Audit {
     setTimeout(() => this.#strikes.delete(struck), NOTICE_MS);
   }
 
-  /** One request of a master. @returns the answer, which has been checked and remembered when it brought keys. */
+  /** One request of a master. @returns the answer; its keys have been checked and recorded. */
   async ask(
     master: string,
     slaves: readonly string[],
@@ -227,7 +227,7 @@ export class Audit {
         more.length === 0 ? request : { ...request, additional_slave_SAE_IDs: more },
       );
     } catch {
-      // Cut off with the KME.
+      // The KME was killed.
     }
     this.#underWay.delete(asking);
     if (answer?.status === 200) {
@@ -251,7 +251,7 @@ export class Audit {
     return answer;
   }
 
-  /** A slave reads keys; tries again while its KME is away. */
+  /** A slave reads keys; it retries while its KME does not run. */
   async read(slave: string, master: string, keyIds: readonly string[]): Promise<void> {
     const reading = this.#begin([this.#kmeOf.get(slave)!]);
     try {
@@ -271,7 +271,7 @@ export class Audit {
         before.push("cut off");
       }
       if (answer?.status === 200) return this.#checkRead(slave, answer, keyIds);
-      // The KME or its database may have recorded the reading without being able to say so.
+      // The KME or its database may have recorded the reading and then been killed.
       const mayHaveRead = before.includes("cut off") || reading.struck && before.length > 0;
       if (answer?.status === 400 && mayHaveRead) {
         for (const id of keyIds) this.#handed.get(id)!.readers.set(slave, "lost");
@@ -293,7 +293,7 @@ export class Audit {
     if (keys.length !== keyIds.length) this.#fail(`${keys.length} keys read instead of ${keyIds.length}`);
     for (const { key_ID, key } of keys) {
       const handed = this.#handed.get(key_ID);
-      if (handed === undefined) this.#fail(`key ${key_ID} read that nobody asked for`);
+      if (handed === undefined) this.#fail(`key ${key_ID} read that no SAE asked for`);
       else if (handed.digest !== digest(Buffer.from(key, "base64"))) {
         this.#fail(`key ${key_ID} has other bits`);
       } else if (handed.readers.has(slave)) this.#fail(`key ${key_ID} read twice by SAE ${slave}`);
@@ -301,7 +301,7 @@ export class Audit {
     }
   }
 
-  /** Nobody may read keys (again) that have been read: neither their slaves nor others. */
+  /** Keys that have been read cannot be read again, by their slaves or by other SAEs. */
   async checkClosed(count: number): Promise<void> {
     const all = [...this.#handed.values()];
     const sample = all.length <= count ? all : Array.from({ length: count }, () => this.#random.pick(all));
@@ -317,7 +317,7 @@ export class Audit {
   }
 
   /**
-   * Holds the ledgers of both KMEs to what was seen. Nothing is under way and no reservation left when this is called.
+   * Compares the databases of both KMEs with what was seen. No request is under way and no reservation is left.
    *
    * @param options.burnt the most blocks that may be burnt; those of the requests in flight at kills by default.
    */
@@ -380,7 +380,7 @@ export class Audit {
     this.#check();
   }
 
-  /** A line for the log of the tests. */
+  /** Prints a line for the output of the tests. */
   report(what: string): void {
     const { kills, delivered, burnt, inFlight, refused, lostReadings } = this.figures;
     console.log(
@@ -404,7 +404,7 @@ export class Audit {
         size: random.pick(sizes),
       });
       if (answer?.status !== 200) {
-        // At the end of a pool both ends reach for the same blocks, which is not what is looked at here.
+        // When a pool is nearly empty both ends ask for the same blocks; other tests cover that.
         if (answer?.json?.message?.includes("in stock")) {
           this.#fail("the key files are too small for this load");
         }
@@ -425,12 +425,12 @@ export class Audit {
     else for (const id of ids) await this.read(slave, master, [id]);
   }
 
-  /** Somebody asks for a key that is not his. */
+  /** An SAE asks for a key of other SAEs. */
   async #intrude(master: string, keyId: string): Promise<void> {
     const { slaves } = this.#handed.get(keyId)!;
-    const strangers = [...this.#kmeOf.keys()].filter((sae) => sae !== master && !slaves.includes(sae));
-    if (strangers.length === 0) return;
-    const sae = this.#random.pick(strangers);
+    const others = [...this.#kmeOf.keys()].filter((sae) => sae !== master && !slaves.includes(sae));
+    if (others.length === 0) return;
+    const sae = this.#random.pick(others);
     const answer = await this.#client(sae).decKeys(master, keyId).catch(() => undefined);
     if (answer !== undefined && ![400, 401, 503].includes(answer.status)) {
       this.#fail(`SAE ${sae} asks for key ${keyId} of others: ${answer.status}`);

@@ -1,4 +1,4 @@
-/** What passes between the KMEs is lost on the way: nothing is stuck, nothing is given twice, and most is taken back. */
+/** Messages between the KMEs are lost: nothing stays reserved, no key is delivered twice, and most blocks are taken back. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import https from "node:https";
@@ -62,7 +62,7 @@ async function makeSetting(): Promise<Setting> {
   const audit = new Audit({ network: pair.network, kmes: KMES, saes: SAES, random: new Random() });
   for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, BLOCKS);
   await pair.start(...KMES);
-  // The connection that is kept.
+  // Opens the connection that is kept.
   await deliver(audit, "1", "2");
   return {
     pair,
@@ -82,7 +82,7 @@ async function deliver(audit: Audit, master: string, slave: string): Promise<voi
 }
 
 for (const mode of ["lose answers", "hold answers", "lose requests", "hold requests", "down"] as const) {
-  Deno.test(`between KMEs, ${mode}: 503, and both ends agree again`, async () => {
+  Deno.test(`between KMEs, ${mode}: 503, and then both ends have the same blocks`, async () => {
     await using setting = await makeSetting();
     const { pair, audit, proxy } = setting;
     let shared = BLOCKS - 1;
@@ -102,7 +102,7 @@ for (const mode of ["lose answers", "hold answers", "lose requests", "hold reque
         assert.deepEqual(stocks, [shared, shared, local], what);
         return true;
       }, { what: `${what} taken back`, timeout: 15_000 });
-      // What was held arrives now, after its transaction was taken back.
+      // The held message arrives now, after its transaction was taken back.
       if (mode === "hold requests") proxy.setMode("pass");
       await deliver(audit, "1", "2");
       await deliver(audit, "2", "1");
@@ -164,7 +164,7 @@ Deno.test("a message that comes after its transaction was taken back is refused"
   assert.equal(await pair.stock("2", "1"), before + 1);
   assert.equal((await network.client("2").decKeys("1", block)).status, 400);
 
-  // Another one is taken up, taken back, and the answer to that is the same however often it is asked.
+  // Another one is accepted and taken back; a repeated take-back gets the same answer.
   const other = randomUUID();
   const again = { ...transaction, transaction_ID: other };
   const taken = await post("transactions", { sender_KME_ID: "1", transactions: [again] });

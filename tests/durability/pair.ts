@@ -1,4 +1,4 @@
-/** Two KMEs with two SAEs each, whose processes are killed and started again. */
+/** Two KMEs with two SAEs each, whose processes are killed and restarted. */
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
@@ -21,7 +21,7 @@ export interface PairOptions {
 }
 
 export interface FinishOptions {
-  /** Knows the key files. */
+  /** Has written the key files. */
   readonly audit?: Audit;
   /** Further processes on the databases, to be stopped too. */
   readonly more?: readonly KmeProcess[];
@@ -37,7 +37,7 @@ export interface Pair extends AsyncDisposable {
   stock(kme: KmeId, other: KmeId): Promise<number>;
   /** Waits until all reservations are finished and all key files ingested, then stops both. */
   finish(options?: FinishOptions): Promise<void>;
-  /** Stops both in order. */
+  /** Stops both by SIGTERM. */
   stop(): Promise<void>;
 }
 

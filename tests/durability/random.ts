@@ -1,4 +1,4 @@
-/** Random choices that can be made again: everything follows from one seed. */
+/** Random choices that can be repeated: all follow from one seed. */
 
 export class Random {
   readonly seed: number;

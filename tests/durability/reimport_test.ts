@@ -1,4 +1,4 @@
-/** Key files come again: under other names, touched, after a restart, after their keys were used. */
+/** Key files that appear again: under other names, touched, after a restart, after their keys were used. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
 import { Audit } from "./ledger_audit.ts";
@@ -9,7 +9,7 @@ const BLOCKS = 120;
 const STEP = 30;
 
 for (const deleted of [false, true]) {
-  Deno.test(`key files that ${deleted ? "are deleted" : "stay"} and come again give no block twice`, async () => {
+  Deno.test(`key files that ${deleted ? "are deleted" : "stay"} and appear again give no block twice`, async () => {
     await using pair = await makePair({
       options: { delete_key_file_after_read: deleted, inter_kme_timeout_seconds: 10 },
     });
@@ -39,7 +39,7 @@ for (const deleted of [false, true]) {
         }
       }
     };
-    /** A fresh file behind the old ones has been read when its block is there: then they have been read too. */
+    /** Files are read in order: when the block of a new file is in stock, the files before it have been read too. */
     const untilRead = async (name: string) => {
       await audit.addKeys("1", "2", 1, name);
       await audit.addKeys("1", "1", 1, name);
@@ -65,7 +65,7 @@ for (const deleted of [false, true]) {
     await pair.start(...KMES);
     await untilRead("fresh-2.cor");
     await use();
-    // Not in order.
+    // As after a crash.
     await pair.kill(...KMES);
     await putAgain("again-3.cor");
     await pair.start(...KMES);

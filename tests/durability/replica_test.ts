@@ -1,4 +1,4 @@
-/** Two processes of KME 1 on one database, and one of them dies, or is taken for dead. */
+/** Two processes of KME 1 on one database; one of them is killed, or stopped until the other regards it as dead. */
 import assert from "node:assert/strict";
 import mysql from "mysql2/promise";
 import pg from "pg";
@@ -31,7 +31,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
       random,
     });
     for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, BLOCKS);
-    // All at once: both processes of KME 1 find an empty database.
+    // At the same time, so that both processes of KME 1 find an empty database.
     let [second] = await Promise.all([replica.start(), pair.start(...KMES)]);
     await using _ends = { [Symbol.asyncDispose]: () => second.kill() };
     await eventually(
@@ -41,14 +41,14 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
         timeout: 30_000,
       },
     );
-    const takers = [pair.process("1"), second].filter((process) =>
+    const ingesting = [pair.process("1"), second].filter((process) =>
       process.lines.some((line) => INGESTED.test(line))
     );
-    assert.equal(takers.length, 1, "key files are taken up by one process");
+    assert.equal(ingesting.length, 1, "one process ingests key files");
     audit.startLoad(2);
 
-    // The one that takes up key files dies last.
-    const ingester = takers[0] === second ? "second" : "first";
+    // The process that ingests key files is killed last.
+    const ingester = ingesting[0] === second ? "second" : "first";
     for (const victim of ingester === "first" ? ["second", "first"] : ["first", "second"]) {
       await audit.untilDelivered(random.between(30, 60));
       await pause(random.between(0, 100));
@@ -59,13 +59,13 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
         second = await replica.start();
       } else {
         await audit.kill(["1"], () => pair.kill("1"));
-        await audit.untilDelivered(10); // KME 2 does not reach the other process; that one still reaches KME 2
+        await audit.untilDelivered(10); // KME 2 cannot reach the other process, which can still reach KME 2
         if (ingester === victim) await untilTakenOver(second, audit);
         await pair.start("1");
       }
     }
 
-    // Taken for dead, a process wakes up and goes on with what it was doing.
+    // A stopped process that the other regards as dead continues.
     await audit.untilDelivered(30);
     await audit.kill(["1"], async () => {
       second.signal("SIGSTOP");
@@ -80,7 +80,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     audit.report(`${kind}, two replicas`);
   });
 
-  databaseTest(kind, "what another process takes back is not handed over any more", async (uri, server) => {
+  databaseTest(kind, "a key that another process takes back is not delivered", async (uri, server) => {
     const [firstPort, secondPort] = freePorts(2) as [number, number];
     await using pair = await makePair({
       databases: [uri, await server.createDatabase()],
@@ -111,7 +111,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     secondProxy.setMode("hold answers");
     const asked = audit.ask("1", ["22"]);
     await stockAtPeer(8);
-    // As if its lease had ended long ago. The first process has the key taken back, and does not hear of it yet.
+    // As if its lease had ended long ago. The first process has the key taken back, and has no answer to that yet.
     firstProxy.setMode("hold answers");
     await run(uri, "delete from processes");
     await stockAtPeer(9);
@@ -124,7 +124,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
   });
 }
 
-/** The other process takes up key files once the lease of the dead one is over. */
+/** The other process ingests key files when the lease of the killed one has ended. */
 async function untilTakenOver(process: KmeProcess, audit: Audit): Promise<void> {
   await audit.addKeys("1", "1", 10, "taken-over.cor");
   await process.waitForLine(/taken-over.cor.*: 10 keys stored/);

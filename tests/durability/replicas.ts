@@ -8,7 +8,7 @@ export interface Replica {
   start(): Promise<KmeProcess>;
 }
 
-/** @param peerPort where this process finds KME 2, if not where its sibling does. */
+/** @param peerPort port at which this process calls KME 2; that of the first process by default. */
 export async function makeReplica(network: TestNetwork, peerPort?: number): Promise<Replica> {
   const [saesPort, kmesPort] = freePorts(2) as [number, number];
   const config = structuredClone(network.kme("1").config);

@@ -1,4 +1,4 @@
-/** Masters at both ends take from one small pool at once until it is empty. */
+/** Masters at both ends use one small pool concurrently until it is empty. */
 import assert from "node:assert/strict";
 import { Audit, pause } from "./ledger_audit.ts";
 import { KMES, makePair, SAES } from "./pair.ts";
@@ -6,13 +6,13 @@ import { Random } from "./random.ts";
 
 const BLOCKS = 400;
 
-Deno.test("both ends use up a pool at once: no block twice, and none left", async () => {
+Deno.test("both ends use up a pool concurrently: no block twice, and none left", async () => {
   await using pair = await makePair({ options: { inter_kme_timeout_seconds: 4 } });
   const audit = new Audit({ network: pair.network, kmes: KMES, saes: SAES, random: new Random() });
   await audit.addKeys("1", "2", BLOCKS);
   await pair.start(...KMES);
   const use = async (master: string, slave: string) => {
-    // Refused while the other end reaches for the last blocks too, or because the pool is empty.
+    // Refused because the other end asks for the last blocks too, or because the pool is empty.
     for (let refused = 0; refused < 20;) {
       const answer = await audit.ask(master, [slave]);
       if (answer?.status === 200) {

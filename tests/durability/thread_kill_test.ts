@@ -1,4 +1,4 @@
-/** The thread of an SQLite database hangs or dies beneath a KME. */
+/** The thread of an SQLite database hangs or ends while its KME runs. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
@@ -18,7 +18,7 @@ const stockOf = async (network: TestNetwork) =>
   (await network.client(11).status(12)).json.stored_key_count as number;
 
 Deno.test(
-  { name: "a KME whose database's thread dies ends with a clear line, and starts again", ignore },
+  { name: "a KME whose database thread ends stops with a clear line, and can be started again", ignore },
   async () => {
     await using network = await makeNetwork();
     const kme = await network.start(1, { program });
@@ -45,7 +45,7 @@ Deno.test(
 );
 
 Deno.test(
-  { name: "a KME whose database hangs answers 503 in seconds, status at once, and goes on", ignore },
+  { name: "a KME whose database hangs answers 503 within seconds, status at once, and recovers", ignore },
   async () => {
     await using network = await makeNetwork();
     const kme = await network.start(1, { program });
@@ -53,7 +53,7 @@ Deno.test(
     const master = network.client(11);
     kme.signal("SIGUSR1");
     const begin = performance.now();
-    // Those that come before it hangs are served.
+    // Requests that arrive before it hangs are served.
     await eventually(async () => (await master.encKeys(12)).status === 503, { interval: 0 });
     assert.ok(performance.now() - begin < 10_000);
     const during = await stockOf(network);
@@ -63,7 +63,7 @@ Deno.test(
       return response.status === 200 && response;
     });
     assert.equal(keysOf(response).length, 1);
-    // The request that was given up had been under way: its key was made, and nobody has it.
+    // The request that was answered with 503 may have been executed; no SAE has its key.
     assert.ok(await stockOf(network) >= during - 2);
     assert.equal(await kme.stop(), 0);
   },

@@ -1,18 +1,18 @@
-/** Waiting for states that announce themselves by no event. */
+/** Waits for states for which there is no event. */
 
 export interface EventuallyOptions {
-  /** Milliseconds until it is given up; 10 s by default. */
+  /** Time limit in milliseconds; 10 s by default. */
   timeout?: number;
-  /** Milliseconds between two looks; 20 by default. */
+  /** Milliseconds between two calls; 20 by default. */
   interval?: number;
-  /** What is waited for, for the failure's message. */
+  /** What is awaited, for the error message. */
   what?: string;
 }
 
 /**
- * Calls `look` again and again until it returns something truthy without throwing, and returns that.
+ * Calls `look` repeatedly until it returns something truthy without throwing, and returns that.
  *
- * @throws Error when the time is up; its cause is what `look` threw last.
+ * @throws Error when the time limit has passed; its cause is what `look` threw last.
  */
 export async function eventually<T>(
   look: () => T | Promise<T>,

@@ -1,4 +1,4 @@
-/** A look into the SQLite file of a KME that does not run: it locks the file. It shows no bits of keys. */
+/** Reads the SQLite file of a KME that does not run: a running one locks the file. It returns no bits of keys. */
 import Sqlite from "better-sqlite3";
 import { Buffer } from "node:buffer";
 import { formatKeyId } from "../../src/domain/block.ts";
@@ -23,7 +23,7 @@ export interface Ledger {
   /** key_IDs of all blocks that were ever stored. */
   readonly seen: ReadonlySet<string>;
   readonly keys: readonly LedgerKey[];
-  /** What the counters of free blocks say, by KME at the other end. */
+  /** Counters of free blocks, by KME at the other end. */
   readonly stock: ReadonlyMap<string, number>;
   readonly reservations: number;
 }

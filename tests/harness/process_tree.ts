@@ -1,4 +1,4 @@
-/** A process with all that it has started, to be stopped in its tracks and let go again (Linux). */
+/** Signals to a process and everything that it has started (Linux). */
 
 export const hasProcessTree = Deno.build.os === "linux";
 

@@ -4,11 +4,11 @@ import https from "node:https";
 import type { IncomingHttpHeaders } from "node:http";
 import tls from "node:tls";
 
-/** A certificate as the client of a zone shows it, all PEM. */
+/** A client's certificate, all PEM. */
 export interface ClientCredentials {
   /** CA that the server must chain to. */
   readonly ca: string;
-  /** Absent: no client certificate is shown. */
+  /** Absent: no client certificate is sent. */
   readonly cert?: string;
   readonly key?: string;
 }
@@ -181,7 +181,7 @@ export class SaeClient implements Disposable {
 }
 
 /**
- * Opens a bare TLS connection, for clients that do not keep to HTTP. Resolves after the handshake as the client sees
+ * Opens a bare TLS connection, for clients that violate HTTP. Resolves after the handshake as the client sees
  * it: with TLS 1.3 a server that refuses the certificate closes the connection only after that.
  */
 export function openTlsSocket(options: tls.ConnectionOptions): Promise<tls.TLSSocket> {
@@ -190,7 +190,7 @@ export function openTlsSocket(options: tls.ConnectionOptions): Promise<tls.TLSSo
     socket.once("error", reject);
     socket.once("secureConnect", () => {
       socket.off("error", reject);
-      // Resets are expected of a hostile connection; whoever cares listens too.
+      // Resets are expected here; a test that checks for them has a listener of its own.
       socket.on("error", () => {});
       resolve(socket);
     });

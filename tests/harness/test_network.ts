@@ -14,7 +14,7 @@ import {
 
 /**
  * Id of a KME or SAE: written to the configuration as an integer or as a string, as it is here. A bigint beyond 2^53 is
- * written with all its digits, which a KME refuses; as a string of digits it is taken.
+ * written with all its digits, which a KME refuses; a string of digits is accepted.
  */
 export type TestId = number | bigint | string;
 
@@ -59,7 +59,7 @@ export interface NetworkSpec {
   edit?: (config: ConfigFile, id: string) => void;
 }
 
-/** Content of a configuration file, free to be edited into a wrong one. */
+/** Content of a configuration file; tests may make it invalid. */
 export interface ConfigFile {
   // deno-lint-ignore no-explicit-any
   this_kme: Record<string, any>;
@@ -294,7 +294,7 @@ async function describeThisKme(kme: TestKme, spec: KmeSpec, interKmeCa: TestCa):
     ...spec.nickname === undefined ? {} : { nickname: spec.nickname },
     db_uri: database ?? ":memory:",
     delete_key_file_after_read: true,
-    // Nobody writes to a file that is there at the start.
+    // The harness renames complete files into the directory.
     key_file_quiet_seconds: 0,
     key_directory_to_watch: kme.keyDirectories.get(kme.id)!,
     saes_https_interface: await describeInterface(kme, "saes", kme.saesPort, kme.zoneCa),
@@ -329,7 +329,7 @@ async function describeNeighbour(kme: TestKme, other: TestKme, otherSpec: KmeSpe
     id: otherSpec.id,
     key_directory_to_watch: kme.keyDirectories.get(other.id)!,
     inter_kme_bind_address: `127.0.0.1:${other.kmesPort}`,
-    // A proxy that the machine is set up with knows nothing of its loopback.
+    // A proxy of this system cannot reach its loopback.
     ignore_system_proxy_settings: true,
     https_client_authentication_certificate: path,
     https_client_authentication_certificate_password: format === "pem" ? "" : PFX_PASSWORD,
@@ -372,7 +372,7 @@ function randomBytes(length: number): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Whole blocks; a rest is no block. */
+/** Whole blocks; an incomplete one at the end is left out. */
 function blocksOf(bytes: Uint8Array): Uint8Array[] {
   return Array.from({ length: Math.floor(bytes.length / 32) }, (_, i) => bytes.subarray(32 * i, 32 * i + 32));
 }

@@ -60,7 +60,7 @@ Deno.test("startKme rejects with all output when the program ends first", async 
   });
 });
 
-Deno.test("startKme gives up on a program that never gets ready, and kills it", async () => {
+Deno.test("startKme kills a program that is not ready within the time limit", async () => {
   await using fake = await program(`console.error("pid " + Deno.pid); setInterval(() => {}, 1000);`);
   let pid = 0;
   await assert.rejects(startKme("c", { ...fake, timeout: 1500 }), (error: Error) => {

@@ -51,9 +51,9 @@ Deno.test("the certificates of a network say that they are for tests and verify 
   assert.match(ca.subject, /for tests only/);
   assert.ok(own.verify(ca.publicKey));
   assert.ok(!own.verify(new X509Certificate(network.kme(2).zoneCa.ca).publicKey));
-  const stranger = await network.issueClient(1);
-  assert.ok(new X509Certificate(stranger.cert).verify(ca.publicKey));
-  assert.notEqual(stranger.serialHex, network.sae(1).serialHex);
+  const unknown = await network.issueClient(1);
+  assert.ok(new X509Certificate(unknown.cert).verify(ca.publicKey));
+  assert.notEqual(unknown.serialHex, network.sae(1).serialHex);
 });
 
 Deno.test("writeKeyFile writes the same blocks at both ends and names their key_IDs", async () => {
