@@ -92,6 +92,9 @@ export class StockAgreement {
   #isNewPair = false;
   /** Files that were compared block by block since then. */
   readonly #proven = new Set<FileTag>();
+  /** Free blocks at both ends at the last comparison, and when a difference was last looked into. */
+  #numbers = "";
+  #explained = "";
   /** Sums of the peer's last question: when they change, it has ingested something. */
   #asked = "";
 
@@ -128,7 +131,12 @@ export class StockAgreement {
         if (asked !== this.#asked) this.changed();
         this.#asked = asked;
         const buckets = summarize(await store.ingestedFiles(link));
-        return { kind: "summary", database: store.databaseId.toHex(), buckets };
+        return {
+          kind: "summary",
+          database: store.databaseId.toHex(),
+          free: await store.freeBlocks(link.kme),
+          buckets,
+        };
       }
       case "files": {
         const wanted = new Set(question.buckets);
@@ -205,7 +213,8 @@ export class StockAgreement {
     const mine = await store.ingestedFiles(link);
     const database = store.databaseId.toHex();
     const summary = summarize(mine);
-    const answer = await peer.askStock({ kind: "summary", database, buckets: summary });
+    const free = await store.freeBlocks(link.kme);
+    const answer = await peer.askStock({ kind: "summary", database, free, buckets: summary });
     if (answer?.kind !== "summary") return;
     await this.#learnFiles(summary, answer.buckets);
     const theirs = this.#theirFiles();
@@ -213,9 +222,12 @@ export class StockAgreement {
       this.#theirs.has(bucketOf(tag)) && theirs.get(tag)?.blocks !== blocks
     );
     const suspects = new Set(suspect.map(({ tag }) => tag));
-    const changed = JSON.stringify([answer, summary]);
-    if (changed !== this.#checkedWith) {
-      const unproven = await this.#unprovenFiles(mine, answer.database);
+    const changed = JSON.stringify([answer.database, answer.buckets, summary]);
+    const unexplained = this.#isUnexplained(free, answer.free);
+    if (changed !== this.#checkedWith || unexplained) {
+      const unproven = unexplained
+        ? await this.#heldDifferently()
+        : await this.#unprovenFiles(mine, answer.database);
       for (const tag of unproven) suspects.add(tag);
       await this.#check([BlockState.free], [...suspects]);
       await this.#check([BlockState.unmatched]);
@@ -244,6 +256,19 @@ export class StockAgreement {
   /** Files of the peer in buckets that differ. */
   #theirFiles(): Map<FileTag, StockFile> {
     return new Map([...this.#theirs.values()].flat().map((file) => [file.tag, file]));
+  }
+
+  /**
+   * Whether the two ends offer different numbers of blocks although nothing is under way: one of them lost blocks, for
+   * example by `kme burn`. Asked again only when the numbers change.
+   */
+  #isUnexplained(mine: number, theirs: number): boolean {
+    const numbers = `${mine} ${theirs}`;
+    const isStable = numbers === this.#numbers;
+    this.#numbers = numbers;
+    if (mine === theirs || !isStable || numbers === this.#explained) return false;
+    this.#explained = numbers;
+    return true;
   }
 
   /** Files that both ends have ingested, but of which one end may have forgotten what it used. */

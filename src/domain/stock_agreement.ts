@@ -31,9 +31,20 @@ export interface HeldFile {
   readonly hash: number;
 }
 
+/** What an end has ingested and still offers. */
+export interface StockSummary {
+  readonly kind: "summary";
+  /** Identifies its database: 32 hexadecimal digits. */
+  readonly database: string;
+  /** Free blocks. */
+  readonly free: number;
+  /** All buckets. */
+  readonly buckets: readonly BucketSummary[];
+}
+
 export type StockQuestion =
-  /** Do we have ingested the same? All buckets of the one that asks. */
-  | { readonly kind: "summary"; readonly database: string; readonly buckets: readonly BucketSummary[] }
+  /** Do we have the same? */
+  | StockSummary
   /** Which files are in these buckets? */
   | { readonly kind: "files"; readonly buckets: readonly number[] }
   /** What is still held of each file? */
@@ -45,7 +56,7 @@ export type StockQuestion =
 export const BlockPresence = { absent: 0, held: 1, gone: 2 } as const;
 
 export type StockAnswer =
-  | { readonly kind: "summary"; readonly database: string; readonly buckets: readonly BucketSummary[] }
+  | StockSummary
   | { readonly kind: "files"; readonly files: readonly StockFile[] }
   /** Absent files: there are too many to list. */
   | { readonly kind: "held"; readonly files?: readonly HeldFile[] }

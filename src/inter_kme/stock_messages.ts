@@ -38,7 +38,7 @@ const ids = z.base64().max(Math.ceil(MAX_ASKED_BLOCKS * ID_BYTES / 3) * 4).trans
 const questionSchema = z.object({
   sender_KME_ID: z.string().max(291),
   question: z.discriminatedUnion("kind", [
-    z.object({ kind: z.literal("summary"), database, buckets }),
+    z.object({ kind: z.literal("summary"), database, free: count, buckets }),
     z.object({ kind: z.literal("files"), buckets: z.array(z.int().min(0).max(255)).max(FILE_BUCKETS) }),
     z.object({ kind: z.literal("held") }),
     z.object({ kind: z.literal("blocks"), ids }),
@@ -46,7 +46,7 @@ const questionSchema = z.object({
 });
 
 const answerSchema = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("summary"), database, buckets }),
+  z.object({ kind: z.literal("summary"), database, free: count, buckets }),
   z.object({
     kind: z.literal("files"),
     files: z.array(z.object({ tag: hash, name, blocks: count })).max(MAX_LISTED_FILES),

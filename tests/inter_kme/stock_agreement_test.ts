@@ -1,6 +1,7 @@
 /** The stock of a link is what both ends have, whatever was copied wrongly, late, or to one end only. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
+import { runKme } from "../harness/kme_process.ts";
 import { keyIdsOf, type SaeClient } from "../harness/sae_client.ts";
 import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
 import { scrape } from "../metrics/scrape.ts";
@@ -37,11 +38,11 @@ async function statusOf(network: TestNetwork, kme: 1 | 2) {
 const stocks = async (network: TestNetwork) =>
   await Promise.all([stockOf(network.client(1), 3), stockOf(network.client(3), 1)]);
 
-async function agreeOn(network: TestNetwork, blocks: number): Promise<void> {
+async function agreeOn(network: TestNetwork, blocks: number, timeout = 30_000): Promise<void> {
   await eventually(async () => {
     assert.deepEqual(await stocks(network), [blocks, blocks]);
     return true;
-  }, { timeout: 30_000 });
+  }, { timeout });
 }
 
 /** Takes keys one by one until none is left, alternately at both ends; each must be readable at the other. */
@@ -161,4 +162,43 @@ Deno.test("a restart with a database file agrees at once", async () => {
   await network.start(2);
   await agreeOn(network, 30);
   await takeAll(network, 30);
+});
+
+Deno.test("files come to each end in its own order and at its own pace", async () => {
+  await using network = await makeTestNetwork(two({ delete_key_file_after_read: true }, "sqlite"));
+  const files = Array.from({ length: 6 }, () => random(30));
+  await network.startAll();
+  for (const [i, bytes] of files.entries()) {
+    await put(network, i % 2 === 0 ? 1 : 2, `${i}.cor`, bytes);
+    if (i > 1) await put(network, i % 2 === 0 ? 1 : 2, `${i - 1}.cor`, files[i - 1]!);
+  }
+  await put(network, 2, "0.cor", files[0]!);
+  await put(network, 1, "5.cor", files[5]!);
+  await agreeOn(network, 180);
+  await takeAll(network, 30);
+});
+
+Deno.test("an end that was put back to an older copy of its database does not offer used blocks", async () => {
+  await using network = await makeTestNetwork(two({}, "sqlite"));
+  await network.writeKeyFile(1, 2, 60, { name: "a.cor" });
+  const [first] = await network.startAll();
+  await agreeOn(network, 60);
+  await first!.stop();
+  const { directory, configPath } = network.kme(1);
+  await Deno.copyFile(`${directory}/kme.db`, `${directory}/backup.db`);
+  const again = await network.start(1);
+  await agreeOn(network, 60);
+  await takeAll(network, 20);
+  await again.stop();
+  await Deno.rename(`${directory}/backup.db`, `${directory}/kme.db`);
+  // The guard against old backups refuses it; what it does not know any more is burnt, and fresh files fill the stock.
+  const refused = await runKme([configPath]);
+  assert.equal(refused.code, 1);
+  assert.equal((await runKme(["burn", configPath, "--yes"])).code, 0);
+  await network.start(1);
+  // Two comparisons of idle ends, 15 s apart.
+  await agreeOn(network, 0, 60_000);
+  await network.writeKeyFile(1, 2, 40, { name: "b.cor" });
+  await agreeOn(network, 40);
+  await takeAll(network, 40);
 });
