@@ -1,6 +1,6 @@
 /** One running KME: the only place where its parts are put together. */
 import type { Access } from "./config/access.ts";
-import type { Config, ThisKme } from "./config/config.ts";
+import type { Config, HttpsInterface, ThisKme } from "./config/config.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
 import { Delivery } from "./delivery/delivery.ts";
@@ -30,7 +30,8 @@ import { startHeartbeat } from "./delivery/heartbeat.ts";
 import { startStoreWorker } from "./store/engine/worker_executor.ts";
 import { Store } from "./store/store.ts";
 import { describeStoreFailure, storeFailureLog } from "./store/failure_log.ts";
-import { startFront } from "./tls/front.ts";
+import { CrlFile } from "./tls/crl_file.ts";
+import { type Front, type FrontOptions, startFront } from "./tls/front.ts";
 import { formatHostPort } from "./domain/address.ts";
 import { errorMessage } from "./domain/text.ts";
 
@@ -115,6 +116,17 @@ export async function startKme(config: Config): Promise<Kme> {
     const channel = new PeerChannel(neighbour, thisKme);
     opened.defer(() => channel.close());
     channels.set(neighbour.id.text, channel);
+    if (neighbour.serverCrl !== undefined) {
+      const use = `server of KME ${neighbour.id.text}`;
+      const crl = new CrlFile({
+        path: neighbour.serverCrl,
+        name: use,
+        onStatus: (status) => watch.crl(use, status),
+      });
+      opened.defer(() => crl.close());
+      channel.useRevocations((authorities) => crl.revocations(authorities));
+      crl.watch(() => channel.revocationsChanged());
+    }
     startProbing(channel, thisKme, incidents);
     peers.set(neighbour.id.text, watch.peer(new PeerKme(thisKme.id.text, channel)));
   }
@@ -189,21 +201,17 @@ export async function startKme(config: Config): Promise<Kme> {
   await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
 
   const kmes = kmeApp({ delivery, directory, stocks, observer: watch.requests("kme") });
-  const kmesFront = await startFront({
+  const kmesFront = await openFront(thisKme, "kme", watch, opened, {
     name: "inter-KME",
     ...thisKme.kmesInterface,
     handler: (request, connection) => kmes.fetch(request, { connection }),
-    onRefused: (client) => watch.clientRefused("kme", client),
   });
-  opened.defer(() => kmesFront.close(GRACE_MS));
   const saes = saeApp({ delivery, directory, observer: watch.requests("sae") });
-  const saesFront = await startFront({
+  const saesFront = await openFront(thisKme, "sae", watch, opened, {
     name: "SAE",
     ...thisKme.saesInterface,
     handler: (request, connection) => saes.fetch(request, { connection }),
-    onRefused: (client) => watch.clientRefused("sae", client),
   });
-  opened.defer(() => saesFront.close(GRACE_MS));
 
   const reloading = new Reloading(config, { saesFront, kmesFront, channels, directory });
   current = () => reloading.running;
@@ -236,6 +244,32 @@ export async function startKme(config: Config): Promise<Kme> {
       await running.disposeAsync();
     },
   };
+}
+
+/** Opens an mTLS listener that closes with the KME, and watches the CRLs of its clients. */
+async function openFront(
+  thisKme: ThisKme,
+  listener: "sae" | "kme",
+  watch: Watch,
+  opened: AsyncDisposableStack,
+  options: FrontOptions & Pick<HttpsInterface, "clientCrl">,
+): Promise<Front> {
+  const { clientCrl: path, name } = options;
+  const crl = path === undefined ? undefined : new CrlFile({
+    path,
+    name: `clients of the ${name} interface`,
+    onStatus: (status) => watch.crl(listener, status),
+  });
+  const front = await startFront({
+    ...options,
+    minVersion: `TLSv${thisKme.tlsMinVersion}`,
+    revocations: crl && ((authorities) => crl.revocations(authorities)),
+    onRefused: (client) => watch.clientRefused(listener, client),
+  });
+  opened.defer(() => front.close(GRACE_MS));
+  crl?.watch(() => front.revocationsChanged());
+  opened.defer(() => crl?.close());
+  return front;
 }
 
 /** A peer that goes down or comes back is an incident. */

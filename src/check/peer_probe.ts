@@ -36,7 +36,11 @@ export async function probePeer(neighbour: NeighbourKme, thisKme: ThisKme): Prom
     socket = await connectTls(
       {
         address,
-        secureContext: clientContext(neighbour.clientCertificate, neighbour.serverCa),
+        secureContext: clientContext(
+          neighbour.clientCertificate,
+          neighbour.serverCa,
+          `TLSv${thisKme.tlsMinVersion}`,
+        ),
         verifier: serverVerifier(neighbour.serverCa),
         proxy: neighbour.ignoreSystemProxySettings ? undefined : proxyFor(address, env),
       },

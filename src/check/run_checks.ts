@@ -4,6 +4,7 @@ import { loadConfig, type LoadOptions } from "../config/load.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { checkCertificates } from "./certificate_checks.ts";
 import { checkClock } from "./clock_checks.ts";
+import { checkCrlFiles } from "./crl_checks.ts";
 import { checkDatabase } from "./database_checks.ts";
 import { checkDirectories, checkUser } from "./directory_checks.ts";
 import { type CheckLine, configError, ok, warn } from "./check_line.ts";
@@ -34,6 +35,7 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
     ...loaded.downLinks.map(lineOfMistake),
     ...checkPrivacy(loaded.warnings),
     ...checkCertificates(config),
+    ...await checkCrlFiles(config, (options.now ?? new Date()).getTime()),
     ...checkUser(),
     ...checkOpenFiles(),
     ...await checkDirectories(config),

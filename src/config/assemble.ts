@@ -31,6 +31,7 @@ export function assemble(
       keyLifetimeSeconds: thisKme.key_lifetime_seconds,
       maxSaeIdCount: thisKme.max_SAE_ID_count,
       interKmeTimeoutSeconds: thisKme.inter_kme_timeout_seconds,
+      tlsMinVersion: thisKme.tls_min_version,
       neighbourProbeSeconds: thisKme.neighbour_probe_seconds,
       leaseSeconds: thisKme.lease_seconds,
     },
@@ -54,6 +55,7 @@ function httpsInterface(
     clientCa: loaded.clientCa!,
     serverCert: loaded.serverCert!,
     serverKey: loaded.serverKey!,
+    clientCrl: loaded.clientCrl,
   };
 }
 
@@ -71,6 +73,7 @@ function otherKme(
     ignoreSystemProxySettings: file.ignore_system_proxy_settings,
     clientCertificate: loaded.clientCertificate!,
     serverCa: loaded.serverCa,
+    serverCrl: loaded.serverCrl,
     certificates: certificates === "any" ? undefined : certificates,
   };
 }

@@ -13,6 +13,8 @@ export interface HttpsInterface {
   readonly serverCert: string;
   /** PEM: PKCS#8, SEC1 or PKCS#1. */
   readonly serverKey: string;
+  /** Absolute path of a file with CRLs of the clients' CAs; absent: nothing is revoked. */
+  readonly clientCrl?: string;
 }
 
 /** Where keys are stored. */
@@ -48,6 +50,8 @@ export interface ThisKme {
   readonly maxSaeIdCount: number;
   /** Seconds for a connection to a peer, and again for its answer. */
   readonly interKmeTimeoutSeconds: number;
+  /** Oldest version of TLS for all connections with SAEs and other KMEs. */
+  readonly tlsMinVersion: "1.2" | "1.3";
   /** Seconds without an exchange after which a neighbour is probed. */
   readonly neighbourProbeSeconds: number;
   /** Seconds without a heartbeat after which other processes on the same database adopt the work of this one. */
@@ -77,6 +81,8 @@ export interface NeighbourKme {
   readonly clientCertificate: ClientCertificate;
   /** PEM; absent: the system's trust store. */
   readonly serverCa?: string;
+  /** Absolute path of a file with CRLs of the CAs of that KME's server; absent: nothing is revoked. */
+  readonly serverCrl?: string;
   /** The certificates with which that KME calls this one; absent: any that is not another neighbour's; empty: none. */
   readonly certificates?: readonly CertificateSelector[];
 }

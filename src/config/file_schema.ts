@@ -119,6 +119,7 @@ const httpsInterface = (who: string) =>
     ca_client_cert_path: path(`the CA certificate (PEM) that issues the certificates of ${who}`),
     server_cert_path: path("the server's certificate (PEM)"),
     server_key_path: path("the private key (PEM) of the server's certificate"),
+    client_crl_path: optional(path("a file with certificate revocation lists")),
   }, expected("an object with listen_address, ca_client_cert_path, server_cert_path and server_key_path"));
 
 const thisKme = z.strictObject({
@@ -142,6 +143,9 @@ const thisKme = z.strictObject({
       ),
     10,
   ),
+  tls_min_version: z.nullable(
+    z.enum(["1.2", "1.3"], { error: () => 'write "1.2" or "1.3"' }),
+  ).default("1.2").transform((value) => value ?? "1.2"),
   neighbour_probe_seconds: withDefault(integer(1, 3600), 15),
   key_file_quiet_seconds: withDefault(integer(0, 86_400), 60),
   key_file_health: z.nullable(
@@ -161,6 +165,7 @@ const otherKme = z.strictObject({
     z.string(expected("a password in quotes; it may be empty")),
   ),
   inter_kme_ca_cert_path: optional(path("a CA certificate (PEM)")),
+  inter_kme_crl_path: optional(path("a file with certificate revocation lists")),
   https_client_certificate_serial: optional(serial),
   certificates: selectors,
   reached_through: optional(id),

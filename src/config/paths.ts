@@ -86,6 +86,20 @@ export async function readSmallFile(path: string, base: PathBase): Promise<Parse
   }
 }
 
+/** Finds a file and checks that it can be opened; its absolute path. */
+export async function findFile(path: string, base: PathBase): Promise<Parsed<string>> {
+  try {
+    const found = await locate(path, base);
+    if (!(await Deno.stat(found)).isFile) {
+      return { problem: `${describePath(path, base)} is not a file; write the path of a file` };
+    }
+    (await Deno.open(found)).close();
+    return { value: found };
+  } catch (error) {
+    return { problem: `${describePath(path, base)} ${reason(error)}; write the path of a readable file` };
+  }
+}
+
 export interface FoundDirectory {
   /** Absolute. */
   readonly path: string;

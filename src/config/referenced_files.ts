@@ -14,7 +14,14 @@ import {
 } from "../x509/certificate_files.ts";
 import type { Part, PartialConfig } from "./partial_config.ts";
 import type { Findings } from "./findings.ts";
-import { findDatabaseFile, findDirectory, type FoundFile, type PathBase, readSmallFile } from "./paths.ts";
+import {
+  findDatabaseFile,
+  findDirectory,
+  findFile,
+  type FoundFile,
+  type PathBase,
+  readSmallFile,
+} from "./paths.ts";
 import type { ConfigFile } from "./file_schema.ts";
 import { formatMember, type MemberPath } from "../domain/member_path.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -43,6 +50,7 @@ export interface LoadedKme {
   readonly keyDirectory?: string;
   readonly clientCertificate?: ClientCertificate;
   readonly serverCa?: string;
+  readonly serverCrl?: string;
 }
 
 /** Reports what is missing, unreadable, out of date or does not match. */
@@ -136,6 +144,7 @@ class Loader {
       ...canVerify ? { clientCa: clientCa.pem, clientIssuers: issuersOf(clientCa.pem) } : {},
       serverCert: cert?.pem,
       serverKey: key?.pem,
+      clientCrl: await this.#path(at("client_crl_path"), file?.client_crl_path),
     };
   }
 
@@ -150,6 +159,7 @@ class Loader {
         file.https_client_authentication_certificate_password ?? "",
       ),
       serverCa: (await this.#ca(at("inter_kme_ca_cert_path"), file.inter_kme_ca_cert_path))?.pem,
+      serverCrl: await this.#path(at("inter_kme_crl_path"), file.inter_kme_crl_path),
     };
   }
 
@@ -205,6 +215,11 @@ class Loader {
     const certificates = file && this.#value(member, parseCertificates(file.bytes));
     if (certificates) this.#dates(member, checkCaDates(certificates.certificates, this.#now));
     return certificates;
+  }
+
+  /** A file that is read while the KME runs, not here. */
+  async #path(member: MemberPath, path: string | undefined): Promise<string | undefined> {
+    return path === undefined ? undefined : this.#value(member, await findFile(path, this.#base));
   }
 
   async #file(member: MemberPath, path: string | undefined, kind?: "secret"): Promise<FoundFile | undefined> {

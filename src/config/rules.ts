@@ -41,6 +41,7 @@ const LINK_REQUIRED = [
 const LINK_OPTIONAL = [
   "https_client_authentication_certificate_password",
   "inter_kme_ca_cert_path",
+  "inter_kme_crl_path",
   "https_client_certificate_serial",
   "certificates",
 ] as const;

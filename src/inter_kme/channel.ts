@@ -8,6 +8,10 @@ import type { NeighbourKme, ThisKme } from "../config/config.ts";
 import { log } from "../log.ts";
 import { ConnectError, connectTls, explain } from "./connect.ts";
 import { clientContext, serverVerifier } from "./credentials.ts";
+import { verifyServer } from "../tls/peer_certificates.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import type { Revocations } from "../x509/revocations.ts";
+import type { ServerVerifier } from "../x509/verifier.ts";
 import { type Env, proxyFor } from "./proxy.ts";
 import { Slots } from "./slots.ts";
 import { MAX_MESSAGE_BYTES } from "./wire.ts";
@@ -69,8 +73,12 @@ export class PeerChannel {
   readonly kmeId: string;
   readonly #neighbour: NeighbourKme;
   readonly #timeout: number;
+  readonly #minVersion: tls.SecureVersion;
   readonly #env: Env;
   readonly #verifyServer: boolean;
+  /** Absent: any server is accepted. */
+  #verifier: ServerVerifier | undefined;
+  #revocations: (authorities: readonly Certificate[]) => Revocations = () => [];
   #kept: https.Agent;
   #fresh: https.Agent;
   readonly #slots = new Slots(MAX_SOCKETS);
@@ -93,13 +101,14 @@ export class PeerChannel {
    */
   constructor(
     neighbour: NeighbourKme,
-    settings: Pick<ThisKme, "interKmeTimeoutSeconds">,
+    settings: Pick<ThisKme, "interKmeTimeoutSeconds"> & Partial<Pick<ThisKme, "tlsMinVersion">>,
     env: Env = (name) => Deno.env.get(name),
   ) {
     this.#neighbour = neighbour;
     this.kmeId = neighbour.id.text;
     this.#timeout = settings.interKmeTimeoutSeconds * 1000;
     this.#env = env;
+    this.#minVersion = `TLSv${settings.tlsMinVersion ?? "1.2"}`;
     this.#verifyServer = env("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT") !== "Y";
     if (!this.#verifyServer) {
       this.#log.warn(
@@ -174,6 +183,36 @@ export class PeerChannel {
     }
   }
 
+  /**
+   * Servers whose certificate is revoked are refused from now on.
+   *
+   * @param revocations what the given CAs have revoked.
+   */
+  useRevocations(revocations: (authorities: readonly Certificate[]) => Revocations): void {
+    this.#revocations = revocations;
+    this.revocationsChanged();
+  }
+
+  /** What is revoked has changed: connections with a server that is revoked now are closed. */
+  revocationsChanged(): void {
+    const verifier = this.#verifier;
+    if (!verifier) return;
+    verifier.revocations = this.#revocations(verifier.authorities);
+    for (const agent of [this.#kept, this.#fresh]) {
+      for (const socket of [...socketsOf(agent.sockets), ...socketsOf(agent.freeSockets)]) {
+        try {
+          verifyServer(socket, verifier, this.#neighbour.address.hostname);
+        } catch (error) {
+          this.#log.warn("connection with KME {kme} closed: {reason}", {
+            kme: this.kmeId,
+            reason: explain(error),
+          });
+          socket.destroy();
+        }
+      }
+    }
+  }
+
   /** Closes all connections. Messages under way end as if their connection had broken. */
   close(): void {
     this.#closed.abort();
@@ -186,11 +225,13 @@ export class PeerChannel {
   #agents({ clientCertificate, serverCa }: ChannelMaterial): [kept: https.Agent, fresh: https.Agent] {
     let secureContext: tls.SecureContext;
     try {
-      secureContext = clientContext(clientCertificate, serverCa);
+      secureContext = clientContext(clientCertificate, serverCa, this.#minVersion);
     } catch (error) {
       throw new Error(`the client certificate for KME ${this.kmeId} cannot be used: ${explain(error)}`);
     }
     const verifier = this.#verifyServer ? serverVerifier(serverCa) : undefined;
+    if (verifier) verifier.revocations = this.#revocations(verifier.authorities);
+    this.#verifier = verifier;
     const { address, ignoreSystemProxySettings } = this.#neighbour;
     const connect = () => {
       const proxy = ignoreSystemProxySettings ? undefined : proxyFor(address, this.#env);
@@ -382,4 +423,8 @@ class PeerAgent extends https.Agent {
     // The socket comes with the callback.
     return none;
   }
+}
+
+function socketsOf(sockets: NodeJS.ReadOnlyDict<unknown[]>): tls.TLSSocket[] {
+  return Object.values(sockets).flatMap((list) => [...list ?? []] as tls.TLSSocket[]);
 }

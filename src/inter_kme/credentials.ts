@@ -15,13 +15,14 @@ import { ServerVerifier } from "../x509/verifier.ts";
 export function clientContext(
   certificate: ClientCertificate,
   serverCa: string | undefined,
+  minVersion: tls.SecureVersion = "TLSv1.2",
 ): tls.SecureContext {
   // Always explicit: without `ca`, CA certificates that happen to be inside a PKCS#12 file would be trusted to vouch
   // for the peer's server.
   const ca = serverCa ?? systemCa();
   if (certificate.kind === "pfx") {
     const pfx = Buffer.from(certificate.pfx);
-    return tls.createSecureContext({ ca, pfx, passphrase: certificate.passphrase });
+    return tls.createSecureContext({ ca, minVersion, pfx, passphrase: certificate.passphrase });
   }
   // A key that cannot be decrypted would silently mean calls without any client certificate: find out here.
   const key = createPrivateKey(
@@ -34,6 +35,7 @@ export function clientContext(
   }
   return tls.createSecureContext({
     ca,
+    minVersion,
     cert: certificate.cert,
     key: certificate.key,
     passphrase: certificate.passphrase,

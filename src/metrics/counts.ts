@@ -2,6 +2,7 @@
 import type { BurnReason } from "../delivery/key_observer.ts";
 import type { Operation, RefusalReason } from "../http/request_observer.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
+import { CLIENT_REFUSALS, type ClientRefusal } from "../tls/client_refusal.ts";
 import { Histogram } from "./histogram.ts";
 
 /** A listener whose requests are counted. */
@@ -17,8 +18,15 @@ export interface Refusals {
 /** Clients whose connection a listener refused. */
 export interface RefusedClients {
   readonly listener: Listener;
-  readonly reason: string;
+  readonly reason: ClientRefusal;
   count: number;
+}
+
+/** A file of CRLs. */
+export interface CrlState {
+  readonly problems: number;
+  /** Milliseconds since 1970 at which the first CRL is out of date. */
+  readonly nextUpdate?: number;
 }
 
 /** How an exchange with a peer ended. */
@@ -79,6 +87,8 @@ export interface Counts {
   readonly burnt: Record<BurnReason, number>;
   readonly ingestion: ReadonlyMap<KmeId, IngestionCounts>;
   readonly refusals: Map<string, Refusals>;
+  /** By the use of the file: `sae`, `kme`, or the id of a neighbour after `server of KME `. */
+  readonly crls: Map<string, CrlState>;
   readonly refusedClients: Map<string, RefusedClients>;
   readonly durations: Readonly<Record<Operation, Histogram>>;
   readonly activations: Map<string, Activations>;
@@ -101,7 +111,13 @@ export function noCounts(links: readonly KmeId[]): Counts {
       links.map((kme) => [kme, { stored: 0, known: 0, files: 0, refused: 0, servedAgain: 0, recent: [] }]),
     ),
     refusals: new Map(),
-    refusedClients: new Map(),
+    // Each from the start, so that the first one is an increase.
+    refusedClients: new Map(
+      (["sae", "kme"] as const).flatMap((listener) =>
+        CLIENT_REFUSALS.map((reason) => [`${listener} ${reason}`, { listener, reason, count: 0 }])
+      ),
+    ),
+    crls: new Map(),
     durations: { enc_keys: new Histogram(), dec_keys: new Histogram() },
     activations: new Map(),
     saes: new Map(),

@@ -183,6 +183,21 @@ export class Exposition {
         refusedClients.values().map(({ listener, reason, count }) => [{ listener, reason }, count]),
     );
 
+    this.#gauge(
+      {
+        name: "kme_crl_problems",
+        help: "Problems of a file of certificate revocation lists: unreadable, not of the CA, out of date",
+      },
+      ({ crls }) => crls.entries().map(([crl, { problems }]) => [{ crl }, problems]),
+    );
+    this.#gauge(
+      {
+        name: "kme_crl_next_update_timestamp_seconds",
+        help: "When the first certificate revocation list of a file is out of date",
+      },
+      ({ crls }) => crls.entries().map(([crl, { nextUpdate }]) => [{ crl }, nextUpdate && nextUpdate / 1000]),
+    );
+
     this.#counter(
       { name: "kme_ingested_blocks_total", help: "Blocks stored from key files" },
       ({ ingestion }) => ingestion.entries().map(([kme, { stored }]) => [{ kme }, stored]),

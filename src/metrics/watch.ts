@@ -8,6 +8,7 @@ import type { RefusedRequest, SaeRequestObserver } from "../http/request_observe
 import type { BlockStore } from "../store/block_store.ts";
 import type { IngestedFile, RefusedFile } from "../ingest/ingestion_options.ts";
 import type { KmeId } from "../domain/ids.ts";
+import type { RefusedClient } from "../tls/client_refusal.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import { add, type Counts, type FileRecord, type Listener, noCounts, type Outcome } from "./counts.ts";
 import { Histogram } from "./histogram.ts";
@@ -82,16 +83,18 @@ export class Watch {
     });
   }
 
+  /** For a file of CRLs, which logs its problems itself. */
+  crl(use: string, { problems, nextUpdate }: { problems: readonly unknown[]; nextUpdate?: number }): void {
+    this.counts.crls.set(use, { problems: problems.length, nextUpdate });
+  }
+
   /** For the front of a listener, which logs them itself. */
   clientRefused(
     listener: Listener,
-    { reason, message }: { readonly reason: string; readonly message: string },
+    { reason, message }: RefusedClient,
   ): void {
-    const { refusedClients } = this.counts;
     const name = `${listener} ${reason}`;
-    const known = refusedClients.get(name);
-    if (known === undefined) refusedClients.set(name, { listener, reason, count: 1 });
-    else known.count++;
+    this.counts.refusedClients.get(name)!.count++;
     this.#incidents.report({
       kind: "refused handshake",
       severity: "warning",

@@ -1,5 +1,5 @@
 /** Decides what of a changed configuration a running KME applies, and what needs a restart. Pure. */
-import type { Config, OtherKme, ThisKme } from "../config/config.ts";
+import type { Config, HttpsInterface, OtherKme, ThisKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 
 export interface ReloadPlan {
@@ -24,6 +24,7 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["keyLifetimeSeconds", "key_lifetime_seconds"],
   ["maxSaeIdCount", "max_SAE_ID_count"],
   ["interKmeTimeoutSeconds", "inter_kme_timeout_seconds"],
+  ["tlsMinVersion", "tls_min_version"],
   ["neighbourProbeSeconds", "neighbour_probe_seconds"],
   ["leaseSeconds", "lease_seconds"],
 ];
@@ -62,11 +63,19 @@ function planThisKme(running: ThisKme, wanted: ThisKme, ignored: string[]): This
   } as const;
   for (const [name, member] of Object.entries(interfaces) as [keyof typeof interfaces, string][]) {
     if (!same(running[name].listen, wanted[name].listen)) ignored.push(`this_kme.${member}.listen_address`);
+    if (running[name].clientCrl !== wanted[name].clientCrl) {
+      ignored.push(`this_kme.${member}.client_crl_path`);
+    }
   }
+  const planInterface = ({ listen, clientCrl }: HttpsInterface, changed: HttpsInterface) => ({
+    ...changed,
+    listen,
+    clientCrl,
+  });
   return {
     ...running,
-    saesInterface: { ...wanted.saesInterface, listen: running.saesInterface.listen },
-    kmesInterface: { ...wanted.kmesInterface, listen: running.kmesInterface.listen },
+    saesInterface: planInterface(running.saesInterface, wanted.saesInterface),
+    kmesInterface: planInterface(running.kmesInterface, wanted.kmesInterface),
   };
 }
 
@@ -90,7 +99,9 @@ function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: stri
     certificates: _certificates,
     ...runningLink
   } = running;
-  if (!same(link, runningLink)) ignored.push(`the link with ${kme} (its id, directory, address or proxy)`);
+  if (!same(link, runningLink)) {
+    ignored.push(`the link with ${kme} (its id, directory, address, proxy or CRL file)`);
+  }
   return { ...runningLink, clientCertificate, serverCa, certificates };
 }
 

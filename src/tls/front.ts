@@ -10,7 +10,7 @@ import { CoarseClock } from "./coarse_clock.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 import { Pipe, type PipeContext } from "./pipe.ts";
 import { PipePorts } from "./ports.ts";
-import { CertificateRefused, type RefusalReason } from "../x509/refusal.ts";
+import { CertificateRefused } from "../x509/refusal.ts";
 import { ClientVerifier, type VerifiedClient } from "../x509/verifier.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -18,6 +18,7 @@ import { RateLimitedLog } from "../rate_limited_log.ts";
 import { formatSerial, parseCertificate } from "../x509/certificate.ts";
 import type { Revocations } from "../x509/revocations.ts";
 import type { Certificate } from "../x509/certificate.ts";
+import type { RefusedClient } from "./client_refusal.ts";
 import { presentedBy } from "./peer_certificates.ts";
 import { answerRefused } from "./refused_client.ts";
 
@@ -33,16 +34,6 @@ export interface FrontConnection {
 
 /** Answers a request. What it throws becomes a 500 that tells nothing. */
 export type FrontHandler = (request: Request, connection: FrontConnection) => Response | Promise<Response>;
-
-/** Why a client was refused; `handshake`: its TLS handshake failed. */
-export type ClientRefusal = RefusalReason | "handshake" | "too_many_connections";
-
-/** A client that was refused. */
-export interface RefusedClient {
-  readonly reason: ClientRefusal;
-  /** One line: who, and why. */
-  readonly message: string;
-}
 
 /** PEM texts of a listener. */
 export interface FrontMaterial {

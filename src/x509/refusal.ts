@@ -1,22 +1,9 @@
 /** Why a certificate is not accepted. */
 
-/** Of a bounded number, so that it can count in a metric. */
-export type RefusalReason =
-  | "no_certificate"
-  | "unreadable"
-  | "version"
-  | "ca_certificate"
-  | "unknown_ca"
-  | "expired"
-  | "not_yet_valid"
-  | "wrong_usage"
-  | "wrong_host"
-  | "critical_extension"
-  | "name_constraints"
-  | "tls_verification"
-  | "revoked";
+/** Of a bounded number, so that each can be counted. */
+export type RefusalReason = keyof typeof REMEDIES;
 
-const REMEDIES: Readonly<Record<RefusalReason, string>> = {
+const REMEDIES = {
   no_certificate: "set up the client with its certificate and key",
   unreadable: "issue it anew",
   version: "issue it with version 3 extensions (openssl x509 -req needs -extfile)",
@@ -30,7 +17,9 @@ const REMEDIES: Readonly<Record<RefusalReason, string>> = {
   tls_verification: "issue it anew, with an algorithm that TLS has here",
   name_constraints: "issue it within the name constraints of its CA",
   revoked: "issue a new one",
-};
+} as const;
+
+export const REFUSAL_REASONS = Object.keys(REMEDIES) as RefusalReason[];
 
 /** A certificate is not accepted. The message is one line that may be logged and told to the other end. */
 export class CertificateRefused extends Error {

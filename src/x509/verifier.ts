@@ -25,12 +25,18 @@ export const Usage = { server: "1.3.6.1.5.5.7.3.1", client: "1.3.6.1.5.5.7.3.2" 
 /** What the key of a TLS client or server does; with `keyEncipherment` alone, as many instructions for OpenSSL have it. */
 const TLS_KEY_USAGES = KeyUsage.digitalSignature | KeyUsage.keyEncipherment | KeyUsage.keyAgreement;
 
-/** ECDSA with SHA-256, -384, -512: for keys that `X509Certificate.verify` does not take (P-521). */
-const ECDSA: Readonly<Record<string, string>> = {
-  "1.2.840.10045.4.3.2": "sha256",
-  "1.2.840.10045.4.3.3": "sha384",
-  "1.2.840.10045.4.3.4": "sha512",
+/** Signatures by their object identifiers: those that the TLS layer verifies in chains, too. */
+const SIGNATURES: Readonly<Record<string, { readonly keys: string; readonly digest: string | null }>> = {
+  "1.2.840.10045.4.3.2": { keys: "ec", digest: "sha256" },
+  "1.2.840.10045.4.3.3": { keys: "ec", digest: "sha384" },
+  "1.2.840.10045.4.3.4": { keys: "ec", digest: "sha512" },
+  "1.2.840.113549.1.1.11": { keys: "rsa", digest: "sha256" },
+  "1.2.840.113549.1.1.12": { keys: "rsa", digest: "sha384" },
+  "1.2.840.113549.1.1.13": { keys: "rsa", digest: "sha512" },
+  "1.3.101.112": { keys: "ed25519", digest: null },
 };
+
+const RSA_PSS = "1.2.840.113549.1.1.10";
 
 /** CAs in one chain, and signatures checked for one certificate: more is an attempt to keep this process busy. */
 const MAX_DEPTH = 5;
@@ -293,7 +299,11 @@ export function isIssuedBy(subject: Certificate, issuer: Certificate): boolean {
 /** Whether the issuer's name is right and its key signed the certificate. */
 function issued(issuer: Certificate, subject: Certificate): boolean {
   try {
-    return subject.x509.checkIssued(issuer.x509) && isSignedBy(subject, issuer);
+    if (!subject.x509.checkIssued(issuer.x509)) return false;
+    // RSA-PSS has parameters, which the runtime reads.
+    return subject.signatureAlgorithm === RSA_PSS
+      ? subject.x509.verify(issuer.x509.publicKey)
+      : isSignedBy(subject, issuer);
   } catch {
     return false;
   }
@@ -301,17 +311,13 @@ function issued(issuer: Certificate, subject: Certificate): boolean {
 
 /** Whether a CA's key signed a certificate or a CRL. */
 export function isSignedBy(
-  { signed, signatureAlgorithm, signature, x509 }:
-    & Pick<Certificate, "signed" | "signatureAlgorithm" | "signature">
-    & {
-      readonly x509?: Certificate["x509"];
-    },
+  { signed, signatureAlgorithm, signature }: Pick<Certificate, "signed" | "signatureAlgorithm" | "signature">,
   issuer: Certificate,
 ): boolean {
-  const key = issuer.x509.publicKey;
-  if (key.asymmetricKeyType !== "ec" && x509) return x509.verify(key);
-  const digest = ECDSA[signatureAlgorithm];
-  return digest !== undefined && verifySignature(digest, signed, key, signature);
+  const algorithm = SIGNATURES[signatureAlgorithm];
+  const { publicKey } = issuer.x509;
+  return algorithm !== undefined && algorithm.keys === publicKey.asymmetricKeyType &&
+    verifySignature(algorithm.digest, signed, publicKey, signature);
 }
 
 /** Certificates that came with another one need not be read: a chain without them may do. */

@@ -22,6 +22,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
     clientCa,
     serverCert: server.cert,
     serverKey: server.key,
+    clientCrl: undefined,
   });
   assert.deepEqual(config, {
     file: `${path}/config.json5`,
@@ -42,6 +43,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
       keyFileQuietSeconds: 60,
       keyFileHealth: "refuse",
       reingestServedFiles: false,
+      tlsMinVersion: "1.2",
       neighbourProbeSeconds: 15,
       leaseSeconds: 15,
     },
@@ -58,6 +60,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
           validity,
         },
         serverCa: undefined,
+        serverCrl: undefined,
         certificates: [{ subjectCn: "KME 2" }],
       },
       {
@@ -67,6 +70,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
         ignoreSystemProxySettings: false,
         clientCertificate: { kind: "pem", cert: client.cert, key: client.key, passphrase: "", validity },
         serverCa: undefined,
+        serverCrl: undefined,
         certificates: [{ subjectCn: "KME 3" }],
       },
     ],

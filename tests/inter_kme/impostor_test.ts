@@ -4,6 +4,8 @@
  * certificate's.
  */
 import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
+import { parseCertificate } from "../../src/x509/certificate.ts";
 import { certificates, ok, openChannel, type Pem, TestPeer } from "./test_peer.ts";
 import {
   altNames,
@@ -126,6 +128,27 @@ Deno.test("names, uses and dates", async () => {
 Deno.test("a server without the certificate's key", async () => {
   const { cert } = forge({ issuer: ca, extensions: server }).pem;
   await refused("genuine certificate, another key", { cert, key: otherKey }, /./);
+});
+
+Deno.test("a server whose certificate is revoked: its connections are closed and no new one is made", async () => {
+  const issuer = parseCertificate(new X509Certificate(certificates.ca).raw);
+  const identity = forge({ issuer: ca, serial: bytes(0x5e), extensions: server }).pem;
+  await using peer = await TestPeer.start(ok, identity);
+  using channel = openChannel({ port: peer.port });
+  let serials = new Set<bigint>();
+  channel.useRevocations((authorities) => {
+    assert.deepEqual(authorities.map(({ fingerprint }) => fingerprint), [issuer.fingerprint]);
+    return [{ issuerFingerprint: issuer.fingerprint, serials }];
+  });
+  for (let i = 0; i < 2; i++) assert.equal((await channel.post("/", "{}")).kind, "answer");
+  assert.equal(peer.accepted, 1);
+  serials = new Set([0x5en]);
+  channel.revocationsChanged();
+  const result = await channel.post("/", "{}");
+  assert.ok(result.kind === "unreached" && /is revoked/.test(result.reason), JSON.stringify(result));
+  assert.equal(peer.requests.length, 2);
+  channel.renew({ clientCertificate: certificates.caller, serverCa: certificates.ca });
+  assert.equal((await channel.post("/", "{}")).kind, "unreached", "after a reload, too");
 });
 
 Deno.test("IGNORE_CERT=Y accepts any server, and says so", async () => {

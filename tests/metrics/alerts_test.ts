@@ -8,6 +8,7 @@ import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/
 import { startUnreadKme } from "../harness/unread_kme.ts";
 import { RustKme } from "../inter_kme/rust_kme.ts";
 import { makeSmallDisk, smallDiskAvailable } from "../store/full_disk.ts";
+import { basicConstraints, crl, forge, keyUsage } from "../x509/forge.ts";
 import { firing, RULES, type Scrapes } from "./alert_rules.ts";
 import { scrape } from "./scrape.ts";
 
@@ -261,6 +262,39 @@ alertTest("KmeLinkUnmatched", "a key file comes to one end only", async () => {
     (samples) => samples.of("kme_link_unmatched_blocks")['kme="2"'] === 10,
   );
   return { before, after, minutes: 10 };
+});
+
+alertTest("KmeClientsRefused", "a client without a certificate comes", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], console: true }] });
+  await network.start(1);
+  const before = await metrics(network);
+  using client = network.client(1, { cert: undefined, key: undefined });
+  assert.equal((await client.status(2)).status, 401);
+  const after = await metricsWith(
+    network,
+    (samples) => samples.of("kme_tls_refused_clients_total")['listener="sae",reason="no_certificate"'] === 1,
+  );
+  return { before, after, minutes: 5 };
+});
+
+alertTest("KmeCrlUnusable", "the CRL file is overwritten", async () => {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], console: true }] });
+  const { directory, zoneCa } = network.kme(1);
+  const root = forge({ extensions: [basicConstraints(true), keyUsage(0x06)] });
+  await Deno.writeFile(`${directory}/crl`, crl(root));
+  await Deno.writeTextFile(`${directory}/saes-ca.pem`, `${zoneCa.ca}${root.pem.cert}`);
+  await network.writeConfig(1, (config) => {
+    config.this_kme.saes_https_interface.client_crl_path = `${directory}/crl`;
+    for (const sae of config.saes) {
+      delete sae.https_client_certificate_serial;
+      sae.certificates = [{ subject_cn: `SAE ${sae.id}` }];
+    }
+  });
+  await network.start(1);
+  const before = await metrics(network);
+  await Deno.writeTextFile(`${directory}/crl`, "nonsense");
+  const after = await metricsWith(network, (samples) => samples.of("kme_crl_problems")['crl="sae"'] === 1);
+  return { before, after, minutes: 5 };
 });
 
 alertTest("KmeKeyFilesRefused", "a key file of zeros comes", async () => {

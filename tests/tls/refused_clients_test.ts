@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createPrivateKey } from "node:crypto";
-import type { FrontHandler, FrontOptions, RefusedClient } from "../../src/tls/front.ts";
+import type { RefusedClient } from "../../src/tls/client_refusal.ts";
+import type { FrontHandler, FrontOptions } from "../../src/tls/front.ts";
 import { findProgram, testWith } from "../harness/installed.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { recordLog } from "../inter_kme/test_peer.ts";

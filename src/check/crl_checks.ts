@@ -1,0 +1,62 @@
+/** Checks the files of certificate revocation lists. */
+import { serverVerifier } from "../inter_kme/credentials.ts";
+import type { Config } from "../config/config.ts";
+import { isNeighbour } from "../domain/network.ts";
+import { errorMessage } from "../domain/text.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import { issuersOf } from "../x509/chain.ts";
+import { checkCrls } from "../x509/crl.ts";
+import { type CheckLine, ok, warn } from "./check_line.ts";
+
+/** A line for each file, or for each of its problems. */
+export async function checkCrlFiles({ thisKme, otherKmes }: Config, now: number): Promise<CheckLine[]> {
+  const { saesInterface, kmesInterface } = thisKme;
+  const lines = [
+    check(
+      "this_kme.saes_https_interface.client_crl_path",
+      saesInterface.clientCrl,
+      () => issuersOf(saesInterface.clientCa),
+      now,
+    ),
+    check(
+      "this_kme.kmes_https_interface.client_crl_path",
+      kmesInterface.clientCrl,
+      () => issuersOf(kmesInterface.clientCa),
+      now,
+    ),
+    ...otherKmes.map((kme, index) =>
+      isNeighbour(kme)
+        ? check(
+          `other_kmes[${index}].inter_kme_crl_path`,
+          kme.serverCrl,
+          () => serverVerifier(kme.serverCa).authorities,
+          now,
+        )
+        : []
+    ),
+  ];
+  return (await Promise.all(lines)).flat();
+}
+
+async function check(
+  member: string,
+  path: string | undefined,
+  authorities: () => readonly Certificate[],
+  now: number,
+): Promise<CheckLine[]> {
+  if (path === undefined) return [];
+  let bytes;
+  try {
+    bytes = await Deno.readFile(path);
+  } catch (error) {
+    return [warn(member, `the file cannot be read: ${errorMessage(error)}`, "put the CRL of the CA there")];
+  }
+  const { problems, revoked, nextUpdate } = checkCrls(bytes, authorities(), now);
+  if (problems.length > 0) {
+    return problems.map(({ message }) => warn(member, message, "put a current CRL of the CA there"));
+  }
+  const until = nextUpdate === undefined
+    ? ""
+    : `, current until ${new Date(nextUpdate).toISOString().slice(0, 10)}`;
+  return [ok(member, `${revoked} certificate${revoked === 1 ? " is" : "s are"} revoked${until}`)];
+}

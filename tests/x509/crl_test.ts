@@ -1,0 +1,117 @@
+/** Certificate revocation lists: what is read, what is in force, and what is wrong with them. */
+import assert from "node:assert/strict";
+import { parseCertificate } from "../../src/x509/certificate.ts";
+import { CrlSet, parseCrl } from "../../src/x509/crl.ts";
+import { revokedIn } from "../../src/x509/revocations.ts";
+import { basicConstraints, bytes, crl, der, extension, forge, keyUsage, pemOf, sequence } from "./forge.ts";
+
+const DAY = 86_400_000;
+const now = Date.now();
+const text = (value: string) => new TextEncoder().encode(value);
+
+function makeCa(commonName: string, bits = 0x06) {
+  const ca = forge({ commonName, extensions: [basicConstraints(true), keyUsage(bits)] });
+  return { ...ca, certificate: parseCertificate(ca.der) };
+}
+
+const ca = makeCa("CA A (for tests)");
+const otherCa = makeCa("CA B (for tests)");
+const leaf = parseCertificate(forge({ issuer: ca, serial: bytes(0, 0xf1) }).der);
+const sameSerial = parseCertificate(forge({ issuer: otherCa, serial: bytes(0xf1) }).der);
+const authorities = [ca.certificate, otherCa.certificate];
+
+function isRevoked(set: CrlSet, certificate = leaf, issuer = ca, trusted = authorities): boolean {
+  return revokedIn([certificate, issuer.certificate], set.revocations(trusted, now)) === certificate;
+}
+
+const kinds = (set: CrlSet, trusted = authorities) => set.problems(trusted, now).map(({ kind }) => kind);
+
+Deno.test("a serial number is revoked for its own CA only, whatever its octets, in PEM and DER", () => {
+  const list = crl(ca, { serials: [bytes(5), bytes(0xf1)] });
+  for (const file of [list, text(`text before\n${pemOf("X509 CRL", list)}`)]) {
+    const set = new CrlSet();
+    set.read(file);
+    assert.ok(isRevoked(set));
+    assert.ok(!isRevoked(set, sameSerial, otherCa));
+    assert.deepEqual(set.problems(authorities, now), []);
+    assert.equal(Math.round((set.nextUpdate(authorities)! - now) / DAY), 1);
+  }
+});
+
+Deno.test("several CRLs in a file", () => {
+  const set = new CrlSet();
+  set.read(text(pemOf("X509 CRL", crl(ca)) + pemOf("X509 CRL", crl(otherCa, { serials: [bytes(0xf1)] }))));
+  assert.ok(!isRevoked(set));
+  assert.ok(isRevoked(set, sameSerial, otherCa));
+  assert.deepEqual(kinds(set), []);
+});
+
+Deno.test("a CRL that the CA has not signed, or whose CA may not sign CRLs, revokes nothing and is a problem", () => {
+  const forged = { subject: ca.subject, key: forge().key };
+  const set = new CrlSet();
+  set.read(crl(forged, { serials: [bytes(0xf1)] }));
+  assert.ok(!isRevoked(set));
+  assert.deepEqual(kinds(set), ["not_of_ca"]);
+  const mute = makeCa("CA C (for tests)", 0x04);
+  set.read(crl(mute));
+  assert.deepEqual(kinds(set, [mute.certificate]), ["not_of_ca"]);
+  const damaged = crl(ca, { serials: [bytes(0xf1)] });
+  damaged[damaged.length - 1]! ^= 1;
+  set.read(damaged);
+  assert.deepEqual(kinds(set), ["not_of_ca"]);
+});
+
+Deno.test("the last usable CRL stays in force whatever comes after it", () => {
+  const set = new CrlSet();
+  set.read(crl(ca, { serials: [bytes(0xf1)] }));
+  assert.ok(isRevoked(set));
+  const forged = { subject: ca.subject, key: forge().key };
+  const old = { thisUpdate: new Date(now - 9 * DAY), nextUpdate: new Date(now - 8 * DAY) };
+  const files: Record<string, [Uint8Array, string]> = {
+    "no CRL": [text("nothing here"), "unreadable"],
+    empty: [new Uint8Array(), "unreadable"],
+    "cut off": [crl(ca).subarray(0, 50), "unreadable"],
+    "no base64": [text("-----BEGIN X509 CRL-----\n***\n-----END X509 CRL-----\n"), "unreadable"],
+    "of another key": [crl(forged), "not_of_ca"],
+    "out of date and older": [crl(ca, old), "expired"],
+  };
+  for (const [what, [file, kind]] of Object.entries(files)) {
+    set.read(file);
+    assert.ok(isRevoked(set), what);
+    assert.deepEqual(kinds(set), [kind], what);
+  }
+  set.unreadable("the file is gone");
+  assert.ok(isRevoked(set));
+  set.read(crl(otherCa));
+  assert.ok(isRevoked(set), "the file has none of this CA any more");
+  set.read(crl(ca));
+  assert.ok(!isRevoked(set), "a new one counts");
+  assert.deepEqual(kinds(set), []);
+});
+
+Deno.test("a CRL out of date is better than none, and a problem", () => {
+  const set = new CrlSet();
+  set.read(crl(ca, { serials: [bytes(0xf1)], nextUpdate: new Date(now - DAY / 2) }));
+  assert.ok(isRevoked(set));
+  assert.deepEqual(kinds(set), ["expired"]);
+  set.read(crl(ca, { serials: [bytes(0xf1)], nextUpdate: null }));
+  assert.deepEqual(kinds(set), []);
+});
+
+Deno.test("a CA that is trusted later finds its CRL", () => {
+  const set = new CrlSet();
+  set.read(crl(ca, { serials: [bytes(0xf1)] }));
+  assert.ok(!isRevoked(set, leaf, ca, [otherCa.certificate]));
+  assert.deepEqual(kinds(set, [otherCa.certificate]), ["not_of_ca"]);
+  assert.ok(isRevoked(set));
+});
+
+Deno.test("delta and indirect CRLs, and what is not a CRL, are not read", () => {
+  const number = der(0x02, bytes(1));
+  const direct = extension("2.5.29.28", sequence(der(0x81, bytes(0xff))), 0xff);
+  assert.equal(parseCrl(crl(ca, { extensions: [extension("2.5.29.20", number), direct] })).serials.size, 0);
+  const indirect = extension("2.5.29.28", sequence(der(0x84, bytes(0xff))), 0xff);
+  assert.throws(() => parseCrl(crl(ca, { extensions: [indirect] })), RangeError);
+  assert.throws(() => parseCrl(crl(ca, { extensions: [extension("2.5.29.27", number, 0xff)] })), RangeError);
+  assert.throws(() => parseCrl(leaf.der), RangeError);
+});
