@@ -3,9 +3,11 @@ import Sqlite from "better-sqlite3";
 import mysql from "mysql2/promise";
 import pg from "pg";
 import { formatKeyId } from "../../src/domain/block.ts";
+import { BlockState } from "../../src/store/table_schema.ts";
 
 export interface LedgerBlock {
-  readonly free: boolean;
+  /** `reserved`: for a request; `unmatched`: not known to be at the other end too. */
+  readonly state: "free" | "unmatched" | "reserved";
   /** KME at the other end of its link. */
   readonly link: string;
 }
@@ -38,7 +40,7 @@ export async function readLedger(uri: string): Promise<Ledger> {
           row,
         ) => [
           id(row.block_id),
-          { free: Number(row.state) === 0, link: String(row.kme_id) },
+          { state: stateOf(Number(row.state)), link: String(row.kme_id) },
         ]),
       ),
       seen: new Set((await all("select block_id from seen_blocks")).map((row) => id(row.block_id))),
@@ -58,6 +60,11 @@ export async function readLedger(uri: string): Promise<Ledger> {
   } finally {
     await database.close();
   }
+}
+
+function stateOf(state: number): LedgerBlock["state"] {
+  if (state === BlockState.free) return "free";
+  return state === BlockState.unmatched ? "unmatched" : "reserved";
 }
 
 async function connect(

@@ -39,7 +39,7 @@ Deno.test("keys that no slave retrieves expire at both ends, and their blocks ar
     assert.equal(ledger.seen.size, 40);
     // 3 + 2 keys and a pad.
     assert.equal(
-      [...ledger.blocks.values()].filter((block) => block.free && block.link !== "").length >= 28,
+      [...ledger.blocks.values()].filter((block) => block.state === "free" && block.link !== "").length >= 28,
       true,
     );
   }

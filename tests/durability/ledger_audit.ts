@@ -344,7 +344,7 @@ export class Audit {
       }
       for (const [id, block] of ledger.blocks) {
         const link = linkName(kme, block.link);
-        if (!block.free) this.#fail(`KME ${kme}: block ${id} is still reserved`);
+        if (block.state !== "free") this.#fail(`KME ${kme}: block ${id} is still ${block.state}`);
         if (!ledger.seen.has(id)) this.#fail(`KME ${kme}: block ${id} is stored but not remembered`);
         if (!this.#imported.get(link)?.has(id)) {
           this.#fail(`KME ${kme}: block ${id} is in no file of ${link}`);
@@ -513,7 +513,9 @@ function linkName(a: string, b: string): string {
 
 function freeOf(ledger: Ledger, other: string): Set<string> {
   return new Set(
-    [...ledger.blocks].filter(([, block]) => block.free && block.link === other).map(([id]) => id),
+    [...ledger.blocks].filter(([, block]) => block.state === "free" && block.link === other).map(([id]) =>
+      id
+    ),
   );
 }
 

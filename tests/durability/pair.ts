@@ -35,7 +35,7 @@ export interface Pair extends AsyncDisposable {
   process(kme: string): KmeProcess;
   /** Free blocks at `kme` of the link with `other`, as an SAE is told. */
   stock(kme: KmeId, other: KmeId): Promise<number>;
-  /** Waits until all reservations are finished and all key files ingested, then stops both. */
+  /** Waits until all reservations are finished, all key files ingested and the stocks of both ends equal, then stops both. */
   finish(options?: FinishOptions): Promise<void>;
   /** Stops both by SIGTERM. */
   stop(): Promise<void>;
@@ -72,6 +72,7 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
       const found = await Promise.all(KMES.map(async (kme) => {
         const ledger = await readLedger(databaseOf(network, kme));
         return ledger.reservations === 0 &&
+          [...ledger.blocks.values()].every(({ state }) => state !== "unmatched") &&
           (audit === undefined || ledger.seen.size === audit.importedAt(kme));
       }));
       return found.every(Boolean);
