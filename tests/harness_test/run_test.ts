@@ -123,6 +123,8 @@ for (const signal of ["SIGTERM", "SIGKILL"] as const) {
     } finally {
       await child.end("SIGKILL");
     }
+    // Processes of the servers that are just ending may still write files.
+    await eventually(() => file[Symbol.asyncDispose]().then(() => true), { what: "the end of the data" });
   });
 }
 
