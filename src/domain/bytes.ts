@@ -1,7 +1,7 @@
 /** Bytes as the database drivers take them, and as keys of a map. */
 import { Buffer } from "node:buffer";
 
-/** The same memory as a Buffer: what every driver binds as a binary value. */
+/** A Buffer on the same memory: every driver binds it as a binary value. */
 export function buffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

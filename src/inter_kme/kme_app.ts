@@ -94,7 +94,7 @@ export function kmeApp({ delivery, directory, observer, stocks }: KmeAppOptions)
 function parse(body: string) {
   try {
     const value = parseExactJson(body) as { key_IDs_list?: unknown } | null;
-    // One too many is enough to know; the schema would describe each wrong element.
+    // One more than allowed is enough for the check of the number; the schema would report every wrong element.
     if (Array.isArray(value?.key_IDs_list)) value.key_IDs_list.splice(MAX_KEYS + 1);
     return activationSchema.safeParse(value).data;
   } catch {

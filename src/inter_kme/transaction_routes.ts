@@ -25,7 +25,7 @@ import { HttpProblem } from "../http/problem.ts";
 export interface TransactionRoutesOptions {
   readonly delivery: Delivery;
   readonly directory: Directory;
-  /** Told of each transaction that is not accepted, though the message is answered with 200. */
+  /** Called for each transaction that is not accepted; its message is answered with 200. */
   readonly refused: (c: Context<FrontEnv>, status: number, reason: RefusalReason, message: string) => void;
 }
 
@@ -41,7 +41,7 @@ export function transactionRoutes(
 ): void {
   app.all(PeerPath.hello, async (c) => {
     const { sender } = await message(c, directory, readHello);
-    if (directory.kme(sender) === undefined || !directory.maySpeakFor(c.env.connection.identity, sender)) {
+    if (directory.kme(sender) === undefined || !directory.mayActFor(c.env.connection.identity, sender)) {
       throw new HttpProblem(400, "Bad request");
     }
     const { text: thisKme } = directory.thisKme;
@@ -87,7 +87,7 @@ export function stockRoute(
   app.all(PeerPath.stock, async (c) => {
     const { sender, question } = await message(c, directory, readStockQuestion, MAX_QUESTION_BYTES);
     const stock = stocks.get(sender);
-    if (stock === undefined || !directory.maySpeakFor(c.env.connection.identity, sender)) {
+    if (stock === undefined || !directory.mayActFor(c.env.connection.identity, sender)) {
       throw new HttpProblem(400, "Bad request");
     }
     return c.body(formatStockAnswer(await stock.answer(question)), 200, JSON_HEADERS);
@@ -95,7 +95,7 @@ export function stockRoute(
 }
 
 /**
- * @param read reads the message, `undefined` when it is none.
+ * @param read reads the message; `undefined` when it is not valid.
  * @throws HttpProblem
  */
 async function message<T>(

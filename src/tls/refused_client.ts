@@ -1,10 +1,10 @@
 /**
- * A client that was refused: it is told why. The runtime's TLS sends no alert for a refused certificate, so the handshake is
- * completed and each request, of which there is one, is answered here. Not a byte of such a client goes anywhere else.
+ * Answers a refused client with the reason. The runtime's TLS sends no alert for a refused certificate, so the handshake is
+ * completed, and the first request is answered here. Bytes of such a client are not passed on.
  */
 import type { TLSSocket } from "node:tls";
 
-/** Bytes of a request's head that are waited for, and of what follows the answer that are thrown away. */
+/** Maximum bytes of a request's head, and of what is discarded after the answer. */
 const MAX_HEAD = 16_384;
 const MAX_DISCARDED = 1_048_576;
 
