@@ -15,7 +15,7 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
   const bounds = {
     statement_timeout: TIME_LIMIT_MS,
     lock_timeout: TIME_LIMIT_MS,
-    // Locks of a process whose host is gone.
+    // Ends the locks of a process whose host has failed.
     idle_in_transaction_session_timeout: 4 * TIME_LIMIT_MS,
   };
   return {
@@ -59,10 +59,10 @@ function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown)
   return pool;
 }
 
-/** What the operations are written for, whatever the server, the database or the user has for a default. */
+/** Settings that the operations rely on, independent of defaults of the server, the database or the user. */
 const ISOLATION = "-c default_transaction_isolation=read\\ committed";
 
-/** Adds to the options of a connection; of one that is given twice the last counts. What a URI says goes before `PGOPTIONS`. */
+/** Adds to the options of a connection. If an option is given twice, the last one counts. Options in a URI replace `PGOPTIONS`. */
 function isolated(uri: string): string {
   const [address, query = ""] = uri.split(/\?(.*)/s);
   const parameters = new URLSearchParams(query);

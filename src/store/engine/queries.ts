@@ -1,4 +1,4 @@
-/** The questions that the store asks, by name. */
+/** The queries of the store, by name. */
 import type { FileProgress } from "../block_store.ts";
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
@@ -42,13 +42,13 @@ export const truncateLogQuery: Query<null, null> = {
   },
 };
 
-/** Those of the blocks that are free on the link now. */
+/** The blocks of these that are free on the link now. */
 export const freeAmongQuery: Query<{ link: Link; ids: readonly KeyIdBytes[] }, KeyIdBytes[]> = {
   name: "freeAmong",
   run: (db, { link, ids }) => freeAmong(db, link.id, ids),
 };
 
-/** Whether keys are here that came with this transaction over this link. */
+/** Whether keys of this transaction, received over this link, are stored. */
 export const hasTransactionQuery: Query<{ link: Link; transaction: KeyIdBytes }, boolean> = {
   name: "hasTransaction",
   run: async (db, { link, transaction }) => {
