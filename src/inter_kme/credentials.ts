@@ -3,8 +3,8 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { Buffer } from "node:buffer";
 import tls from "node:tls";
 import type { ClientCertificate } from "../config/config.ts";
-import { type Certificate, certificatesInPem } from "../x509/certificate.ts";
-import { ServerVerifier } from "../x509/verifier.ts";
+import { serverVerifier, systemCa } from "../tls/server_trust.ts";
+import type { ServerVerifier } from "../x509/verifier.ts";
 
 /**
  * The TLS context for calls to one peer.
@@ -50,34 +50,4 @@ export interface ServerTrust {
 /** The system's trust store, for a connection without a client certificate. */
 export function systemTrust(): ServerTrust {
   return { secureContext: tls.createSecureContext({ ca: systemCa() }), verifier: serverVerifier(undefined) };
-}
-
-let ofSystem: readonly Certificate[] | undefined;
-
-/**
- * Verifies servers.
- *
- * @param serverCa PEM; absent: the system's trust store.
- */
-export function serverVerifier(serverCa: string | undefined): ServerVerifier {
-  return new ServerVerifier(
-    serverCa === undefined ? ofSystem ??= readableCertificates(systemCa()) : certificatesInPem(serverCa),
-  );
-}
-
-/** The system's trust store, or the list of the runtime if the system has none. */
-export function systemCa(): string[] {
-  const system = tls.getCACertificates("system");
-  return [...(system.length > 0 ? system : tls.rootCertificates), ...tls.getCACertificates("extra")];
-}
-
-/** Trust stores of operating systems contain certificates that cannot be parsed; these are left out. */
-function readableCertificates(pems: readonly string[]): Certificate[] {
-  return pems.flatMap((pem) => {
-    try {
-      return certificatesInPem(pem);
-    } catch {
-      return [];
-    }
-  });
 }

@@ -1,5 +1,5 @@
 /** The certificates of the other end of a TLS connection. */
-import type { DetailedPeerCertificate, TLSSocket } from "node:tls";
+import type { DetailedPeerCertificate, PeerCertificate, TLSSocket } from "node:tls";
 import { CertificateRefused } from "../x509/refusal.ts";
 import type { PresentedCertificates, ServerVerifier } from "../x509/verifier.ts";
 import type { Certificate } from "../x509/certificate.ts";
@@ -22,14 +22,14 @@ export function presentedBy(socket: TLSSocket): PresentedCertificates | undefine
  * TLS layer is not enough: it accepts a certificate that it cannot parse, such as one of version 1, by the name of its issuer
  * alone and without proof that the server has its key.
  *
- * @param host name or address that was called.
+ * @param host name or address that was called; `undefined`: the certificate may be for any host.
  * @returns the chain, from the server's certificate to the trusted one.
  * @throws {CertificateRefused} When it is not a valid server certificate for this name.
  */
 export function verifyServer(
   socket: TLSSocket,
   verifier: ServerVerifier,
-  host: string,
+  host: string | undefined,
 ): readonly Certificate[] {
   const presented = presentedBy(socket);
   if (!presented) throw new CertificateRefused("no_certificate", "the server has no certificate");
@@ -39,19 +39,22 @@ export function verifyServer(
 /**
  * The same verification as an option of `tls.connect`, for libraries that open TLS connections themselves. They must keep
  * `rejectUnauthorized` on and must not resume sessions.
+ *
+ * @param anyHost whether the certificate may be for any host.
  */
 export function checkServerIdentity(
   verifier: ServerVerifier,
-): (host: string, certificate: DetailedPeerCertificate) => Error | undefined {
+  anyHost = false,
+): (host: string, certificate: PeerCertificate) => Error | undefined {
   return (host, certificate) => {
     const presented = {
       leaf: certificate.raw,
-      others: () => othersOf(certificate),
+      others: () => othersOf(certificate as DetailedPeerCertificate),
       // The TLS layer calls this only after its own verification, in a full handshake.
       fullHandshake: true,
     };
     try {
-      verifier.verify(presented, host, Date.now());
+      verifier.verify(presented, anyHost ? undefined : host, Date.now());
     } catch (error) {
       return error as Error;
     }

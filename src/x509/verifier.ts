@@ -130,19 +130,19 @@ export class ServerVerifier {
   }
 
   /**
-   * @param host name or address that was called.
+   * @param host name or address that was called; `undefined`: the certificate may be for any host.
    * @param now Milliseconds since 1970.
    * @returns the certificate, its issuer, and so on up to the trusted one.
    * @throws {CertificateRefused} When the certificate is not that of a server with this name.
    */
-  verify(presented: PresentedCertificates, host: string, now: number): readonly Certificate[] {
+  verify(presented: PresentedCertificates, host: string | undefined, now: number): readonly Certificate[] {
     const leaf = parse(presented.leaf);
     const isTrusted = this.#trusted.some(({ fingerprint }) => fingerprint === leaf.fingerprint);
     const verified = isTrusted
       ? verifyTrusted(leaf, now)
       : verifyChain(leaf, presented, this.authorities, "server", now);
     refuseRevoked(verified, this.revocations);
-    if (!isForHost(leaf, host)) {
+    if (host !== undefined && !isForHost(leaf, host)) {
       throw new CertificateRefused("wrong_host", `the certificate of ${leaf.subjectText} is not for ${host}`);
     }
     return verified.chain;

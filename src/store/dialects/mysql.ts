@@ -1,6 +1,8 @@
 /** MySQL 8 and MariaDB 10.6 or newer through `mysql2`. */
 import { MysqlDialect, type MysqlPool, sql } from "kysely";
 import { createPool } from "mysql2";
+import type { DatabaseServer } from "../../config/config.ts";
+import { verifiedMysqlTls } from "./server_tls.ts";
 import type { Failure, StoreDialect } from "./dialect.ts";
 import { limitedMysqlPool, TIME_LIMIT_MS } from "./limited_pools.ts";
 
@@ -21,12 +23,12 @@ const BOUNDS = [
   } */`,
 ];
 
-/** @param uri `mysql://user:password@host[:port]/database`. */
-export function mysqlDialect(uri: string): StoreDialect {
+/** @param server `uri`: `mysql://user:password@host[:port]/database`. */
+export function mysqlDialect(server: DatabaseServer): StoreDialect {
   return {
     name: "mysql",
-    kysely: new MysqlDialect({ pool: openPool(uri, LANES + 4, TIME_LIMIT_MS) }),
-    unbounded: () => new MysqlDialect({ pool: openPool(uri, 1) }),
+    kysely: new MysqlDialect({ pool: openPool(server, LANES + 4, TIME_LIMIT_MS) }),
+    unbounded: () => new MysqlDialect({ pool: openPool(server, 1) }),
     transactionalDdl: false,
     exclusive: false,
     wallClock: sql`unix_timestamp(now(3)) * 1000`,
@@ -50,7 +52,7 @@ export function mysqlDialect(uri: string): StoreDialect {
   };
 }
 
-function openPool(uri: string, connectionLimit: number, limit?: number): MysqlPool {
+function openPool({ uri, tls }: DatabaseServer, connectionLimit: number, limit?: number): MysqlPool {
   const pool = createPool({
     uri: uri.replace(/^mariadb:/, "mysql:"),
     connectionLimit,
@@ -59,6 +61,7 @@ function openPool(uri: string, connectionLimit: number, limit?: number): MysqlPo
     decimalNumbers: true,
     charset: "utf8mb4_bin",
     flags: ["+FOUND_ROWS"],
+    ssl: tls && verifiedMysqlTls(tls, new URL(uri).hostname),
   });
   return limitedMysqlPool(pool, {
     limit,

@@ -13,8 +13,8 @@ export function openDialect(database: Database, onError: (error: unknown) => voi
     case "sqlite":
       return sqliteDialect(database.path);
     case "postgres":
-      return postgresDialect(database.uri, onError);
+      return postgresDialect(database, onError);
     case "mysql":
-      return mysqlDialect(database.uri);
+      return mysqlDialect(database);
   }
 }

@@ -1,6 +1,8 @@
 /** PostgreSQL 13 or newer through `pg`. */
 import { PostgresDialect, sql } from "kysely";
 import pg from "pg";
+import type { DatabaseServer } from "../../config/config.ts";
+import { tlsOptions } from "./server_tls.ts";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 import { limitedPostgresPool, TIME_LIMIT_MS } from "./limited_pools.ts";
 
@@ -10,8 +12,8 @@ const LANES = 4;
 const INT8 = 20;
 const NUMERIC = 1700;
 
-/** @param uri `postgres://user:password@host[:port]/database`. */
-export function postgresDialect(uri: string, onError: (error: unknown) => void): StoreDialect {
+/** @param server `uri`: `postgres://user:password@host[:port]/database`. */
+export function postgresDialect(server: DatabaseServer, onError: (error: unknown) => void): StoreDialect {
   const bounds = {
     statement_timeout: TIME_LIMIT_MS,
     lock_timeout: TIME_LIMIT_MS,
@@ -21,9 +23,10 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
   return {
     name: "postgres",
     kysely: new PostgresDialect({
-      pool: limitedPostgresPool(openPool(uri, { max: LANES + 4, ...bounds }, onError), TIME_LIMIT_MS),
+      pool: limitedPostgresPool(openPool(server, { max: LANES + 4, ...bounds }, onError), TIME_LIMIT_MS),
     }),
-    unbounded: () => new PostgresDialect({ pool: limitedPostgresPool(openPool(uri, { max: 1 }, onError)) }),
+    unbounded: () =>
+      new PostgresDialect({ pool: limitedPostgresPool(openPool(server, { max: 1 }, onError)) }),
     transactionalDdl: true,
     exclusive: false,
     wallClock: sql`extract(epoch from clock_timestamp()) * 1000`,
@@ -42,7 +45,11 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
   };
 }
 
-function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown) => void): pg.Pool {
+function openPool(
+  { uri, tls }: DatabaseServer,
+  options: pg.PoolConfig,
+  onError: (error: unknown) => void,
+): pg.Pool {
   const types = new pg.TypeOverrides();
   // Counts, times and sequence numbers stay below 2^53.
   types.setTypeParser(INT8, Number);
@@ -53,6 +60,7 @@ function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown)
     keepAlive: true,
     application_name: "kme",
     types,
+    ssl: tls === undefined ? false : tlsOptions(tls),
     ...options,
   });
   pool.on("error", onError);
