@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import { HttpProblem } from "./problem.ts";
 
 /** Maximum bytes of a body. */
-export const MAX_BODY_BYTES = 64 * 1024;
+const MAX_BODY_BYTES = 64 * 1024;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
 
