@@ -5,6 +5,7 @@ import type { KmeId } from "../domain/ids.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import { openSqlite } from "./dialects/sqlite_library.ts";
+import { unmatchedFilesOf, type UnmatchedOfFile } from "./matching.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
 import { livingProcesses } from "./operations/leases.ts";
 import { keysWaiting } from "./operations/waiting.ts";
@@ -34,9 +35,13 @@ export type Inspection =
       /** Keys that a slave has not fetched yet. */
       readonly keys: number;
     };
+    /** Files with unmatched blocks, where they were asked for. */
+    readonly unmatched?: readonly UnmatchedOfFile[];
   };
 
 export interface InspectionOptions {
+  /** List the files of the link with this KME that have unmatched blocks. */
+  readonly unmatchedOf?: KmeId;
   /** Whether to count blocks and keys too; this reads every key. */
   readonly count?: boolean;
 }
@@ -82,7 +87,7 @@ async function inspectFile(path: string, options: InspectionOptions): Promise<In
 
 async function inspect(
   dialect: Pick<StoreDialect, "kysely" | "wallClock">,
-  { count }: InspectionOptions,
+  { count, unmatchedOf }: InspectionOptions,
 ): Promise<Inspection> {
   const db = new Kysely<Schema>({ dialect: dialect.kysely });
   try {
@@ -104,6 +109,7 @@ async function inspect(
       processes: hasTables ? await livingProcesses(db, now) : 0,
       generation: generation?.value,
       stock: count && hasTables ? await countStock(db, now) : undefined,
+      unmatched: unmatchedOf !== undefined && hasTables ? await unmatchedFilesOf(db, unmatchedOf) : undefined,
     };
   } finally {
     await db.destroy();

@@ -19,6 +19,7 @@ import { NoThread, WorkerExecutor } from "./engine/worker_executor.ts";
 import {
   blockPageQuery,
   fileProgressQuery,
+  forgottenFilesQuery,
   freeAmongQuery,
   freeBlocksQuery,
   type FreeRange,
@@ -40,7 +41,7 @@ import type { Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
 import type { FileTag, StockFile } from "../domain/stock_agreement.ts";
 import type { BlockPage, HeldPage, PageOfBlocks } from "./matching.ts";
-import { type MatchBlocks, matchBlocks } from "./operations/match_blocks.ts";
+import { type MatchBlocks, matchBlocks, MAX_FORGOTTEN } from "./operations/match_blocks.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
 import { adopt, type AdoptedReservation } from "./operations/adopt.ts";
 import { burn, type Burnt } from "./operations/burn_blocks.ts";
@@ -274,9 +275,23 @@ export class Store implements BlockStore {
     return { blocks, keys };
   }
 
-  /** Key files of the link of which blocks were ingested. */
+  /** Key files of the link of which blocks were ingested, except forgotten ones. */
   ingestedFiles(link: Link): Promise<StockFile[]> {
     return this.#read(ingestedFilesQuery, { link });
+  }
+
+  /** Files of the link of which the operator has dropped the unmatched blocks. */
+  forgottenFiles(link: Link): Promise<FileTag[]> {
+    return this.#read(forgottenFilesQuery, { link });
+  }
+
+  /** Removes the unmatched blocks of a file for good, in several transactions; returns how many there were. */
+  async forgetFile(link: KmeId, tag: FileTag): Promise<number> {
+    let blocks = 0;
+    for (let part = MAX_FORGOTTEN; part === MAX_FORGOTTEN; blocks += part) {
+      part = await this.matchBlocks({ link: this.#requireLink(link), forget: tag });
+    }
+    return blocks;
   }
 
   /** Blocks of a link in the order in which they were stored. */

@@ -143,6 +143,13 @@ export interface KeyFilesTable {
   taken: number;
 }
 
+/** Files of which the operator has dropped the blocks that the other end does not have: it is not told of them any more. */
+export interface ForgottenFilesTable {
+  link_id: number;
+  /** See `fileTag`. */
+  file_tag: number;
+}
+
 /** How often each byte value occurred in all blocks ever stored: one row, 256 little-endian 64-bit counts. */
 export interface ByteCountsTable {
   one: number;
@@ -180,6 +187,7 @@ export interface Schema {
   key_reads: KeyReadsTable;
   voided_transactions: VoidedTransactionsTable;
   key_files: KeyFilesTable;
+  forgotten_files: ForgottenFilesTable;
   byte_counts: ByteCountsTable;
   processes: ProcessesTable;
   leases: LeasesTable;

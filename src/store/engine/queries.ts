@@ -9,6 +9,7 @@ import type { FileTag, StockFile } from "../../domain/stock_agreement.ts";
 import {
   type BlockPage,
   blockPage,
+  forgottenFiles,
   type HeldPage,
   heldPage,
   ingestedFiles,
@@ -134,6 +135,12 @@ export const ingestedFilesQuery: Query<{ link: Pick<Link, "id"> }, StockFile[]> 
   run: (db, { link }) => ingestedFiles(db, link.id),
 };
 
+/** Files of which the operator has dropped the unmatched blocks. */
+export const forgottenFilesQuery: Query<{ link: Pick<Link, "id"> }, FileTag[]> = {
+  name: "forgottenFiles",
+  run: (db, { link }) => forgottenFiles(db, link.id),
+};
+
 export const blockPageQuery: Query<BlockPage, PageOfBlocks> = { name: "blockPage", run: blockPage };
 
 export const heldPageQuery: Query<{ linkId: number; after: number; limit: number }, HeldPage> = {
@@ -176,6 +183,7 @@ export const QUERIES = [
   totalEntropyQuery,
   freeRangeQuery,
   ingestedFilesQuery,
+  forgottenFilesQuery,
   blockPageQuery,
   heldPageQuery,
   presenceQuery,

@@ -159,6 +159,13 @@ export function initial(dialect: StoreDialect): Migration {
         .addForeignKeyConstraint("file_link", ["link_id"], "links", ["id"])
         .execute();
 
+      await keyedTable("forgotten_files")
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("file_tag", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("forgotten_files_key", ["link_id", "file_tag"])
+        .addForeignKeyConstraint("forgotten_link", ["link_id"], "links", ["id"])
+        .execute();
+
       await table("byte_counts")
         .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
         .addColumn("counts", varbytes(2048), (c) => c.notNull())
