@@ -39,7 +39,7 @@ export const FULL_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /**
  * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys of 4096 bits take 14 MB,
- * {@linkcode MAX_SAES} SAEs with the longest ids, each at a KME of its own, another 1.6 MB.
+ * {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another 1.6 MB.
  */
 export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 

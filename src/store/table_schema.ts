@@ -69,7 +69,7 @@ export interface BlocksTable {
   stored_at: number;
   /** Of a reserved block or a pad. */
   reservation_id: Uint8Array | null;
-  /** Of the file that a block came from, see `fileTag`; null of a key that is not a block as it stands. */
+  /** Of the file that a block came from, see `fileTag`; null for a key that is not exactly one block. */
   file_tag: number | null;
   /** Of a key. */
   delivery_id: number | null;

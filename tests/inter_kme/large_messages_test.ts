@@ -1,4 +1,4 @@
-/** Large messages between KMEs hold up nobody else, and those of unknown callers are not even read. */
+/** Large messages between KMEs do not delay other requests, and those of unknown callers are not read. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import tls from "node:tls";

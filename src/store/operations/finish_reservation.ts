@@ -43,7 +43,7 @@ export interface ReservationOutcome {
   readonly releaseRest?: boolean;
   /** The peer does not have them free: it may still ask for them here, otherwise they are burnt later. */
   readonly refused?: readonly KeyIdBytes[];
-  /** The peer has not stored them yet: nobody gets them for a while, then they are free again. */
+  /** The peer has not stored them yet: they are not used for a while, then they are free again. */
   readonly absent?: readonly KeyIdBytes[];
   /** Milliseconds until the absent ones are free again. */
   readonly retryAfter?: number;
