@@ -10,10 +10,10 @@ export interface Heartbeat {
 }
 
 /**
- * Renews the lease of this process now, and then four times per lease.
+ * Sends the first heartbeat, then several in each lease.
  *
- * @param leaseSeconds length of the lease.
- * @throws StoreUnavailable when the first renewal fails.
+ * @param leaseSeconds for which a heartbeat counts.
+ * @throws StoreUnavailable when the first cannot be sent.
  */
 export async function startHeartbeat(
   store: Pick<Store, "renewLease">,
@@ -25,19 +25,19 @@ export async function startHeartbeat(
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<void> | undefined;
   let closed = false;
-  const renew = async () => {
+  const beat = async () => {
     const begin = performance.now();
     const work = await store.renewLease(lease, [INGESTION]);
-    // Counted from before the transaction, so that it never ends later here than in the database.
+    // Counted from before the transaction, so that it never lasts longer here than there.
     ingestsUntil = work.includes(INGESTION) ? begin + lease : 0;
   };
   const next = () => {
-    // While the store is unavailable, the lease is not renewed and ends.
-    running = renew().catch(() => {}).finally(() => {
+    // While the store is away, the lease ends by itself.
+    running = beat().catch(() => {}).finally(() => {
       if (!closed) timer = setTimeout(next, period);
     });
   };
-  await renew();
+  await beat();
   timer = setTimeout(next, period);
   return {
     get mayIngest() {

@@ -1,16 +1,16 @@
-/** Errors for requests that are not met. `http/` turns each into a status code. */
+/** Why a request is not met. The HTTP room turns each into its status code. */
 
 /** One name/value pair of the Error data format's `details` (clause 6.5). */
 export type Detail = Readonly<Record<string, unknown>>;
 
-/** An error whose message is sent to the caller. */
+/** A reason that the caller may be told. */
 export abstract class Refusal extends Error {
   constructor(message: string, readonly details?: readonly Detail[]) {
     super(message);
   }
 }
 
-/** The request is invalid, or cannot be met without a change. */
+/** The request cannot be met as it is. */
 export class InvalidRequest extends Refusal {
   override name = "InvalidRequest";
 }
@@ -20,12 +20,12 @@ export class NotAuthorized extends Refusal {
   override name = "NotAuthorized";
 }
 
-/** The same request may succeed later. */
+/** The same request may be met later. */
 export class Unavailable extends Refusal {
   override name = "Unavailable";
 }
 
-/** Too few blocks are in stock; more may be ingested. */
+/** Too few blocks are in stock; more may come. */
 export class OutOfKeys extends Unavailable {
   override name = "OutOfKeys";
 }

@@ -1,11 +1,11 @@
-/** Outcomes of requests, for metrics, log and console. */
+/** What becomes of requests, for whoever counts and reports it. */
 import type { SaeId } from "../domain/ids.ts";
 
-/** Why a request was refused; a label of the metrics. */
+/** Why a request was refused, in one word for a label. */
 export type RefusalReason =
   /** The request itself is invalid. */
   | "invalid"
-  /** The caller is not allowed to do this. */
+  /** Not allowed to the caller. */
   | "unauthorized"
   /** Too few blocks in stock. */
   | "out_of_keys"
@@ -13,7 +13,7 @@ export type RefusalReason =
   | "peer"
   /** The database failed or was too busy. */
   | "database"
-  /** An HTTP error: unknown path, wrong method, body size or type. */
+  /** Wrong by HTTP: unknown path, wrong method, body size or type. */
   | "http"
   /** An error of the program. */
   | "internal";
@@ -26,11 +26,11 @@ export interface RefusedRequest {
   readonly caller: string;
   /** Method and path without parameters, like `GET /api/v1/keys/3/enc_keys`. */
   readonly request: string;
-  /** The message that the caller got. */
+  /** What the caller was told. */
   readonly message: string;
 }
 
-/** Called for each request that is answered with an error, when the answer is ready. */
+/** Told of each request that is answered with an error, after the answer is made. */
 export interface RequestObserver {
   refused(request: RefusedRequest): void;
 }
@@ -38,7 +38,7 @@ export interface RequestObserver {
 /** Requests whose duration is measured. */
 export type Operation = "enc_keys" | "dec_keys";
 
-/** Called for every request of an SAE: an implementation must not wait or throw. */
+/** Called for every request of an SAE: an implementation neither waits nor throws. */
 export interface SaeRequestObserver extends RequestObserver {
   /**
    * An SAE sent a request.

@@ -1,4 +1,4 @@
-/** Types of the store's changes. */
+/** What the store's changes are made of. */
 import type { Transaction } from "kysely";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import type { Schema } from "./table_schema.ts";
@@ -7,23 +7,23 @@ import type { StockChanges } from "./stock_changes.ts";
 /** The text of a statement by its shape. */
 export type StatementTexts = Map<string, string>;
 
-/** Context of an operation. */
+/** What an operation works with. */
 export interface Work {
   readonly trx: Transaction<Schema>;
   readonly dialect: StoreDialect;
   /** Milliseconds since 1970, the same for the whole transaction. */
   readonly now: number;
-  /** The stock slot that this transaction writes. */
+  /** The stock slot that this lane writes. */
   readonly slot: number;
   /** Changes of stock, written once at the end of the transaction. */
   readonly stock: StockChanges;
-  /** Cache of compiled statements. */
+  /** Statements compiled before. */
   readonly texts: StatementTexts;
 }
 
 /**
- * One kind of change, for many callers at once. It may run again after a rollback. Refusals are results, not exceptions: an
- * exception rolls the whole batch back.
+ * One kind of change, for many callers at once. It must be repeatable: it may run again after a rollback.
+ * Refusals are results, not exceptions; an exception rolls everything back.
  */
 export interface Operation<Item, Result> {
   readonly name: string;

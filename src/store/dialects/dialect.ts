@@ -1,4 +1,4 @@
-/** What differs between the databases. */
+/** What differs between the databases, and nothing else. */
 import {
   type ColumnDataType,
   type ColumnDefinitionBuilder,
@@ -14,24 +14,24 @@ import {
 export type Failure =
   /** A deadlock or serialization failure: the same transaction may succeed now. */
   | "again"
-  /** The connection is lost, or the database does not answer, is full or locked. */
+  /** The connection or the database is gone, full or locked. */
   | "unavailable"
   /** The statement is at fault. */
   | "fault";
 
 export interface StoreDialect {
   readonly name: string;
-  /** Has a time limit of a few seconds for each statement if the database is a server. */
+  /** Gives up on statements after a few seconds, where the database is a server. */
   readonly kysely: Dialect;
-  /** A separate connection for statements that may take long; absent if {@linkcode kysely} has no time limit. */
+  /** A connection of its own for statements that may take long; absent where {@linkcode kysely} has no limits. */
   readonly unbounded?: () => Dialect;
-  /** Whether an interrupted migration is rolled back completely. */
+  /** Whether a migration that breaks off leaves nothing behind. */
   readonly transactionalDdl: boolean;
-  /** Whether only one process can have the database open: leases and reservations of others are then abandoned. */
+  /** True where no other process can have the database open: whatever another one left is abandoned. */
   readonly exclusive: boolean;
   /** The system clock of the database's host in milliseconds since 1970; absent where that is this host. */
   readonly wallClock?: RawBuilder<number>;
-  /** Maximum transactions at the same time. */
+  /** Transactions side by side. */
   readonly lanes: number;
   /** Column type of exactly `length` bytes. */
   bytes(length: number): ColumnDataType | Expression<unknown>;
@@ -39,7 +39,7 @@ export interface StoreDialect {
   varbytes(length: number): ColumnDataType | Expression<unknown>;
   /** Column type of an id or a name: up to 255 characters, compared byte by byte. */
   readonly text: ColumnDataType | Expression<unknown>;
-  /** Type of an auto-increment column, and the clause that makes it one. */
+  /** Type of a numbering column, and what makes the database number it. */
   readonly sequence: {
     type: ColumnDataType;
     define(column: ColumnDefinitionBuilder): ColumnDefinitionBuilder;
@@ -51,28 +51,28 @@ export interface StoreDialect {
   /** Appended to `create table` of a table whose only access is by primary key. */
   readonly keyedTableSuffix?: string;
   /**
-   * Skips rows that exist already. MySQL also skips rows whose foreign key does not exist, so this is not for rows where that
-   * can happen.
+   * Rows of the statement that are there already are left out. MySQL also leaves out rows whose foreign key leads nowhere: not
+   * for rows of which that can be.
    */
   // deno-lint-ignore no-explicit-any
   insertIgnoring<Q extends InsertQueryBuilder<any, any, any>>(query: Q): Q;
-  /** Locks the selected rows for this transaction; skips rows that another one has locked. */
+  /** Locks the selected rows for this transaction, leaving out rows that another one holds. */
   // deno-lint-ignore no-explicit-any
   skipLocked<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
-  /** Locks the selected rows for this transaction; waits for others. */
+  /** Locks the selected rows for this transaction, waiting for others. */
   // deno-lint-ignore no-explicit-any
   forUpdate<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
-  /** Deletes the rows with these primary keys, without locking or waiting for other rows. */
+  /** Deletes the rows with these values of the table's primary key; no other row of it is locked, or waited for. */
   deleteByKey(table: string, key: string, values: readonly unknown[]): RawBuilder<unknown>;
   /**
-   * Locks the rows of `blocks` with these numbers, in this order, without locking or waiting for other rows. Absent if no other
-   * transaction can have a lock.
+   * Locks the rows of `blocks` with these numbers, in their order; no other row is locked, or waited for. Absent where nobody else
+   * can have a lock.
    */
   lockBlocks?(seqs: readonly number[]): RawBuilder<unknown>;
   classify(error: unknown): Failure;
 }
 
-/** That deletion, for databases that always find these rows by their primary key. */
+/** The statement that does it where rows are always found by their primary key. */
 export function deleteByKey(table: string, key: string, values: readonly unknown[]): RawBuilder<unknown> {
   return sql`delete from ${sql.table(table)} where ${sql.ref(key)} in (${sql.join(values)})`;
 }
