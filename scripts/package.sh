@@ -34,11 +34,13 @@ umask 022
 
 # What both packages hold. The program of another platform cannot be run here: the sources tell the same.
 kme() { deno run -A src/main.ts "$@"; }
-mkdir -p "$work/docs" "$work/examples" "$work/completions"
-cp docs/*.md docs/openapi.yaml docs/grafana-dashboard.json "$work/docs/"
-cp docs/*.png docs/*.svg "$work/docs/" 2>/dev/null || true
-cp README.md CHANGELOG.md SECURITY.md "$work/docs/"
-cp config_kme1.json5 config_kme2.json5 certs/network.json5 "$work/examples/"
+mkdir -p "$work/doc/certs" "$work/completions"
+# The documents and samples lie to each other as in the sources, so that links and paths resolve.
+cp -R docs "$work/doc/"
+cp LICENSE README.md CHANGELOG.md SECURITY.md config_kme1.json5 config_kme2.json5 "$work/doc/"
+cp certs/README.md certs/network.json5 "$work/doc/certs/"
+# What is about the sources only is not in the packages.
+sed -i 's#\[\([^]]*\)\](\(CONTRIBUTING\.md\|tests/[^)]*\))#\1 (in the sources)#' "$work/doc/README.md"
 kme help --man >"$work/kme.1"
 kme completion bash >"$work/completions/kme.bash"
 kme completion zsh >"$work/completions/_kme"
@@ -54,8 +56,8 @@ archive() { # FILE DIRECTORY NAME...: a reproducible tar archive
 name=kme-$version-$target
 mkdir -p "$work/tar/$name"
 install -m 0755 "$binary" "$work/tar/$name/$program"
-install -m 0644 LICENSE "$work/kme.1" "$work/tar/$name/"
-cp -R "$work/docs" "$work/examples" "$work/completions" "$work/tar/$name/"
+install -m 0644 "$work/kme.1" "$work/tar/$name/"
+cp -R "$work/doc/." "$work/completions" "$work/tar/$name/"
 case $target in linux-*) install -m 0644 docs/kme.service "$work/tar/$name/" ;; esac
 archive "$out/$name.tar.gz" "$work/tar" "$name"
 echo "$out/$name.tar.gz"
@@ -64,12 +66,11 @@ echo "$out/$name.tar.gz"
 
 root=$work/deb
 install -D -m 0755 "$binary" "$root/usr/bin/kme"
-install -d "$root/usr/lib/systemd/system" "$root/usr/share/doc/kme/examples"
+install -d "$root/usr/lib/systemd/system" "$root/usr/share/doc/kme"
 sed 's#/usr/local/bin/kme#/usr/bin/kme#; s#^Restart=on-failure#EnvironmentFile=-/etc/default/kme\n&#; 1d' \
   docs/kme.service >"$root/usr/lib/systemd/system/kme.service"
-cp -R "$work/docs/." "$root/usr/share/doc/kme/"
-cp "$work/examples/"* "$root/usr/share/doc/kme/examples/"
-install -m 0644 LICENSE "$root/usr/share/doc/kme/copyright"
+cp -R "$work/doc/." "$root/usr/share/doc/kme/"
+mv "$root/usr/share/doc/kme/LICENSE" "$root/usr/share/doc/kme/copyright"
 install -D -m 0644 "$work/completions/kme.bash" "$root/usr/share/bash-completion/completions/kme"
 install -D -m 0644 "$work/completions/_kme" "$root/usr/share/zsh/vendor-completions/_kme"
 install -D -m 0644 "$work/completions/kme.fish" "$root/usr/share/fish/vendor_completions.d/kme.fish"

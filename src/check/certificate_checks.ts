@@ -2,7 +2,7 @@
 import { parsePkcs12 } from "../x509/certificate_files.ts";
 import type { ClientCertificate, Config, HttpsInterface, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
-import { systemCa } from "../inter_kme/credentials.ts";
+import { systemCa } from "../tls/server_trust.ts";
 import { type Certificate, certificatesInPem } from "../x509/certificate.ts";
 import { type Chain, chainOf, serves } from "../x509/chain.ts";
 import { hostsOf, isForHost } from "../x509/host_name.ts";

@@ -1,5 +1,5 @@
 /** Checks the files of certificate revocation lists. */
-import { serverVerifier } from "../inter_kme/credentials.ts";
+import { serverVerifier } from "../tls/server_trust.ts";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { errorMessage } from "../domain/text.ts";

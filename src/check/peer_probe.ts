@@ -4,7 +4,8 @@ import https from "node:https";
 import type { X509Certificate } from "node:crypto";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
 import { connectTls, explain } from "../inter_kme/connect.ts";
-import { clientContext, serverVerifier } from "../inter_kme/credentials.ts";
+import { clientContext } from "../inter_kme/credentials.ts";
+import { serverVerifier } from "../tls/server_trust.ts";
 import { proxyFor } from "../inter_kme/proxy.ts";
 import { formatHello, PeerPath } from "../inter_kme/wire.ts";
 

@@ -7,6 +7,7 @@ import { completionCommand } from "./completion_command.ts";
 import { healthCommand } from "./health_command.ts";
 import { helpCommand } from "./help_command.ts";
 import { keysCommand } from "./keys_command.ts";
+import { linkCommand } from "./link_command.ts";
 import { startCommand } from "./start_command.ts";
 import { statusCommand } from "./status_command.ts";
 import { versionCommand } from "./version_command.ts";
@@ -19,6 +20,7 @@ export const COMMANDS: readonly Command[] = [
   certsCommand,
   keysCommand,
   burnCommand,
+  linkCommand,
   completionCommand(() => COMMANDS),
   helpCommand(() => COMMANDS),
   versionCommand,

@@ -27,9 +27,15 @@ function wordList(words: readonly string[]): string {
 }
 
 function bash(commands: Commands): string {
-  const words = (operand: Operand | undefined) => {
+  const words = (operand: Operand | undefined): string => {
     if (operand === undefined) return ":";
-    const { complete } = operand;
+    const { actions, ...others } = operand;
+    const { complete } = others;
+    if (actions !== undefined) {
+      return `if ((COMP_CWORD == 2)); then ${words({ ...others, complete: actions })}
+      else ${words(others)}
+      fi`;
+    }
     if (complete === "file") return 'COMPREPLY=($(compgen -f -- "$word"))';
     if (complete === "directory") return 'COMPREPLY=($(compgen -d -- "$word"))';
     const list = complete === "command" ? namesOf(commands) : complete;
@@ -82,6 +88,8 @@ function zsh(commands: Commands): string {
     );
     specs.push(quote("--help[print this help]"));
     if (operand !== undefined) {
+      const { actions } = operand;
+      if (actions !== undefined) specs.push(quote(`1:action:${action(actions)}`));
       const times = operand.many ? "*" : "1";
       specs.push(quote(`${times}:${plain(operand.what)}:${action(operand.complete)}`));
     }
@@ -123,6 +131,9 @@ function fish(commands: Commands): string {
     ) {
       const argument = value === undefined ? "" : FILE_VALUES.has(value) ? " -r" : " -x";
       lines.push(`complete -c kme ${condition} -l ${option}${argument} -d ${quote(description)}`);
+    }
+    if (operand?.actions !== undefined) {
+      lines.push(`complete -c kme ${condition} -a ${quote(operand.actions.join(" "))}`);
     }
     const complete = operand?.complete;
     if (complete === "directory") {

@@ -13,6 +13,8 @@ export interface Operand {
   readonly what: string;
   readonly optional?: boolean;
   readonly many?: boolean;
+  /** Words of which the first operand is one. */
+  readonly actions?: readonly string[];
   /** What a shell completes it with. */
   readonly complete: "file" | "directory" | "command" | readonly string[];
 }

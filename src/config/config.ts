@@ -18,11 +18,26 @@ export interface HttpsInterface {
 }
 
 /** Where keys are stored. */
+/** How a connection to a database server is secured. */
+export interface DatabaseTls {
+  /** What of the server's certificate is verified: nothing, its chain, or its chain and host name. */
+  readonly verify: "none" | "chain" | "host";
+  /** PEM of the CAs (before the file is read: its path); absent: the system's trust store. */
+  readonly ca?: string;
+}
+
 export type Database =
   | { readonly kind: "memory" }
   | { readonly kind: "sqlite"; readonly path: string }
-  | { readonly kind: "postgres"; readonly uri: string }
-  | { readonly kind: "mysql"; readonly uri: string };
+  | DatabaseServer;
+
+export interface DatabaseServer {
+  readonly kind: "postgres" | "mysql";
+  /** Without the parameters of TLS. */
+  readonly uri: string;
+  /** Absent: in clear. */
+  readonly tls?: DatabaseTls;
+}
 
 export interface ThisKme {
   readonly id: ConfiguredId;

@@ -1,5 +1,6 @@
 /** Parses database URIs in a configuration. */
-import type { Database } from "./config.ts";
+import { isLoopback } from "../domain/address.ts";
+import type { Database, DatabaseServer, DatabaseTls } from "./config.ts";
 import type { Parsed } from "../domain/parsed.ts";
 import { platform } from "../platform.ts";
 
@@ -69,6 +70,86 @@ function parseServer(kind: "postgres" | "mysql", text: string): Parsed<Database>
   if (url.hash !== "") {
     return { problem: `the database URI contains #, which ends it; ${encode}` };
   }
-  // The drivers expect the scheme in lower case.
-  return { value: { kind, uri: text.replace(/^[^:]*/, kind) } };
+  const tls = parseTls(kind, url);
+  if ("problem" in tls) return tls;
+  // The drivers expect the scheme in lower case, and would read the parameters of TLS in their own way.
+  return { value: { kind, uri: withoutTls(text).replace(/^[^:]*/, kind), ...tls.value } };
+}
+
+/** The parameters of the servers' own clients, with the modes that are known here. */
+const TLS_PARAMETERS = {
+  postgres: {
+    mode: "sslmode",
+    ca: "sslrootcert",
+    modes: { "disable": undefined, "require": "none", "verify-ca": "chain", "verify-full": "host" },
+  },
+  mysql: {
+    mode: "ssl-mode",
+    ca: "ssl-ca",
+    modes: { "DISABLED": undefined, "REQUIRED": "none", "VERIFY_CA": "chain", "VERIFY_IDENTITY": "host" },
+  },
+} as const;
+
+function parseTls(kind: "postgres" | "mysql", url: URL): Parsed<{ tls?: DatabaseTls }> {
+  const { mode: modeName, ca: caName, modes } = TLS_PARAMETERS[kind];
+  const parameters = url.searchParams;
+  for (const name of parameters.keys()) {
+    if (
+      isTlsParameter(name) && (name !== modeName && name !== caName || parameters.getAll(name).length > 1)
+    ) {
+      return {
+        problem: `the database URI may have ${modeName} and ${caName} once each, and no other ssl parameter`,
+      };
+    }
+  }
+  const mode = parameters.get(modeName);
+  const ca = parameters.get(caName) ?? undefined;
+  if (mode !== null && !Object.hasOwn(modes, mode)) {
+    return {
+      problem: `the ${modeName} of the database URI is unknown; write ${Object.keys(modes).join(", ")}`,
+    };
+  }
+  const verify = mode === null
+    ? (isLocal(url) && ca === undefined ? undefined : "host")
+    : (modes as Record<string, DatabaseTls["verify"] | undefined>)[mode];
+  if (ca !== undefined && (verify === undefined || verify === "none")) {
+    const [chain, host] = Object.keys(modes).slice(2);
+    return { problem: `${caName} in the database URI needs ${modeName}=${chain} or ${host}` };
+  }
+  if (ca === "") {
+    return {
+      problem: `${caName} in the database URI is empty; write the path of a file with CA certificates`,
+    };
+  }
+  return { value: verify === undefined ? {} : { tls: { verify, ...ca === undefined ? {} : { ca } } } };
+}
+
+function isTlsParameter(name: string): boolean {
+  return /^(ssl|tls)/i.test(name);
+}
+
+function withoutTls(text: string): string {
+  const [address = "", query] = text.split(/\?(.*)/s);
+  if (query === undefined) return text;
+  const others = query.split("&").filter((part) =>
+    !isTlsParameter(new URLSearchParams(part).keys().next().value ?? "")
+  );
+  return others.length === 0 ? address : `${address}?${others.join("&")}`;
+}
+
+/** Whether no connection leaves this host. */
+function isLocal(url: URL): boolean {
+  const socket = url.searchParams.get("socketPath");
+  const host = url.searchParams.get("host") ?? url.hostname;
+  return socket !== null || host === "" || host.startsWith("/") || isLoopback(host);
+}
+
+/** What is to be said about how the connection is secured, if anything. */
+export function tlsWarning({ kind, uri, tls }: DatabaseServer): string | undefined {
+  if (tls !== undefined && tls.verify !== "none" || isLocal(new URL(uri))) return undefined;
+  const { mode, modes } = TLS_PARAMETERS[kind];
+  const remedy = `write ${mode}=${Object.keys(modes).at(-1)}`;
+  return tls === undefined
+    ? `the connection to the database is in clear, so who listens on the network reads keys; ${remedy}`
+    : `the database server is not verified, so another one could take its place and read keys; ${remedy}`;
 }

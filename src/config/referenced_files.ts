@@ -1,6 +1,7 @@
 /** Checks every directory and file that a configuration names, and loads the certificates and keys. */
 import type { Certificate } from "../x509/certificate.ts";
-import type { ClientCertificate, Database, HttpsInterface, Validity } from "./config.ts";
+import type { ClientCertificate, Database, DatabaseServer, HttpsInterface, Validity } from "./config.ts";
+import { tlsWarning } from "./database_uri.ts";
 import {
   belongTogether,
   type Certificates,
@@ -99,9 +100,20 @@ class Loader {
   }
 
   async #database(member: MemberPath, database: Database | undefined): Promise<Database | undefined> {
+    if (database?.kind === "postgres" || database?.kind === "mysql") {
+      return await this.#databaseServer(member, database);
+    }
     if (database?.kind !== "sqlite") return database;
     const path = this.#value(member, await findDatabaseFile(database.path, this.#base));
     return path === undefined ? undefined : { kind: "sqlite", path };
+  }
+
+  async #databaseServer(member: MemberPath, server: DatabaseServer): Promise<DatabaseServer | undefined> {
+    const warning = tlsWarning(server);
+    if (warning !== undefined) this.#findings.warning(member, warning);
+    if (server.tls?.ca === undefined) return server;
+    const ca = await this.#ca(member, server.tls.ca);
+    return ca && { ...server, tls: { ...server.tls, ca: ca.pem } };
   }
 
   async #directory(member: MemberPath, path: string | undefined): Promise<string | undefined> {

@@ -1,6 +1,6 @@
 /**
- * Keys for a slave of a KME that knows only the message of `qkd_kme_server`: whole blocks, one slave. Reserve here, agree
- * with the peer, record, hand over.
+ * Keys for a slave of a KME that understands only the message of `qkd_kme_server`: whole blocks, one slave. The steps:
+ * reserve blocks, activate them at the peer, record the hand-over, return the keys.
  */
 import { randomBytes } from "node:crypto";
 import { log } from "../log.ts";
@@ -30,7 +30,7 @@ export interface BlockRequest {
   readonly storedSince?: number;
 }
 
-/** Blocks remembered as refused by a peer that accepted nothing at all. */
+/** Blocks remembered for a peer that refused them and accepted no others. */
 const MAX_SUSPECTS = 1000;
 
 interface Agreement {
@@ -44,8 +44,9 @@ export class BlockDelivery {
   readonly #store: Store;
   readonly #reservations: ReservationFinisher;
   /**
-   * Blocks that a peer refused while it accepted nothing: the peer may be at fault, or the blocks. They stay in the
-   * pool until the peer accepts something: one of them, and it was the peer, or others, and it was the blocks.
+   * Blocks that a peer refused while it accepted none: either the peer fails, or it does not have these blocks. They stay
+   * in the pool until the peer accepts a block. If that is one of them, the peer had failed; otherwise the peer does not
+   * have them, and they are set aside.
    */
   readonly #suspects = new Map<Link, KeyIdBytes[]>();
   readonly #searches = new Map<Link, BlockSearch>();
@@ -57,7 +58,7 @@ export class BlockDelivery {
 
   /**
    * @returns the keys, activated on the peer and durably recorded as handed over.
-   * @throws Unavailable when blocks are short or the peer does not agree; nothing is spent that may still be used.
+   * @throws Unavailable when there are too few blocks or the peer does not agree; blocks that may still be used are released.
    * @throws StoreUnavailable
    */
   async deliver(request: BlockRequest): Promise<Key[]> {

@@ -1,4 +1,4 @@
-/** The rules: which SAE may have which key, and where it comes from. Wire formats and SQL are elsewhere. */
+/** The rules: which SAE may have which key, and which blocks it is made of. Wire formats and SQL are elsewhere. */
 import type { Config } from "../config/config.ts";
 import { type Events, EventText } from "../events/events.ts";
 import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
@@ -15,7 +15,7 @@ import { type KeyObserver, noopObserver } from "./key_observer.ts";
 import { makePlan, type Plan } from "./delivery_plan.ts";
 import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
-import { noLink, Routes } from "./routes.ts";
+import { Routes } from "./routes.ts";
 import { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
@@ -44,26 +44,26 @@ export interface KeyRequest {
   /** Bits of each key. */
   readonly size: number;
   readonly additionalSlaves: readonly SaeId[];
-  /** Only blocks stored at most so many seconds ago. */
+  /** Only blocks stored at most this many seconds ago. */
   readonly maxAgeSeconds?: number;
 }
 
 /** Sizes that can be delivered, in bits. */
 export const KeySize = { default: BLOCK_BITS, min: 64, max: 4096 } as const;
 
-/** What an SAE is told of a size beyond them. */
+/** The error text for a size outside {@linkcode KeySize}. */
 export const SIZE_RANGE = `keys of ${KeySize.min} to ${KeySize.max} bits can be delivered`;
 
-/** Milliseconds in which a peer may repeat an activation and is answered as before. */
+/** Milliseconds in which a repeated activation gets the same answer as the first one. */
 const REPEATABLE_MS = 60_000;
 
 export type ActivationResult =
   | "activated"
-  /** An SAE is unknown or not of the KME that the message says. */
+  /** An SAE is unknown, or the remote SAE is not of this KME. */
   | "unknown"
-  /** The caller may not speak for the origin's KME. */
+  /** The caller may not act for the KME of the origin SAE. */
   | "unauthorized"
-  /** A key is not free on the link. */
+  /** A block is not free on the link. */
   | "refused";
 
 export interface DeliveryOptions {
@@ -90,7 +90,7 @@ export class Delivery {
   readonly #reception: Reception;
   readonly #blocks: BlockDelivery;
   readonly #transactions: TransactionDelivery;
-  /** What neighbours were last found to understand. */
+  /** The last known ability of each neighbour. */
   readonly #abilities = new Map<KmeId, PeerAbility["kind"]>();
   /** Get key requests so far; numbers their events. */
   #requests = 0;
@@ -130,7 +130,7 @@ export class Delivery {
     });
   }
 
-  /** Begins to settle what earlier requests, or processes that ended, left behind. */
+  /** Starts to resolve the transactions that failed requests and ended processes have left unresolved. */
   start(): void {
     this.#recovery.start();
   }
@@ -140,7 +140,7 @@ export class Delivery {
     const slave = this.#requireSae(slaveId);
     const { thisKme } = this.#config;
     const pool = this.#directory.isLocal(slave) ? slave.kmeId : this.#routes.nextHop(slave.kmeId);
-    const onlyBlocks = pool !== undefined && this.#knowsOnlyBlocks(pool);
+    const onlyBlocks = pool !== undefined && this.#understandsOnlyBlocks(pool);
     const reached = pool !== undefined && (!onlyBlocks || pool === slave.kmeId);
     return {
       sourceKme: thisKme.id.text,
@@ -160,7 +160,7 @@ export class Delivery {
   /**
    * "Get key" (clause 5.3): new keys for `master` and the slave, all or none.
    *
-   * @throws InvalidRequest, Unavailable, StoreUnavailable: nothing is spent.
+   * @throws InvalidRequest, Unavailable, StoreUnavailable: no keys are consumed.
    */
   async getKeys(master: Sae, slaveId: SaeId, request: KeyRequest): Promise<readonly Key[]> {
     const slave = this.#requireSae(slaveId);
@@ -188,7 +188,7 @@ export class Delivery {
   /**
    * "Get key with key IDs" (clause 5.4): each key once to each slave.
    *
-   * @throws NotAuthorized when a key is not the caller's, InvalidRequest when one cannot be had; nothing is read then.
+   * @throws NotAuthorized when a key is not the caller's, InvalidRequest when a key is not available; no key counts as read then.
    * @throws StoreUnavailable
    */
   async getKeysWithIds(slave: Sae, masterId: SaeId, ids: readonly KeyIdBytes[]): Promise<readonly Key[]> {
@@ -218,7 +218,7 @@ export class Delivery {
     }
   }
 
-  /** A peer's master got these keys for a slave here. `caller` is the client of the connection. */
+  /** A master SAE of a peer got these keys for a slave SAE here. `caller` is the client of the connection. */
   async activate(
     caller: ClientIdentity,
     originId: SaeId,
@@ -229,7 +229,7 @@ export class Delivery {
     const remote = this.#directory.sae(remoteId);
     if (origin === undefined || remote === undefined || !this.#directory.isLocal(remote)) return "unknown";
     if (this.#directory.isLocal(origin)) return "unauthorized";
-    if (!this.#directory.maySpeakFor(caller, origin.kmeId)) return "unauthorized";
+    if (!this.#directory.mayActFor(caller, origin.kmeId)) return "unauthorized";
     const link = this.#store.link(origin.kmeId);
     if (link === undefined) return "unknown";
     const unique = [...new Map(ids.map((id) => [mapKey(id), id])).values()];
@@ -250,7 +250,7 @@ export class Delivery {
     return "activated";
   }
 
-  /** A neighbour that knows transactions hands keys over. `caller` is the client of the connection. */
+  /** A neighbour sends keys in a transaction. `caller` is the client of the connection. */
   receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
     return this.#reception.receive(caller, sender, transaction);
   }
@@ -266,8 +266,8 @@ export class Delivery {
   }
 
   /**
-   * Begins nothing more from the moment of the call; resolves when what is being settled is through. That may be waiting for
-   * a neighbour: closing the channels ends it.
+   * Starts no more work. Resolves when the transactions that are being resolved are finished. These may be waiting for the
+   * answer of a neighbour; closing the channels ends that.
    */
   async close(): Promise<void> {
     this.#reservations.close();
@@ -314,7 +314,7 @@ export class Delivery {
       expiresAt: this.#expiry(),
       storedSince: storedSince(request, this.#store.now()),
     };
-    const onlyBlocks = await this.#hopsThatKnowOnlyBlocks(plan);
+    const onlyBlocks = await this.#hopsWithBlocksOnly(plan);
     if (onlyBlocks.length === 0) {
       return await this.#transactions.deliver({
         ...common,
@@ -340,10 +340,10 @@ export class Delivery {
   }
 
   /**
-   * @returns hops whose KME knows no transactions.
-   * @throws Unavailable when one cannot be asked.
+   * @returns hops whose KME does not understand transactions.
+   * @throws Unavailable when a KME cannot be reached.
    */
-  async #hopsThatKnowOnlyBlocks(plan: Plan): Promise<KmeId[]> {
+  async #hopsWithBlocksOnly(plan: Plan): Promise<KmeId[]> {
     const abilities = await Promise.all(plan.hops.map(async ({ kme }) => {
       const peer = this.#peers.get(kme);
       if (peer === undefined) throw noLink(kme);
@@ -365,8 +365,8 @@ export class Delivery {
     return ability;
   }
 
-  /** As far as is known; what is not known is asked, and the next caller learns it. */
-  #knowsOnlyBlocks(kme: KmeId): boolean {
+  /** The last known ability. A neighbour whose ability is unknown is asked for it, without waiting for the answer. */
+  #understandsOnlyBlocks(kme: KmeId): boolean {
     const peer = this.#peers.get(kme);
     if (peer !== undefined && !this.#abilities.has(kme)) void this.#ability(peer);
     return this.#abilities.get(kme) === "blocks";
@@ -422,7 +422,13 @@ export class Delivery {
   }
 }
 
-/** Whole milliseconds since 1970; an age that reaches back further is no limit. */
+function noLink(kme: KmeId): Unavailable {
+  return new Unavailable("the slave's KME cannot be reached", [{
+    peer: `no link with KME ${kme} is configured`,
+  }]);
+}
+
+/** Milliseconds since 1970, a whole number. An age that reaches back before 1970 is no limit. */
 function storedSince({ maxAgeSeconds = Infinity }: KeyRequest, now: number): number | undefined {
   const since = Math.floor(now - maxAgeSeconds * 1000);
   return since > 0 ? since : undefined;

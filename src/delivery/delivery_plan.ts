@@ -1,20 +1,20 @@
-/** How keys reach their slaves: whose blocks they are made of, and who is told. Pure. */
+/** How keys reach their slaves: from which link their blocks come, and which neighbours get them. No I/O. */
 import type { Sae } from "../domain/network.ts";
 import { formatKeyId, type KeyIdBytes, parseKeyId } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { Routes } from "./routes.ts";
 import type { Recipients } from "../domain/transaction.ts";
 
-/** A neighbour that gets the keys, for SAEs of its own or beyond it. */
+/** A neighbour that gets the keys, for its own SAEs or to pass them on. */
 export interface Hop {
   readonly kme: KmeId;
-  /** True where the keys are made of blocks of its link; elsewhere they travel under a pad of such blocks. */
+  /** True if the keys are made of blocks of its link; otherwise they are encrypted with a pad from its link. */
   readonly composes: boolean;
   readonly recipients: readonly Recipients[];
 }
 
 export interface Plan {
-  /** The KME whose link's blocks the keys are made of; this KME's own id where the slave is its own. */
+  /** The KME of the link whose blocks become the keys; this KME's own id if the first slave is its own SAE. */
   readonly source: KmeId;
   /** Slaves that are SAEs of this KME. */
   readonly localSlaves: readonly SaeId[];
@@ -43,9 +43,9 @@ export function makePlan(thisKme: KmeId, routes: Routes, slaves: readonly Sae[])
   return { source, localSlaves, hops: hops.sort((a, b) => Number(b.composes) - Number(a.composes)) };
 }
 
-/** What a reservation is for, for whoever has to settle it. */
+/** What a reservation is for. Stored with it, so that another process can resolve it. */
 export interface RecordedPlan {
-  /** The transaction of the hops. */
+  /** The id of the transaction that the hops get. */
   readonly transaction: KeyIdBytes;
   readonly hops: readonly Hop[];
 }

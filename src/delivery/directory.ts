@@ -1,4 +1,4 @@
-/** Who is who in the network, as configured. */
+/** The KMEs and SAEs of the network, and which client certificates identify them, as configured. */
 import type { Config, ConfiguredSae, OtherKme } from "../config/config.ts";
 import { isNeighbour, type Sae } from "../domain/network.ts";
 import type { ConfiguredId, KmeId, SaeId } from "../domain/ids.ts";
@@ -8,7 +8,7 @@ import { type CertificateSelector, selects, withIssuer } from "../x509/certifica
 import { issuersOf } from "../x509/chain.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 
-/** What a directory is made of. */
+/** The part of the configuration that a directory needs. */
 export type DirectoryContent = Pick<Config, "thisKme" | "otherKmes" | "saes">;
 
 const refused = new RateLimitedLog("delivery");
@@ -24,7 +24,7 @@ interface Tables {
   readonly kmes: ReadonlyMap<KmeId, OtherKme>;
   /** SAEs of this KME. */
   readonly saeParties: readonly Party[];
-  /** Neighbours whose certificates are named. */
+  /** Neighbours for which certificates are configured. */
   readonly kmeParties: readonly Party[];
   /** Ids of the SAEs that a certificate identifies: one, unless the configuration has a mistake. */
   readonly saesByIdentity: WeakMap<ClientIdentity, readonly SaeId[]>;
@@ -86,18 +86,18 @@ export class Directory {
     return sae.kmeId === this.thisKme.text;
   }
 
-  /** Whether a certificate may be that of a neighbour at all. */
+  /** Whether a certificate may act for any neighbour. */
   mayBeNeighbour(identity: ClientIdentity): boolean {
     return [...this.#tables.kmes.values()].some((kme) =>
-      isNeighbour(kme) && this.maySpeakFor(identity, kme.id.text)
+      isNeighbour(kme) && this.mayActFor(identity, kme.id.text)
     );
   }
 
   /**
-   * Whether a certificate may speak for a KME: one that identifies a neighbour speaks for that one only, any other for
-   * neighbours whose certificates are not named.
+   * Whether a client with this certificate may act for a KME. A certificate that identifies a neighbour may act for that
+   * neighbour only; any other may act for KMEs without configured certificates.
    */
-  maySpeakFor(identity: ClientIdentity, kme: KmeId): boolean {
+  mayActFor(identity: ClientIdentity, kme: KmeId): boolean {
     const ids = this.#kmeIds(identity);
     if (ids.length > 0) return ids.length === 1 && ids[0] === kme;
     const peer = this.#tables.kmes.get(kme);
@@ -135,7 +135,7 @@ function tablesOf({ thisKme, otherKmes, saes }: DirectoryContent): Tables {
   };
 }
 
-/** Ids of those whose selectors match. Each certificate is compared and, if its configuration is at fault, logged once. */
+/** Ids of the parties whose selectors match. Each certificate is compared, and a configuration mistake logged, only once. */
 function identified(
   identity: ClientIdentity,
   parties: readonly Party[],

@@ -10,10 +10,10 @@ export interface Heartbeat {
 }
 
 /**
- * Sends the first heartbeat, then several in each lease.
+ * Renews the lease of this process now, and then four times per lease.
  *
- * @param leaseSeconds for which a heartbeat counts.
- * @throws StoreUnavailable when the first cannot be sent.
+ * @param leaseSeconds length of the lease.
+ * @throws StoreUnavailable when the first renewal fails.
  */
 export async function startHeartbeat(
   store: Pick<Store, "renewLease">,
@@ -25,19 +25,19 @@ export async function startHeartbeat(
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<void> | undefined;
   let closed = false;
-  const beat = async () => {
+  const renew = async () => {
     const begin = performance.now();
     const work = await store.renewLease(lease, [INGESTION]);
-    // Counted from before the transaction, so that it never lasts longer here than there.
+    // Counted from before the transaction, so that it never ends later here than in the database.
     ingestsUntil = work.includes(INGESTION) ? begin + lease : 0;
   };
   const next = () => {
-    // While the store is away, the lease ends by itself.
-    running = beat().catch(() => {}).finally(() => {
+    // While the store is unavailable, the lease is not renewed and ends.
+    running = renew().catch(() => {}).finally(() => {
       if (!closed) timer = setTimeout(next, period);
     });
   };
-  await beat();
+  await renew();
   timer = setTimeout(next, period);
   return {
     get mayIngest() {

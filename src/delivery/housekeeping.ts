@@ -1,4 +1,4 @@
-/** Removes what time has ended: keys that nobody fetched, blocks that a peer refused. */
+/** Removes expired keys, and blocks that a peer refused. */
 import { log } from "../log.ts";
 import { type KeyObserver, noopObserver } from "./key_observer.ts";
 import type { Store } from "../store/store.ts";
@@ -10,19 +10,19 @@ export interface HousekeepingOptions {
   readonly observer?: KeyObserver;
 }
 
-/** Milliseconds for which a transaction that was taken back is remembered at least. */
+/** Milliseconds for which a transaction that was taken back is remembered, at least. */
 const REMEMBERED_MS = 24 * 3600 * 1000;
 
 /** Records removed in one transaction. */
 const BATCH = 1000;
 
-/** Starts the rounds; call the result to end them. */
+/** Starts periodic rounds; the returned function stops them. */
 export function startHousekeeping(options: HousekeepingOptions): () => void {
-  // Longer than any activation of the peer that may still be under way.
+  // Longer than an activation of the peer can still be under way.
   const grace = 3000 * options.interKmeTimeoutSeconds;
-  // As long as another KME may ask for it.
+  // Another KME may ask for the transaction for this long.
   const remembered = Math.max(REMEMBERED_MS, 2000 * options.keyLifetimeSeconds);
-  // A tenth of a key's life, but neither busy nor sleepy.
+  // A tenth of a key's lifetime, within limits.
   const period = Math.min(30_000, Math.max(250, Math.min(options.keyLifetimeSeconds * 100, grace)));
   const observer = options.observer ?? noopObserver;
   let timer: ReturnType<typeof setTimeout> | undefined;

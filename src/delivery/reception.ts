@@ -1,4 +1,4 @@
-/** The receiving end of transactions: keys for SAEs of this KME, keys to be passed on, and both taken back. */
+/** Receives transactions: activates keys for SAEs of this KME, passes keys on to other KMEs, and takes both back. */
 import { Buffer } from "node:buffer";
 import { createHash, randomBytes } from "node:crypto";
 import { log } from "../log.ts";
@@ -25,7 +25,7 @@ import type {
   TransactionAnswer,
 } from "../domain/transaction.ts";
 
-/** What the sender is told. */
+/** The answer to the sender. */
 export type ReceptionAnswer = Exclude<TransactionAnswer, { kind: "unreached" }>;
 
 export interface ReceptionOptions {
@@ -44,9 +44,9 @@ export interface ReceptionOptions {
   readonly onActivated: (key: KeyIdBytes, master: SaeId, slave: SaeId) => void;
 }
 
-/** A neighbour to pass the keys on to, with the pads for it. */
+/** A neighbour that the keys are passed on to, with the pads for it. */
 interface Onward {
-  /** Of its own for each time that keys are passed on. */
+  /** A new one for each time that keys are passed on. */
   readonly reservation: KeyIdBytes;
   readonly hop: Hop;
   readonly peer: Peer;
@@ -56,9 +56,9 @@ interface Onward {
 
 export class Reception {
   readonly #options: ReceptionOptions;
-  /** Transactions under way: the same message again waits for the same answer. */
+  /** Transactions under way: a repeated message gets the answer of the first one. */
   readonly #underWay = new Map<string, Promise<ReceptionAnswer>>();
-  /** Transactions that are being taken back: a message of theirs that comes late waits until that is recorded. */
+  /** Transactions that are being taken back: a late message of such a transaction waits until that is recorded. */
   readonly #takenBack = new Map<string, Promise<TakeBackAnswer>>();
 
   constructor(options: ReceptionOptions) {
@@ -66,10 +66,10 @@ export class Reception {
   }
 
   /**
-   * A neighbour hands keys over for SAEs here or beyond.
+   * A neighbour sends keys for SAEs of this KME or of KMEs behind it.
    *
    * @param caller the client of the connection.
-   * @param sender the KME that it says it is.
+   * @param sender the KME named in the message.
    * @throws StoreUnavailable
    */
   receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
@@ -94,7 +94,7 @@ export class Reception {
   takeBack(caller: ClientIdentity, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
     const { store, directory } = this.#options;
     const link = store.link(sender);
-    if (link === undefined || !directory.maySpeakFor(caller, sender)) {
+    if (link === undefined || !directory.mayActFor(caller, sender)) {
       return Promise.resolve({ kind: "unresolved", reason: "not a neighbour" });
     }
     const key = `${sender}/${mapKey(request.transaction)}`;
@@ -112,7 +112,7 @@ export class Reception {
 
   async #takeBack(link: Link, request: TakeBackRequest): Promise<TakeBackAnswer> {
     const { store } = this.#options;
-    // What did not come from the sender was not passed on for it: the request goes no farther than its keys went.
+    // Keys that did not come from the sender were not passed on for it either: then no other KME is asked.
     const beyond = await store.hasTransaction(link, request.transaction)
       ? await this.#takeBackBeyond(link.kme, request)
       : "unknown";
@@ -131,7 +131,7 @@ export class Reception {
     const { thisKme, store } = this.#options;
     const slaves = transaction.recipients.filter(({ kme }) => kme === thisKme).flatMap(({ saes }) => saes);
     const passesOn = transaction.recipients.some(({ kme }) => kme !== thisKme);
-    // Otherwise the store says why not, without pads.
+    // If not, no pads are reserved: the store refuses the keys below and gives the reason.
     const canBeMet = !passesOn || await this.#canBeMet(link, transaction);
     const passedOn = { ...transaction, id: onwardId(link.kme, transaction.id) };
     const onward = canBeMet ? await this.#reserveOnward(passedOn) : [];
@@ -158,7 +158,7 @@ export class Reception {
         case "voided":
           return { kind: "rejected", reason: "the transaction was taken back" };
         case "repeated":
-          // What became of the keys beyond is not known any more.
+          // It is no longer known whether the keys were passed on.
           return passesOn ? { kind: "unknown", reason: "asked for again" } : { kind: "activated" };
       }
     }
@@ -180,13 +180,13 @@ export class Reception {
     }
   }
 
-  /** Whether the sender's blocks are free: pads are not reserved for a message that cannot be met. */
+  /** Whether the sender's blocks are free. Pads are reserved only if they are. */
   async #canBeMet(link: Link, transaction: Transaction): Promise<boolean> {
     const blocks = transaction.keys.flatMap((key) => key.blocks);
     return (await this.#options.store.freeAmong(link, blocks)).length === blocks.length;
   }
 
-  /** Pads for every neighbour beyond; `undefined` when one cannot be had. */
+  /** Reserves pads for every neighbour that the keys go to next; `undefined` when the keys cannot be passed on now. */
   async #reserveOnward(transaction: Transaction): Promise<Onward[] | undefined> {
     const { thisKme, routes, store, peers, reservations } = this.#options;
     const beyond = transaction.recipients.filter(({ kme }) => kme !== thisKme);
@@ -265,7 +265,7 @@ export class Reception {
   ): Promise<"unknown" | "known" | "unresolved"> {
     const { thisKme, routes, peers } = this.#options;
     const beyond = routes.byNextHop(request.recipients.filter(({ kme }) => kme !== thisKme));
-    // Keys are never passed on to where they came from.
+    // Keys are never passed on to the KME that sent them.
     beyond.delete(sender);
     const transaction = onwardId(sender, request.transaction);
     let result: "unknown" | "known" = "unknown";
@@ -286,7 +286,7 @@ export class Reception {
     await this.#options.reservations.eventually({ reservation, release });
   }
 
-  /** Why a message is not acted upon; the sender is a neighbour that errs, or worse. */
+  /** Why a message is rejected: the sender is misconfigured, or not the KME that it claims to be. */
   #complaint(
     caller: ClientIdentity,
     sender: KmeId,
@@ -294,7 +294,7 @@ export class Reception {
   ): string | undefined {
     const { thisKme, directory, routes, store, keySize } = this.#options;
     if (store.link(sender) === undefined || sender === thisKme) return `KME ${sender} is not a neighbour`;
-    if (!directory.maySpeakFor(caller, sender)) return `the certificate is not that of KME ${sender}`;
+    if (!directory.mayActFor(caller, sender)) return `the certificate is not that of KME ${sender}`;
     const master = directory.sae(origin);
     if (master === undefined) return `SAE ${origin} is unknown`;
     if (routes.nextHop(master.kmeId) !== sender) return `SAE ${origin} is not reached through KME ${sender}`;
@@ -302,8 +302,8 @@ export class Reception {
       if (kme !== thisKme && (routes.nextHop(kme) === undefined || routes.nextHop(kme) === sender)) {
         return `KME ${kme} is not reached through KME ${thisKme}`;
       }
-      const stranger = saes.find((sae) => directory.sae(sae)?.kmeId !== kme);
-      if (kme === thisKme && stranger !== undefined) return `SAE ${stranger} is not of KME ${thisKme}`;
+      const foreign = saes.find((sae) => directory.sae(sae)?.kmeId !== kme);
+      if (kme === thisKme && foreign !== undefined) return `SAE ${foreign} is not of KME ${thisKme}`;
     }
     if (new Set(recipients.map(({ kme }) => kme)).size !== recipients.length) return "a KME is named twice";
     for (const { size, blocks, padded } of keys) {
@@ -317,8 +317,8 @@ export class Reception {
 }
 
 /**
- * The id under which a transaction is passed on, computed from who sent it: a sender chooses its own ids, but none that
- * meets a transaction of this KME or of another sender.
+ * The id under which a transaction is passed on. It is computed from the sender and its id, so that no sender can choose an
+ * id that collides with a transaction of this KME or of another sender.
  */
 function onwardId(sender: KmeId, transaction: KeyIdBytes): KeyIdBytes {
   const digest = createHash("sha256").update("passed on\0").update(Buffer.from(transaction)).update(sender)

@@ -1,6 +1,6 @@
 /**
- * Settles transactions that nobody can say the state of: an answer was lost, a process died, one KME of several could
- * not take the keys. They are taken back at every neighbour they were sent to; what may have been seen is burnt.
+ * Resolves transactions whose state is unknown: an answer was lost, a process died, or one of several KMEs could not take
+ * the keys. They are taken back at every neighbour they were sent to. Blocks that may have been used are burnt.
  */
 import { log } from "../log.ts";
 import type { KeyIdBytes } from "../domain/block.ts";
@@ -20,13 +20,13 @@ export interface RecoveryOptions {
   readonly keyLifetimeSeconds: number;
 }
 
-/** Milliseconds between two looks for transactions to settle. */
+/** Milliseconds between two searches for unresolved transactions. */
 const PERIOD_MS = 2000;
 
-/** Milliseconds in which no KME lets a key expire that it has just got. */
+/** Milliseconds for which every KME keeps a key at least. */
 const FRESH_MS = 60_000;
 
-/** Transactions in one look. */
+/** Transactions in one search. */
 const LIMIT = 200;
 
 export class Recovery {
@@ -41,12 +41,12 @@ export class Recovery {
     this.#options = options;
   }
 
-  /** Looks now and then every few seconds. */
+  /** Searches now, and then every few seconds. */
   start(): void {
     this.#timer = setTimeout(() => this.#next(), 0);
   }
 
-  /** Stops looking; what is under way finishes. */
+  /** Stops searching; resolves when the search under way is finished. */
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -54,9 +54,9 @@ export class Recovery {
   }
 
   /**
-   * Settles one unresolved reservation now.
+   * Resolves one reservation now.
    *
-   * @returns false when a neighbour could not be asked: it stays unresolved and is tried again.
+   * @returns false when a neighbour did not answer: the reservation stays unresolved and is tried again later.
    */
   resolve(reservation: AdoptedReservation): Promise<boolean> {
     const key = mapKey(reservation.id);
@@ -69,19 +69,19 @@ export class Recovery {
   }
 
   #next(): void {
-    this.#round = this.#look().finally(() => {
+    this.#round = this.#search().finally(() => {
       if (!this.#closed) this.#timer = setTimeout(() => this.#next(), PERIOD_MS);
     });
   }
 
-  async #look(): Promise<void> {
+  async #search(): Promise<void> {
     let found: AdoptedReservation[];
     try {
       found = await this.#options.store.adopt(LIMIT, this.#after);
     } catch {
       return; // the store reports its own failures
     }
-    // The next look goes on behind these: neighbours that are away do not keep others waiting.
+    // The next search continues after these, so that unreachable neighbours do not delay the reservations of others.
     this.#after = found.length === LIMIT ? found.at(-1)!.since : 0;
     const results = await Promise.all(found.map((reservation) => this.resolve(reservation)));
     const resolved = results.filter(Boolean).length;
@@ -94,12 +94,12 @@ export class Recovery {
     const { store, keyLifetimeSeconds } = this.#options;
     const all = reservation.blocks.map((block) => block.id);
     if (reservation.plan === null) {
-      // Only a KME that knows no transactions was told. It may still ask for the blocks; otherwise they are burnt.
+      // The peer does not understand transactions. It may still ask for the blocks; otherwise they are burnt later.
       await store.finishReservation({ reservation: reservation.id, refused: all });
       return true;
     }
     if (reservation.since + keyLifetimeSeconds * 1000 < store.now()) {
-      // A neighbour that has not been reached for so long has let the keys expire.
+      // After this time, the keys have expired at a neighbour that was not reached.
       await this.#burn(reservation, all);
       return true;
     }
@@ -108,15 +108,16 @@ export class Recovery {
       return reservation.blocks.filter((block) => block.linkId === link?.id).map((block) => block.id);
     };
     const { transaction, hops } = parsePlan(reservation.plan);
-    // Where no pads are left, the keys were not sent.
+    // A hop without pads was not sent the keys.
     const padded = hops.filter((hop) => !hop.composes && onLink(hop.kme).length > 0);
     const pads = padded.flatMap((hop) => onLink(hop.kme));
     const answers = await Promise.all(
       padded.map((hop) => this.#takeBack(transaction, hop, onLink(hop.kme), false)),
     );
     if (answers.some((answer) => answer.kind === "unresolved")) return false;
-    // A KME that has had the keys knows them: their blocks are not used for others. After a while a KME that has let
-    // them expire no longer knows that it had them. (Under a pad that nobody uses, a key on the wire tells nothing.)
+    // The blocks of keys that another KME has had are not used again. A KME at which the keys have expired no longer knows
+    // that it had them, so after a while the answer "unknown" does not count. (A key that was sent, but not received, is
+    // protected by its pad.)
     const exposed = answers.some((answer) => answer.kind !== "unknown") ||
       padded.length > 0 && reservation.since + FRESH_MS < store.now();
     const padSet = new Set(pads.map(mapKey));

@@ -1,4 +1,4 @@
-/** Ends reservations, also when the store is unavailable at that moment. */
+/** Finishes reservations. While the store is unavailable it retries. */
 import { mapKey } from "../domain/bytes.ts";
 import { StoreUnavailable } from "../domain/store_errors.ts";
 import { log } from "../log.ts";
@@ -9,10 +9,10 @@ import { type KeyObserver, noopObserver } from "./key_observer.ts";
 /** Milliseconds between two attempts. */
 const RETRY_MS = 1000;
 
-/** Outcomes in one attempt: they share a transaction. */
+/** Outcomes recorded in one attempt, in one transaction. */
 const BATCH = 256;
 
-/** Outcomes kept. Reservations beyond them are found in the database, as after a crash. */
+/** Outcomes kept for a retry. Further reservations are found in the database, as after a crash. */
 const MAX_LATE = 10_000;
 
 export class ReservationFinisher {
@@ -44,7 +44,7 @@ export class ReservationFinisher {
     }
   }
 
-  /** Finishes now or later; never fails. */
+  /** Finishes now or later; never throws. */
   async eventually(outcome: ReservationOutcome): Promise<void> {
     try {
       await this.#finish(outcome);
@@ -53,13 +53,13 @@ export class ReservationFinisher {
     }
   }
 
-  /** The blocks could not be reserved: unless it is certain that nothing was stored, what may be stored is released. */
+  /** Reserving failed: releases the reservation, unless it is certain that nothing was stored. */
   notReserved(reservation: ReservationOutcome["reservation"], error: unknown): void {
     if (error instanceof StoreUnavailable && error.nothingDone) return;
     void this.eventually({ reservation, releaseRest: true });
   }
 
-  /** Drops what is left: the next start finds it in the database. */
+  /** Stops retrying: the next start finds the remaining reservations in the database. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -85,7 +85,7 @@ export class ReservationFinisher {
     }, RETRY_MS);
   }
 
-  /** One attempt at a time, and none beyond the first that fails. */
+  /** Records batch after batch, until one fails. */
   async #retry(): Promise<void> {
     this.#retrying = true;
     let finished = 0;

@@ -1,13 +1,12 @@
-/** Which neighbour leads to which KME, as configured. */
+/** Through which neighbour each KME is reached, as configured. */
 import type { OtherKme } from "../config/config.ts";
 import type { KmeId } from "../domain/ids.ts";
-import { Unavailable } from "../domain/refusals.ts";
 import type { Recipients } from "../domain/transaction.ts";
 
 export class Routes {
   readonly #nextHops: ReadonlyMap<KmeId, KmeId>;
 
-  /** @param otherKmes without loops, as the configuration's check makes sure. */
+  /** @param otherKmes without loops; the configuration's check refuses those. */
   constructor(otherKmes: readonly OtherKme[]) {
     const through = new Map(
       otherKmes.flatMap((kme) => "reachedThrough" in kme ? [[kme.id.text, kme.reachedThrough] as const] : []),
@@ -24,7 +23,7 @@ export class Routes {
     return this.#nextHops.get(kme);
   }
 
-  /** Recipients by the neighbour that leads to them. */
+  /** Recipients grouped by the neighbour through which they are reached. */
   byNextHop(recipients: readonly Recipients[]): Map<KmeId, Recipients[]> {
     const hops = new Map<KmeId, Recipients[]>();
     for (const recipient of recipients) {
@@ -36,11 +35,4 @@ export class Routes {
     }
     return hops;
   }
-}
-
-/** The refusal of keys for a KME that no configured link leads to. */
-export function noLink(kme: KmeId): Unavailable {
-  return new Unavailable("the slave's KME cannot be reached", [{
-    peer: `no link with KME ${kme} is configured`,
-  }]);
 }

@@ -1,11 +1,11 @@
-/** What a request is told that there are too few blocks for. */
+/** The error for a request that finds too few blocks. */
 import type { Claim } from "../store/operations/claim.ts";
 import type { Store } from "../store/store.ts";
 import { InvalidRequest, OutOfKeys, type Refusal } from "../domain/refusals.ts";
 
 /**
- * Where there are enough blocks but too few of the age that the request demands, that demand is what cannot be met
- * (clause 6.2); otherwise more blocks may come, and the same request may be met later.
+ * If there are enough blocks, but too few of the requested age, then it is the mandatory extension that cannot be met
+ * (clause 6.2). Otherwise the same request may succeed when more blocks have been ingested.
  *
  * @param claims that could not be met.
  * @throws StoreUnavailable
@@ -18,7 +18,7 @@ export async function shortage(
     const stock = await Promise.all(claims.map(({ link }) => store.freeBlocks(link.kme)));
     if (claims.every(({ blocks }, i) => stock[i]! >= blocks)) {
       return new InvalidRequest("not all extension_mandatory request options could be met", [
-        { extension_mandatory_unmet: "kme_max_age_seconds: too few keys are that young" },
+        { extension_mandatory_unmet: "kme_max_age_seconds: too few keys are recent enough" },
       ]);
     }
   }

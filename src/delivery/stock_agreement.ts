@@ -20,7 +20,7 @@ import {
   type StockFile,
   type StockQuestion,
   summarize,
-} from "../domain/stock_questions.ts";
+} from "../domain/stock_agreement.ts";
 import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
@@ -359,9 +359,12 @@ export class StockAgreement {
   }
 
   async #reportFiles(mine: readonly StockFile[], theirs: ReadonlyMap<FileTag, StockFile>): Promise<void> {
-    const unmatched = await this.#options.store.unmatchedByFile(this.#options.link);
+    const { store, link } = this.#options;
+    const unmatched = await store.unmatchedByFile(link);
+    const forgotten = new Set(await store.forgottenFiles(link));
     const own = new Map(mine.map((file) => [file.tag, file]));
     const there: UnmatchedFile[] = [...theirs.values()].flatMap(({ tag, name, blocks }) => {
+      if (forgotten.has(tag)) return [];
       const missing = blocks - (own.get(tag)?.blocks ?? 0);
       return missing > 0 ? [{ name, here: 0, there: missing }] : [];
     });

@@ -1,6 +1,7 @@
 /**
- * Keys for slaves of other KMEs that know transactions: of any size, for several slaves at several KMEs, all of them or
- * nobody. Reserve here, agree with every neighbour concerned, record, hand over.
+ * Keys for slaves of other KMEs that understand transactions: of any size, for several slaves at several KMEs; either all of
+ * them get the keys or none does. The steps: reserve blocks, agree with every neighbour concerned, record the hand-over,
+ * return the keys.
  */
 import { randomBytes } from "node:crypto";
 import type { Block, KeyIdBytes } from "../domain/block.ts";
@@ -16,7 +17,6 @@ import { Unavailable } from "../domain/refusals.ts";
 import type { Peer } from "./peer.ts";
 import { formatPlan, type Hop, type Plan } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
-import { noLink } from "./routes.ts";
 import type { StockAgreement } from "./stock_agreement.ts";
 import type { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
@@ -82,7 +82,7 @@ export class TransactionDelivery {
 
   /**
    * @returns the keys, agreed with every KME concerned and durably recorded as handed over.
-   * @throws Unavailable when blocks are short or some KME cannot take the keys; nothing is spent that may still be used.
+   * @throws Unavailable when there are too few blocks or a KME cannot take the keys; blocks that may still be used are released.
    * @throws StoreUnavailable
    */
   async deliver(request: TransactionRequest): Promise<readonly Key[]> {
@@ -111,7 +111,7 @@ export class TransactionDelivery {
       const answer = await this.#send(request, attempt, composing);
       if (answer.kind !== "activated") return await this.#composingFailed(attempt, composing, answer);
     }
-    // Only now: a key that its composing neighbour refuses has been nowhere.
+    // Only after the composing neighbour has accepted: keys that it refuses were then sent to no other KME.
     const answers = await Promise.all(attempt.padded.map((part) => this.#send(request, attempt, part)));
     if (answers.every((answer) => answer.kind === "activated")) return await this.#handOver(request, attempt);
     return await this.#paddedFailed(attempt, answers);
@@ -182,14 +182,14 @@ export class TransactionDelivery {
         id: key.id,
         origin: request.origin,
         master: request.master,
-        // Those elsewhere never read here: the last one who does takes the bits out of the store.
+        // Only slaves that read here: when the last of them has read the key, its bits are removed from the store.
         slaves: request.plan.localSlaves,
         expiresAt: request.expiresAt,
         bits: request.plan.localSlaves.length > 0 ? key.bits : undefined,
       })),
     }, { reservation: attempt.id, unresolved: all });
     if (result.ok) return { keys: attempt.keys };
-    // The peer took a block, or somebody else took this process for dead and settles the transaction: then this does nothing.
+    // The peer took a block, or another process considers this one dead and resolves the transaction; then this does nothing.
     await this.#options.reservations.eventually({ reservation: attempt.id, unresolved: all });
     return {
       failure: new Unavailable("the keys were lost while they were being agreed, try again"),
@@ -212,7 +212,7 @@ export class TransactionDelivery {
       await reservations.eventually({
         reservation,
         refused,
-        // Where the neighbour says when it has them, they are not set aside for a time, but until then.
+        // A neighbour that compares its stock tells when it has them; any other is asked for them again after a while.
         absent: told === undefined ? absent : [],
         release: [...free, ...pads, ...told === undefined ? [] : absent],
       });
@@ -234,7 +234,7 @@ export class TransactionDelivery {
 
   async #paddedFailed(attempt: Attempt, answers: readonly TransactionAnswer[]): Promise<Outcome> {
     const { reservations, recovery } = this.#options;
-    // A pad that has not left may be used again; any other is burnt on both ends.
+    // A pad that was not sent may be used again; any other is burnt on both ends.
     const unsent = attempt.padded.filter((_, i) => answers[i]!.kind === "unreached");
     const sent = attempt.padded.filter((_, i) => answers[i]!.kind !== "unreached");
     await reservations.eventually({
@@ -272,7 +272,7 @@ function partition<T>(items: readonly T[], isFirst: (item: T) => boolean): [T[],
   return parts;
 }
 
-/** What recovery needs to know, as it would find it in the store. */
+/** The reservation as recovery would find it in the store. */
 function unresolved(attempt: Attempt, parts: readonly Part[], now: number): AdoptedReservation {
   const padded = parts.filter((part) => !part.hop.composes);
   return {
@@ -290,4 +290,10 @@ function failure({ hop }: Part, reason?: string): Unavailable {
   return new Unavailable("the keys cannot be activated on every slave's KME", [
     { peer: reason?.includes("KME") ? reason : `KME ${hop.kme} ${reason ?? "did not agree"}` },
   ]);
+}
+
+function noLink(kme: KmeId): Unavailable {
+  return new Unavailable("the slave's KME cannot be reached", [{
+    peer: `no link with KME ${kme} is configured`,
+  }]);
 }

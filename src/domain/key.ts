@@ -31,7 +31,7 @@ export function composeBits(blocks: readonly { bits: Uint8Array }[], size: numbe
   return bits;
 }
 
-/** The key_ID of a key: a whole single block keeps its own, any other gets a random UUID (version 4). */
+/** The key_ID of a key: a key that is one whole block has the key_ID of the block, any other gets a random UUID (version 4). */
 export function keyIdFor(blocks: readonly { block_id: Uint8Array }[], size: number): KeyIdBytes {
   if (blocks.length === 1 && size === BLOCK_BITS) return blocks[0]!.block_id;
   const id = Uint8Array.from(randomBytes(16));
@@ -40,7 +40,7 @@ export function keyIdFor(blocks: readonly { block_id: Uint8Array }[], size: numb
   return id;
 }
 
-/** The one-time pad: each byte of `bits` with that of `pad`, which is at least as long and used for nothing else. */
+/** One-time pad: XOR of `bits` and `pad`. `pad` is at least as long, and used for nothing else. */
 export function applyPad(bits: Uint8Array, pad: Uint8Array): Uint8Array {
   return bits.map((byte, i) => byte ^ pad[i]!);
 }

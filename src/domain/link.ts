@@ -23,7 +23,7 @@ export function ownHalf(own: ConfiguredId, other: ConfiguredId): 0 | 1 {
 
 const INTEGER = /^-?\d+$/;
 
-// The same on both ends, however each end wrote the ids in its configuration.
+// The same on both ends, whether an end has configured the ids as integers or as strings.
 function compareIds(a: string, b: string): number {
   if (INTEGER.test(a) && INTEGER.test(b)) {
     const difference = BigInt(a) - BigInt(b);

@@ -1,16 +1,16 @@
-/** Why a request is not met. The HTTP room turns each into its status code. */
+/** Errors for requests that are not met. `http/` turns each into a status code. */
 
 /** One name/value pair of the Error data format's `details` (clause 6.5). */
 export type Detail = Readonly<Record<string, unknown>>;
 
-/** A reason that the caller may be told. */
+/** An error whose message is sent to the caller. */
 export abstract class Refusal extends Error {
   constructor(message: string, readonly details?: readonly Detail[]) {
     super(message);
   }
 }
 
-/** The request cannot be met as it is. */
+/** The request is invalid, or cannot be met without a change. */
 export class InvalidRequest extends Refusal {
   override name = "InvalidRequest";
 }
@@ -20,12 +20,12 @@ export class NotAuthorized extends Refusal {
   override name = "NotAuthorized";
 }
 
-/** The same request may be met later. */
+/** The same request may succeed later. */
 export class Unavailable extends Refusal {
   override name = "Unavailable";
 }
 
-/** Too few blocks are in stock; more may come. */
+/** Too few blocks are in stock; more may be ingested. */
 export class OutOfKeys extends Unavailable {
   override name = "OutOfKeys";
 }

@@ -1,12 +1,12 @@
-/** Work that would hold up everything else, in slices. */
+/** Long work in slices, so that it does not block the thread. */
 
-/** Milliseconds of work after which others have their turn. */
+/** Milliseconds of work between two pauses. */
 const SLICE_MS = 4;
 
 /** Work that can be interrupted wherever it yields. */
 export type Steps<T = void> = Generator<void, T>;
 
-/** Does the work to its end, with pauses for others; rejects with what it throws. */
+/** Does all the work, with pauses in which other work can run; rejects with what it throws. */
 export async function inSlices<T>(steps: Steps<T>): Promise<T> {
   let end = performance.now() + SLICE_MS;
   while (true) {

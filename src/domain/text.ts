@@ -1,4 +1,4 @@
-/** Texts for people: messages of errors, and texts from outside made safe to print. */
+/** Texts for messages: from errors, and from outside with control characters made safe to print. */
 
 /** The message of whatever was thrown. */
 export function errorMessage(error: unknown): string {

@@ -2,7 +2,7 @@
 import { log } from "../log.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 
-/** The wording is that of `qkd_kme_server`, which tools of its users read. */
+/** The wording is that of `qkd_kme_server`, because tools of its users parse it. */
 export const EventText = {
   requested: (origin: SaeId, target: SaeId) => `SAE ${origin} requested a key to communicate with ${target}`,
   activating: (target: SaeId, kme: KmeId) =>
@@ -13,7 +13,7 @@ export const EventText = {
     `SAE ${slave} requested key ${keyId} (from ${master})`,
 } as const;
 
-/** What an event belongs to, so that the events of one key can be shown together. */
+/** What an event belongs to: events of one key are shown together. */
 export interface About {
   /** Number of the Get key request, unique within the process. */
   readonly request?: number;
@@ -21,14 +21,14 @@ export interface About {
 }
 
 export interface KmeEvent extends About {
-  /** With the KME's nickname in front. */
+  /** Begins with the KME's nickname. */
   readonly message: string;
   readonly at: Date;
 }
 
 export type EventListener = (event: KmeEvent) => void;
 
-/** Passes each event on to the log and to all listeners. */
+/** Sends each event to the log and to all listeners. */
 export class Events {
   readonly #prefix: string;
   readonly #listeners = new Set<EventListener>();
@@ -39,8 +39,8 @@ export class Events {
   }
 
   /**
-   * @param text makes the event's text; not called without a listener, since a request for many keys has many events.
-   * @param about what the event belongs to; called as the text is.
+   * @param text makes the event's text. Called only if the log or a listener needs it: a request for many keys has many events.
+   * @param about what the event belongs to; called only when `text` is.
    */
   publish(text: () => string, about: () => About = () => ({})): void {
     if (this.#listeners.size === 0 && !this.#log.isEnabledFor("info")) return;

@@ -1,4 +1,4 @@
-/** What an operator has to know besides the key events: failures and their ends. Each has its own line in the log too. */
+/** Failures, and their ends, for the operator. Each is also a line in the log. */
 
 export type IncidentKind =
   | "refused request"
@@ -13,7 +13,7 @@ export type IncidentKind =
 export type Severity = "info" | "warning" | "error";
 
 export interface Incident {
-  /** Identifies the incident; equal in all its reports. */
+  /** Stays the same in all reports of one incident. */
   readonly id: number;
   /** Grows with each report; a repeated incident gets a new number. */
   readonly number: number;
@@ -31,7 +31,7 @@ export interface IncidentReport {
   readonly kind: IncidentKind;
   readonly severity: Severity;
   readonly message: string;
-  /** Reports of one kind with the same text here are one incident with a count; the message by default. */
+  /** Reports of one kind with the same value are counted as one incident; the message by default. */
   readonly same?: string;
 }
 
@@ -72,7 +72,7 @@ export class Incidents {
     return [...this.#kept.values()].filter((incident) => incident.number > number);
   }
 
-  /** Adds what an earlier process has seen; called before the first report. */
+  /** Adds the incidents of an earlier process; called before the first report. */
   restore(incidents: readonly Omit<Incident, "id" | "number">[]): void {
     for (const incident of incidents.slice(-MAX_KEPT)) {
       const number = ++this.#number;

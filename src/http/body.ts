@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import { HttpProblem } from "./problem.ts";
 
-/** Bytes of a body at most. */
+/** Maximum bytes of a body. */
 const MAX_BODY_BYTES = 64 * 1024;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
@@ -10,7 +10,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
 /**
  * The whole body as text; empty when there is none.
  *
- * @throws HttpProblem 413 over the limit, without reading the rest; 400 when it is not UTF-8 or breaks off.
+ * @throws HttpProblem 413 over the limit, without reading the rest; 400 when it is not UTF-8 or incomplete.
  */
 export async function readBody(request: Request, limit = MAX_BODY_BYTES): Promise<string> {
   try {
@@ -23,7 +23,7 @@ export async function readBody(request: Request, limit = MAX_BODY_BYTES): Promis
 /**
  * The whole body; empty when there is none.
  *
- * @throws HttpProblem 413 over the limit, without reading the rest; 400 when it breaks off.
+ * @throws HttpProblem 413 over the limit, without reading the rest; 400 when it is incomplete.
  */
 export async function readBodyBytes(request: Request, limit = MAX_BODY_BYTES): Promise<Uint8Array> {
   const announced = Number(request.headers.get("content-length") ?? 0);
@@ -43,7 +43,7 @@ export async function readBodyBytes(request: Request, limit = MAX_BODY_BYTES): P
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length);
 }
 
-/** Whether a body says nothing: no octet but JSON's white space. */
+/** Whether a body is empty or JSON white space only. */
 export function isBlank(body: string): boolean {
   return /^[\t\n\r ]*$/.test(body);
 }

@@ -1,4 +1,4 @@
-/** What a handler knows about the connection that its request came on. */
+/** What a handler is given about the connection of its request. */
 import type { FrontConnection } from "../tls/front.ts";
 
 /** Hono's environment behind an mTLS front. */

@@ -1,4 +1,4 @@
-/** The one place where errors become HTTP answers. */
+/** Turns errors into HTTP answers, for all interfaces. */
 import {
   type Detail,
   InvalidRequest,
@@ -14,7 +14,7 @@ import type { RefusalReason } from "./request_observer.ts";
 /** Status codes of errors; those of clause 5 and those that HTTP itself defines. */
 export type ProblemStatus = 400 | 401 | 404 | 405 | 413 | 415 | 500 | 503;
 
-/** An error that belongs to HTTP rather than to keys. */
+/** An error of the HTTP request itself. */
 export class HttpProblem extends Error {
   override name = "HttpProblem";
   constructor(
@@ -32,14 +32,14 @@ export class HttpProblem extends Error {
 
 export interface Problem {
   readonly status: ProblemStatus;
-  /** For counting; the caller is not told. */
+  /** For the metrics; not part of the answer. */
   readonly reason: RefusalReason;
   readonly message: string;
   readonly details?: readonly Detail[];
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** What the caller is told; nothing of the program's insides. */
+/** The answer to an error. It contains nothing about the inside of the program. */
 export function toProblem(error: unknown): Problem {
   if (error instanceof HttpProblem) return error;
   if (error instanceof Refusal) {

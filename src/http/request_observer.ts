@@ -1,11 +1,11 @@
-/** What becomes of requests, for whoever counts and reports it. */
+/** Outcomes of requests, for metrics, log and console. */
 import type { SaeId } from "../domain/ids.ts";
 
-/** Why a request was refused, in one word for a label. */
+/** Why a request was refused; a label of the metrics. */
 export type RefusalReason =
   /** The request itself is invalid. */
   | "invalid"
-  /** Not allowed to the caller. */
+  /** The caller is not allowed to do this. */
   | "unauthorized"
   /** Too few blocks in stock. */
   | "out_of_keys"
@@ -13,7 +13,7 @@ export type RefusalReason =
   | "peer"
   /** The database failed or was too busy. */
   | "database"
-  /** Wrong by HTTP: unknown path, wrong method, body size or type. */
+  /** An HTTP error: unknown path, wrong method, body size or type. */
   | "http"
   /** An error of the program. */
   | "internal";
@@ -26,11 +26,11 @@ export interface RefusedRequest {
   readonly caller: string;
   /** Method and path without parameters, like `GET /api/v1/keys/3/enc_keys`. */
   readonly request: string;
-  /** What the caller was told. */
+  /** The message that the caller got. */
   readonly message: string;
 }
 
-/** Told of each request that is answered with an error, after the answer is made. */
+/** Called for each request that is answered with an error, when the answer is ready. */
 export interface RequestObserver {
   refused(request: RefusedRequest): void;
 }
@@ -38,7 +38,7 @@ export interface RequestObserver {
 /** Requests whose duration is measured. */
 export type Operation = "enc_keys" | "dec_keys";
 
-/** Called for every request of an SAE: an implementation neither waits nor throws. */
+/** Called for every request of an SAE: an implementation must not wait or throw. */
 export interface SaeRequestObserver extends RequestObserver {
   /**
    * An SAE sent a request.

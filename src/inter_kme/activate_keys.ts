@@ -14,7 +14,7 @@ type Fate = "activated" | "refused" | "untouched" | "unknown";
 
 /**
  * Activates keys at a peer, in as many messages as needed. A peer that refuses one key of a message activates none of its
- * keys. Each key of a refused message is therefore sent again in a message of its own, to find out which are refused. After
+ * keys. Each key of a refused message is therefore sent again in a separate message, to find out which are refused. After
  * the first message that is rejected for another reason, or gets no answer, nothing more is sent.
  *
  * @returns what became of each key_ID; each list keeps the order of the request. Never throws.

@@ -19,17 +19,17 @@ export interface TlsTarget {
   readonly proxy?: URL;
 }
 
-/** There is no connection, and nothing of a request was sent. The message is fit for a log: no secrets. */
+/** No connection could be opened, and nothing of a request was sent. The message contains no secrets. */
 export class ConnectError extends Error {
   override readonly name = "ConnectError";
 }
 
 /**
- * Connects: TCP, the proxy's tunnel if any, TLS with the server's certificate and host name verified. The socket is
- * handed over only after all of it, so that a caller knows that a failure here means that nothing was sent.
+ * Connects: TCP, the proxy's tunnel if any, TLS with the server's certificate and host name verified. The socket is returned
+ * only after all these steps, so a failure means that nothing of a request was sent.
  *
- * @param timeout milliseconds for all of it.
- * @param signal gives up early.
+ * @param timeout milliseconds for all steps together.
+ * @param signal cancels the attempt.
  * @throws ConnectError
  */
 export async function connectTls(
@@ -38,7 +38,7 @@ export async function connectTls(
   signal: AbortSignal,
 ): Promise<tls.TLSSocket> {
   const attempt = new AbortController();
-  const closed = () => attempt.abort(new ConnectError("the connection was given up"));
+  const closed = () => attempt.abort(new ConnectError("the connection attempt was cancelled"));
   const timer = setTimeout(
     () => attempt.abort(new ConnectError(`no connection within ${timeout / 1000} s`)),
     timeout,
@@ -68,12 +68,12 @@ function startTls(
       tunnel?.destroy();
       return reject(signal.reason);
     }
-    // No `session`: every connection is a full handshake, so that no peer's session can be taken for another's.
+    // No `session`: every connection makes a full handshake, so that no peer can resume the session of another one.
     const socket = tls.connect({
       ...(tunnel ? { socket: tunnel, host } : { host, port }),
       servername: isIP(host) ? undefined : host,
       secureContext: target.secureContext,
-      // Decided below, where the reason can be said in words.
+      // Decided below, where the reason can be given.
       rejectUnauthorized: false,
       ALPNProtocols: ["http/1.1"],
     });
@@ -144,7 +144,7 @@ async function openTunnel(proxy: URL, { hostname, port }: HostPort, signal: Abor
     });
     let open = false;
     const refuse = (error: unknown) => {
-      // The request ends as soon as the tunnel is open.
+      // The request closes as soon as the tunnel is open.
       if (open) return;
       signal.removeEventListener("abort", aborted);
       connect.on("error", () => {}).destroy();
@@ -162,7 +162,7 @@ async function openTunnel(proxy: URL, { hostname, port }: HostPort, signal: Abor
       }
       open = true;
       signal.removeEventListener("abort", aborted);
-      // Its failures show on the TLS connection inside it.
+      // Failures of the tunnel appear on the TLS connection inside it.
       resolve(socket.on("error", () => {}));
     });
     connect.on("response", (answer) => status(answer.statusCode));
@@ -180,7 +180,7 @@ const TEXTS: Record<string, string> = {
   EHOSTUNREACH: "no route to the host",
   ENETUNREACH: "no route to the network",
   ENOTFOUND: "host name not found",
-  EAI_AGAIN: "host name cannot be looked up now",
+  EAI_AGAIN: "temporary failure in looking up the host name",
 };
 
 /** One line for a failed connection or request. */

@@ -1,6 +1,6 @@
 /**
- * Reads JSON step by step from bytes: it stops at the first mistake, makes nothing that is not asked for, and can be
- * interrupted. `JSON.parse` and a schema hold up everything else for seconds with the largest messages.
+ * Reads JSON from bytes in steps: it stops at the first mistake, creates only the values that are asked for, and can be
+ * interrupted. With the largest messages, `JSON.parse` and a schema would block the thread for seconds.
  */
 import { Buffer } from "node:buffer";
 import type { Steps } from "../domain/slices.ts";
@@ -8,16 +8,16 @@ import type { Steps } from "../domain/slices.ts";
 /** Elements of an array between two points at which reading can be interrupted. */
 const ELEMENTS_A_STEP = 64;
 
-/** Bytes of the name of a member. */
+/** Maximum bytes of a member's name. */
 const MAX_NAME = 64;
 
-/** Bytes of a value that is not understood. */
+/** Maximum bytes of the value of an unknown member. */
 const MAX_SKIPPED = 64 * 1024;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
-/** The message is not what it has to be. */
+/** The message is not valid JSON, or does not have the expected members. */
 export class UnreadableMessage extends Error {
   override readonly name = "UnreadableMessage";
 }
@@ -34,7 +34,7 @@ export class JsonReader {
   /**
    * An object, each member once.
    *
-   * @param read reads the value of a member; returns false for a name that is not known, whose value is then skipped.
+   * @param read reads the value of a member; returns false for an unknown name, whose value is then skipped.
    */
   *object(read: (name: string) => Steps | void | false): Steps {
     this.#expect(0x7b);
@@ -55,8 +55,8 @@ export class JsonReader {
   /**
    * An array.
    *
-   * @param min elements at least.
-   * @param max elements at most; none beyond is read.
+   * @param min minimum number of elements.
+   * @param max maximum number of elements; no more are read.
    * @param read reads the next element.
    */
   *array(min: number, max: number, read: () => Steps | void): Steps {
@@ -74,7 +74,7 @@ export class JsonReader {
     if (count < min) throw new UnreadableMessage(`less than ${min} elements`);
   }
 
-  /** @param maxBytes of the text as it is written. */
+  /** @param maxBytes of the encoded text. */
   string(maxBytes: number): string {
     const [start, end, isPlain] = this.#stringBounds(maxBytes);
     if (isPlain) return this.#bytes.toString("latin1", start, end);
@@ -105,7 +105,7 @@ export class JsonReader {
     return id;
   }
 
-  /** @param maxBytes of the text as it is written. */
+  /** @param maxBytes of the encoded text. */
   base64(maxBytes: number): Uint8Array {
     const [start, end, isPlain] = this.#stringBounds(maxBytes);
     try {
@@ -146,7 +146,7 @@ export class JsonReader {
     throw new UnreadableMessage("no boolean");
   }
 
-  /** Nothing but white space is left. */
+  /** Checks that only white space is left. */
   end(): void {
     this.#skipSpace();
     if (this.#at < this.#bytes.length) throw new UnreadableMessage("something follows");
@@ -170,7 +170,7 @@ export class JsonReader {
     throw new UnreadableMessage("a string is too long or not ended");
   }
 
-  /** Skips any value, within bounds. */
+  /** Skips any value of at most {@linkcode MAX_SKIPPED} bytes. */
   #skip(): void {
     this.#skipSpace();
     const start = this.#at;
@@ -201,7 +201,7 @@ export class JsonReader {
     if (!this.#take(octet)) throw new UnreadableMessage(`no ${String.fromCharCode(octet)}`);
   }
 
-  /** Whether this comes next; then it is passed. */
+  /** Skips this octet if it comes next; returns whether it did. */
   #take(octet: number): boolean {
     this.#skipSpace();
     if (this.#bytes[this.#at] !== octet) return false;
@@ -218,7 +218,7 @@ function isSpace(octet: number | undefined): boolean {
   return octet === 0x20 || octet === 0x0a || octet === 0x0d || octet === 0x09;
 }
 
-/** Negative for what is no digit. */
+/** Value of a hexadecimal digit; negative for any other octet. */
 function hexDigit(octet: number): number {
   if (octet >= 0x30 && octet <= 0x39) return octet - 0x30;
   const lower = octet | 0x20;

@@ -1,4 +1,4 @@
-/** A neighbour, as delivery uses it: learns what it understands, and speaks that. */
+/** A neighbour as delivery uses it: finds out which messages it understands, and sends those. */
 import { Buffer } from "node:buffer";
 import type { Peer, PeerAbility, PeerAnswer, PeerRequest } from "../delivery/peer.ts";
 import type {
@@ -26,13 +26,13 @@ import {
 } from "./wire.ts";
 import { readReceptionAnswers, readTakeBackAnswer } from "./read_messages.ts";
 import { inSlices } from "../domain/slices.ts";
-import type { StockAnswer, StockQuestion } from "../domain/stock_questions.ts";
+import type { StockAnswer, StockQuestion } from "../domain/stock_agreement.ts";
 import { formatStockQuestion, readStockAnswer } from "./stock_messages.ts";
 
-/** Messages with transactions that are under way at the same time; what comes meanwhile shares the next one. */
+/** Messages with transactions under way at the same time; transactions that come meanwhile share the next message. */
 const MESSAGES_SIDE_BY_SIDE = 2;
 
-/** Milliseconds after which a peer that understands blocks only is asked again: another program may answer there now. */
+/** Milliseconds after which a peer that understands only blocks is asked again: its program may have been replaced. */
 const BLOCKS_ONLY_FOR_MS = 10 * 60 * 1000;
 
 interface Waiting {
@@ -53,7 +53,7 @@ export class PeerKme implements Peer {
   #waiting: Waiting[] = [];
   #underWay = 0;
 
-  /** @param now milliseconds of a clock that only goes forward. */
+  /** @param now milliseconds of a monotonic clock. */
   constructor(thisKme: KmeId, channel: PeerChannel, now = () => performance.now()) {
     this.#thisKme = thisKme;
     this.#channel = channel;
@@ -102,7 +102,7 @@ export class PeerKme implements Peer {
     return readStockAnswer(outcome.body);
   }
 
-  /** All who ask share one message. */
+  /** Callers at the same time share one message. */
   #askOnce(): Promise<PeerAbility> {
     return this.#asking ??= this.#ask().finally(() => this.#asking = undefined);
   }
@@ -110,7 +110,7 @@ export class PeerKme implements Peer {
   async #ask(): Promise<PeerAbility> {
     this.#askedAt = this.#now();
     const outcome = await this.#channel.post(PeerPath.hello, formatHello(this.#thisKme));
-    if (outcome.kind !== "answer") return { kind: "unreached", reason: this.#silence(outcome) };
+    if (outcome.kind !== "answer") return { kind: "unreached", reason: this.#noAnswer(outcome) };
     const hello = outcome.status === 200 ? parseMessage(helloAnswerSchema, outcome.body) : undefined;
     if (hello === undefined && !isOfAnotherProgram(outcome)) {
       return { kind: "unreached", reason: `KME ${this.kme} answered with status ${outcome.status}` };
@@ -132,7 +132,7 @@ export class PeerKme implements Peer {
   #sendWaiting(): void {
     while (this.#underWay < MESSAGES_SIDE_BY_SIDE && this.#waiting.length > 0) {
       this.#underWay++;
-      // In a microtask: what is asked for in the same turn goes together.
+      // In a microtask: transactions of the same turn of the event loop share a message.
       queueMicrotask(() => {
         this.#sendBatch(this.#waiting.splice(0, this.#nextBatch())).finally(() => {
           this.#underWay--;
@@ -142,7 +142,7 @@ export class PeerKme implements Peer {
     }
   }
 
-  /** How many of the waiting transactions go into one message: at least one if any. */
+  /** The number of waiting transactions that go into the next message: at least one, if any waits. */
   #nextBatch(): number {
     let bytes = this.#envelopeBytes();
     const full = this.#waiting.findIndex((waiting, i) => {
@@ -166,29 +166,29 @@ export class PeerKme implements Peer {
 
   /** One answer for each transaction, or one for all. */
   async #answers(outcome: PostOutcome, count: number): Promise<TransactionAnswer[] | TransactionAnswer> {
-    if (outcome.kind !== "answer") return { kind: outcome.kind, reason: this.#silence(outcome) };
+    if (outcome.kind !== "answer") return { kind: outcome.kind, reason: this.#noAnswer(outcome) };
     if (outcome.status === 200) {
       const answers = await readReceptionAnswers(outcome.body);
       if (answers?.length === count) return answers;
     }
     const reason = `KME ${this.kme} answered with status ${outcome.status}`;
     if (outcome.status === 404) {
-      this.#ability = undefined; // another program answers there now
+      this.#ability = undefined; // its program was replaced
       return { kind: "rejected", reason };
     }
     return { kind: outcome.status >= 400 && outcome.status < 500 ? "rejected" : "unknown", reason };
   }
 
-  /** Fit for an SAE's eyes: the channel's own reasons hold addresses, and are in the log. */
-  #silence({ kind }: Exclude<PostOutcome, { kind: "answer" }>): string {
+  /** A reason for the SAE. The channel's own reasons contain addresses; they are in the log. */
+  #noAnswer({ kind }: Exclude<PostOutcome, { kind: "answer" }>): string {
     return `KME ${this.kme} ${kind === "unreached" ? "is unreachable" : "did not answer"}`;
   }
 }
 
 /**
- * Whether an answer to hello is that of a KME that does not know the path: 404, or something that looks like an answer of
- * a KME but is not JSON of this program, which says in JSON why it does not want to hear from us. Anything else (a proxy's
- * page, a failure) says nothing about the peer.
+ * Whether an answer to hello comes from another program, which does not know the path: status 404, or status 200 or 400
+ * without the JSON in which this program gives the reason for a refusal. Any other status (of a proxy, or a failure) tells
+ * nothing about the peer.
  */
 function isOfAnotherProgram({ status, body }: { readonly status: number; readonly body: string }): boolean {
   if (status === 404) return true;

@@ -1,4 +1,4 @@
-/** The system's proxy, as the environment names it. */
+/** The system's proxy, from environment variables. */
 import { BlockList, isIP } from "node:net";
 import type { HostPort } from "../domain/address.ts";
 
@@ -9,9 +9,9 @@ export type Env = (name: string) => string | undefined;
  * The proxy through which an HTTPS address is reached: `HTTPS_PROXY` or `https_proxy`, else `ALL_PROXY` or `all_proxy`,
  * unless `NO_PROXY` or `no_proxy` names the address (host, `.domain` or domain, `host:port`, IP, CIDR, `*`).
  *
- * @returns an `http:` or `https:` URL, perhaps with credentials; `undefined`: connect directly.
- * @throws Error when the variable holds something that is not a proxy this program can use. Going around a proxy that
- * an administrator has set would be worse than not going. The message holds no credentials.
+ * @returns an `http:` or `https:` URL, possibly with credentials; `undefined`: connect directly.
+ * @throws Error when the variable holds a proxy that this program cannot use. It does not connect directly then: that would
+ * bypass a proxy that an administrator has set. The message contains no credentials.
  */
 export function proxyFor(address: HostPort, env: Env): URL | undefined {
   const first = (...names: string[]) =>

@@ -1,4 +1,4 @@
-/** Reads the messages of other KMEs and their answers, see `wire.ts`. Limits hold while they are read, not afterwards. */
+/** Reads the messages of other KMEs and their answers, see `wire.ts`. Limits are checked while reading. */
 import { Buffer } from "node:buffer";
 import type { ReceptionAnswer } from "../delivery/reception.ts";
 import type { KeyIdBytes } from "../domain/block.ts";
@@ -15,13 +15,13 @@ import { JsonReader, UnreadableMessage } from "./json_reader.ts";
 import { inSlices, type Steps } from "../domain/slices.ts";
 import { MAX_BLOCKS, MAX_KEY_BITS, MAX_KEYS, MAX_SAES, MAX_TRANSACTIONS } from "./wire.ts";
 
-/** Bytes of an id as it is written: 255 characters, each of which may be an escape of six bytes. */
+/** Bytes of an encoded id: 255 characters, each of which may be an escape of six bytes. */
 const MAX_ID_BYTES = 6 * 255;
 
-/** Bytes of a reason as it is written. */
+/** Bytes of an encoded reason. */
 const MAX_REASON_BYTES = 16 * 1024;
 
-/** Every message names its sender; the certificate has to agree. */
+/** Every message names its sender; the client certificate must belong to it. */
 export interface HelloMessage {
   readonly sender: KmeId;
 }
@@ -36,7 +36,7 @@ export interface TakeBackMessage {
   readonly request: TakeBackRequest;
 }
 
-/** @returns `undefined` when it is not such a message, as for the other functions. */
+/** @returns `undefined` when it is not such a message. The same holds for the other functions. */
 export function readHello(bytes: Uint8Array): Promise<HelloMessage | undefined> {
   return read(bytes, function* (reader) {
     const sender = yield* messageOf(reader, () => false);

@@ -19,13 +19,13 @@ import { readHello, readTakeBack, readTransactions } from "./read_messages.ts";
 import { readBodyBytes } from "../http/body.ts";
 import type { RefusalReason } from "../http/request_observer.ts";
 import type { FrontEnv } from "../http/context.ts";
-import { answerJson } from "../http/json_answer.ts";
+import { JSON_HEADERS } from "../http/headers.ts";
 import { HttpProblem } from "../http/problem.ts";
 
 export interface TransactionRoutesOptions {
   readonly delivery: Delivery;
   readonly directory: Directory;
-  /** Told of each transaction that is not accepted, though the message is answered with 200. */
+  /** Called for each transaction that is not accepted; its message is answered with 200. */
   readonly refused: (c: Context<FrontEnv>, status: number, reason: RefusalReason, message: string) => void;
 }
 
@@ -41,12 +41,12 @@ export function transactionRoutes(
 ): void {
   app.all(PeerPath.hello, async (c) => {
     const { sender } = await message(c, directory, readHello);
-    if (directory.kme(sender) === undefined || !directory.maySpeakFor(c.env.connection.identity, sender)) {
+    if (directory.kme(sender) === undefined || !directory.mayActFor(c.env.connection.identity, sender)) {
       throw new HttpProblem(400, "Bad request");
     }
     const { text: thisKme } = directory.thisKme;
     const answer = formatHelloAnswer(thisKme, directory.saesOf(thisKme), directory.saesOf(sender));
-    return answerJson(c, answer);
+    return c.body(answer, 200, JSON_HEADERS);
   });
 
   app.all(PeerPath.transactions, async (c) => {
@@ -65,13 +65,13 @@ export function transactionRoutes(
       if (reason === undefined) continue;
       refused(c, 200, reason, "reason" in answer ? answer.reason : "the blocks are not free here");
     }
-    return answerJson(c, await inSlices(formatReceptionAnswers(answers)));
+    return c.body(await inSlices(formatReceptionAnswers(answers)), 200, JSON_HEADERS);
   });
 
   app.all(PeerPath.takeBack, async (c) => {
     const { sender, request } = await message(c, directory, readTakeBack);
     const answer = await delivery.takeBack(c.env.connection.identity, sender, request);
-    return answerJson(c, await inSlices(formatTakeBackAnswer(answer)));
+    return c.body(await inSlices(formatTakeBackAnswer(answer)), 200, JSON_HEADERS);
   });
 }
 
@@ -87,15 +87,15 @@ export function stockRoute(
   app.all(PeerPath.stock, async (c) => {
     const { sender, question } = await message(c, directory, readStockQuestion, MAX_QUESTION_BYTES);
     const stock = stocks.get(sender);
-    if (stock === undefined || !directory.maySpeakFor(c.env.connection.identity, sender)) {
+    if (stock === undefined || !directory.mayActFor(c.env.connection.identity, sender)) {
       throw new HttpProblem(400, "Bad request");
     }
-    return answerJson(c, formatStockAnswer(await stock.answer(question)));
+    return c.body(formatStockAnswer(await stock.answer(question)), 200, JSON_HEADERS);
   });
 }
 
 /**
- * @param read reads the message, `undefined` when it is none.
+ * @param read reads the message; `undefined` when it is not valid.
  * @throws HttpProblem
  */
 async function message<T>(

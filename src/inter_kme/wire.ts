@@ -1,6 +1,6 @@
 /**
- * This project's own inter-KME messages: JSON over POST, on paths that a KME which does not know them answers with 404.
- * What is formatted here is read in `read_messages.ts`; what may be long is formatted in steps.
+ * The inter-KME messages of this program: JSON over POST. A KME of another program answers their paths with 404.
+ * `read_messages.ts` reads what is formatted here. Long messages are formatted in steps.
  */
 import { Buffer } from "node:buffer";
 import { z } from "zod";
@@ -11,7 +11,7 @@ import { chunks } from "../domain/chunks.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { Steps } from "../domain/slices.ts";
 
-/** What all of these paths begin with. */
+/** Prefix of these paths. */
 export const PEER_PATHS = "/kme/v1/";
 
 /** Paths of the messages. */
@@ -28,18 +28,18 @@ export const PROTOCOL = 2;
 /** Transactions in one message. */
 export const MAX_TRANSACTIONS = 64;
 
-/** Keys in one transaction: the most that a KME can be configured to give at once (`max_key_per_request`). */
+/** Keys in one transaction: the largest configurable `max_key_per_request`. */
 export const MAX_KEYS = 10_000;
 
-/** SAEs of one transaction: the slave, and the most additional ones that can be configured (`max_SAE_ID_count`). */
+/** SAEs of one transaction: the slave, and the largest configurable `max_SAE_ID_count`. */
 export const MAX_SAES = 1 + 1000;
 
-/** Bytes at which a message is full; only a single transaction makes a longer one. */
+/** Bytes at which a message is full. Only a message with a single transaction is longer. */
 export const FULL_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /**
- * Bytes of a message; longer ones are neither sent nor taken. {@linkcode MAX_KEYS} padded keys of 4096 bits take 14 MB,
- * {@linkcode MAX_SAES} SAEs with the longest ids, each at a KME of its own, another 1.6 MB.
+ * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys of 4096 bits take 14 MB,
+ * {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another 1.6 MB.
  */
 export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
@@ -53,11 +53,11 @@ export const helloAnswerSchema = z.object({
   protocol: z.int().min(1),
   KME_ID: z.string(),
   SAE_IDs: z.array(z.string()),
-  /** SAEs that it takes to be of the KME that asks. */
+  /** SAEs that its configuration assigns to the KME that asks. */
   sender_SAE_IDs: z.array(z.string()).optional(),
 });
 
-/** Why a message was not acted upon. */
+/** Why a message was refused. */
 export const problemSchema = z.object({ message: z.string() });
 
 /** Ids of blocks between two points at which formatting can be interrupted. */
@@ -69,7 +69,7 @@ export function formatHello(sender: KmeId): string {
 
 /**
  * @param saes of this KME.
- * @param ofSender SAEs that this KME takes to be of the one that asks.
+ * @param ofSender SAEs that this KME's configuration assigns to the KME that asks.
  */
 export function formatHelloAnswer(kme: KmeId, saes: readonly SaeId[], ofSender: readonly SaeId[]): string {
   return JSON.stringify({ protocol: PROTOCOL, KME_ID: kme, SAE_IDs: saes, sender_SAE_IDs: ofSender });
@@ -132,7 +132,7 @@ function formatRecipients(recipients: readonly Recipients[]): string {
   return JSON.stringify(recipients.map(({ kme, saes }) => ({ KME_ID: kme, SAE_IDs: saes })));
 }
 
-/** The value of a message, or `undefined` when it is not what the schema says. */
+/** The value of a message, or `undefined` when it does not match the schema. */
 export function parseMessage<T extends z.ZodType>(schema: T, text: string): z.output<T> | undefined {
   try {
     return schema.safeParse(JSON.parse(text)).data;

@@ -68,7 +68,7 @@ export interface IngestionCounts {
   readonly recent: FileRecord[];
 }
 
-/** When each SAE of this KME last sent a request. */
+/** When an SAE of this KME was here. */
 export interface Presence {
   /** Milliseconds since 1970. */
   lastSeen: number;

@@ -1,15 +1,14 @@
 /** Destroys the keys of a restored backup, and lets its database be used again. */
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { startIngestion } from "../ingest/ingestion.ts";
 import type { WatchedDirectory } from "../ingest/ingestion_options.ts";
 import { isKeyFileName, KeyFile, stateAt, wholeBytes } from "../ingest/key_file.ts";
 import type { KmeId } from "../domain/ids.ts";
-import { StoreUnusable } from "../domain/store_errors.ts";
-import { inspectDatabase } from "../store/inspection.ts";
-import { Store } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
 import { markerPath, readMarker, writeMarker } from "./marker.ts";
+import { inspectStopped, openStopped, requireDatabase } from "./stopped_database.ts";
 
 export interface BurnReport {
   readonly blocks: number;
@@ -25,7 +24,7 @@ export interface BurnReport {
  */
 export async function burn(config: Config, link?: KmeId): Promise<BurnReport> {
   await requireDatabase(config);
-  await using store = await openAlone(config);
+  await using store = await openStopped(config);
   await ingestAll(config, store.store, link);
   const burnt = await store.store.burn(link);
   const path = markerPath(config);
@@ -48,72 +47,12 @@ export async function burn(config: Config, link?: KmeId): Promise<BurnReport> {
  * @throws StoreUnusable, Error of the driver, Error with one line.
  */
 export async function countBurnable(config: Config, link?: KmeId): Promise<BurnReport> {
-  await requireDatabase(config);
-  const inspection = await inspectDatabase(config.thisKme.database, { count: true });
-  switch (inspection.kind) {
-    case "absent":
-      return { blocks: 0, keys: 0 };
-    case "inUse":
-      throw new StoreUnusable("the database is in use by another process; stop the KME and try again");
-    case "seen": {
-      const { kme, processes, schema, stock } = inspection;
-      const { id } = config.thisKme;
-      if (kme !== undefined && kme !== id.text) {
-        throw new StoreUnusable(`the database belongs to KME ${kme}, not to KME ${id.text}`);
-      }
-      if (schema.unknown.length > 0) {
-        throw new StoreUnusable("the database was made by a newer version of this program");
-      }
-      refuseProcesses(processes);
-      const links = link === undefined ? linksOf(config).map(({ link }) => link) : [link];
-      return {
-        blocks: links.reduce((sum, kme) => sum + (stock?.blocks.get(kme) ?? 0), 0),
-        keys: link === undefined ? stock?.keys ?? 0 : 0,
-      };
-    }
-  }
-}
-
-/** A database that does not exist has nothing to burn: most likely its relative path means another directory. */
-async function requireDatabase({ thisKme: { database, ...thisKme } }: Config): Promise<void> {
-  if (database.kind !== "sqlite") return;
-  const marker = markerPath({ thisKme: { ...thisKme, database } })!;
-  for (const path of [database.path, marker]) {
-    try {
-      await Deno.stat(path);
-      return;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-  }
-  throw new StoreUnusable(
-    `there is no database ${resolve(database.path)}; run it in the working directory of the KME`,
-  );
-}
-
-function refuseProcesses(processes: number): void {
-  if (processes === 0) return;
-  const s = processes === 1 ? "" : "es";
-  throw new StoreUnusable(
-    `${processes} process${s} of this KME still use${processes === 1 ? "s" : ""} ` +
-      "the database, or did a moment ago; stop the KME and try again",
-  );
-}
-
-async function openAlone({ thisKme, otherKmes }: Config) {
-  const store = await Store.open({
-    database: thisKme.database,
-    thisKme: thisKme.id,
-    neighbours: otherKmes.filter(isNeighbour).map((kme) => kme.id),
-  });
-  const close = () => store.close();
-  try {
-    refuseProcesses(await store.livingProcesses());
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  return { store, [Symbol.asyncDispose]: close };
+  const inspection = await inspectStopped(config, { count: true });
+  const links = link === undefined ? linksOf(config).map(({ link }) => link) : [link];
+  return {
+    blocks: links.reduce((sum, kme) => sum + (inspection?.stock?.blocks.get(kme) ?? 0), 0),
+    keys: link === undefined ? inspection?.stock?.keys ?? 0 : 0,
+  };
 }
 
 /**

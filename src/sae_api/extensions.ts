@@ -1,15 +1,15 @@
 /** Extension parameters of a Key request (clause 6.2). */
 import { InvalidRequest } from "../domain/refusals.ts";
 
-/** What the supported extension parameters ask for. */
+/** Values of the supported extension parameters. */
 export interface Extensions {
-  /** `kme_max_age_seconds`: only blocks stored at most so many seconds ago. */
+  /** `kme_max_age_seconds`: only blocks stored at most this many seconds ago. */
   maxAgeSeconds?: number;
 }
 
 type Reader = (value: unknown, extensions: Extensions) => string | undefined;
 
-/** Each supported parameter; a reader answers what is wrong with a value. */
+/** Each supported parameter; a reader returns what is wrong with a value. */
 const SUPPORTED: Readonly<Record<string, Reader>> = {
   kme_max_age_seconds: (value, extensions) => {
     if (typeof value !== "number" || !(value >= 0)) return "is not a number of seconds";
@@ -18,11 +18,14 @@ const SUPPORTED: Readonly<Record<string, Reader>> = {
   },
 };
 
+/** Names of the parameters that `extension_mandatory` may hold. */
+export const supportedExtensions: readonly string[] = Object.keys(SUPPORTED);
+
 /**
  * The mandatory parameters; optional ones are not read, as the standard allows.
  *
  * @param mandatory name/value pairs.
- * @throws InvalidRequest for a parameter that is not supported, or a value that cannot be.
+ * @throws InvalidRequest for a parameter that is not supported, or an invalid value.
  */
 export function parseExtensions(mandatory: readonly Readonly<Record<string, unknown>>[]): Extensions {
   const pairs = mandatory.flatMap((parameter) => Object.entries(parameter));

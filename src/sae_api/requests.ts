@@ -11,7 +11,7 @@ import { formatMember } from "../domain/member_path.ts";
 const optional = <T extends z.ZodType>(schema: T) =>
   schema.nullish().transform((value) => value ?? undefined);
 
-/** An object as the JSON has it: zod's record leaves out a member named `__proto__`, and no name may be overlooked. */
+/** An object with all members of the JSON: zod's record leaves out a member named `__proto__`. */
 const jsonObject = z.unknown()
   .refine(
     (value) => typeof value === "object" && value !== null && !Array.isArray(value),
@@ -23,7 +23,7 @@ const jsonObject = z.unknown()
 const extensionParameters = z.array(jsonObject);
 
 const number = z.int().min(1);
-/** What is no size at all, however large or small, is told the range; delivery checks the rest. */
+/** An integer that is out of range gets the range as its error; delivery checks the rest. */
 const size = z.int({ error: ({ code }) => code === "invalid_type" ? undefined : SIZE_RANGE }).min(
   1,
   SIZE_RANGE,
@@ -49,7 +49,7 @@ export interface RequestDefaults {
 }
 
 /**
- * A Key request from a body; an empty body is an empty request.
+ * A Key request from a body. An empty body stands for a request without members.
  *
  * @throws InvalidRequest
  */
@@ -139,15 +139,15 @@ function parseJson(body: string): unknown {
   }
 }
 
-/** Elements of lists that are checked before the next ones. */
+/** Elements of lists that are checked at a time. */
 const ELEMENTS_A_STEP = 64;
 
-/** Elements of a list. A body has room for 1,300 key_IDs; a KME can be configured for 1,000 additional slaves. */
+/** Maximum elements of a list. A body has room for 1,300 key_IDs; a KME can be configured for 1,000 additional slaves. */
 const MAX_ELEMENTS = 2000;
 
 /**
- * Checks a value and stops at the first mistake: the library reports each wrong element of a list, which for a full body
- * takes a hundred times as long as to read it.
+ * Checks a value and stops at the first mistake. The library would report every wrong element of a list, which for a full
+ * body takes a hundred times as long as reading it.
  *
  * @throws InvalidRequest
  */
@@ -173,7 +173,7 @@ function longestList(schema: z.ZodObject, value: unknown): [length: number, name
   return longest;
 }
 
-/** The members that the schema knows, of lists only the elements from `start`. */
+/** The members in the schema; of lists only the elements from `start`. */
 function withPartsOfLists(schema: z.ZodObject, value: unknown, start: number): Record<string, unknown> {
   const object = value as Record<string, unknown>;
   return Object.fromEntries(
@@ -184,7 +184,7 @@ function withPartsOfLists(schema: z.ZodObject, value: unknown, start: number): R
   );
 }
 
-/** @param start index in its list of the element that has index 0 in the issue. */
+/** @param start position in the whole list of the element that has index 0 in the issue. */
 function invalid({ path, message }: z.core.$ZodIssue, start: number): InvalidRequest {
   const [name, index, ...rest] = path;
   const member = formatMember(typeof index === "number" ? [name!, index + start, ...rest] : path);

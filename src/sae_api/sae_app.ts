@@ -1,4 +1,5 @@
 /** The SAE interface: ETSI GS QKD 014 V1.1.1, clauses 5 and 6, as Hono routes. */
+import { Buffer } from "node:buffer";
 import { type Context, Hono } from "hono";
 import type { Sae } from "../domain/network.ts";
 import { type Delivery, KeySize } from "../delivery/delivery.ts";
@@ -17,7 +18,7 @@ import {
   type SaeRequestObserver,
 } from "../http/request_observer.ts";
 import { tolerantPath } from "../http/path.ts";
-import { answerJson } from "../http/json_answer.ts";
+import { JSON_HEADERS } from "../http/headers.ts";
 import { HttpProblem, toProblem } from "../http/problem.ts";
 import {
   checkParameters,
@@ -41,15 +42,15 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
   app.onError((error, c) => {
     const { status, reason, message, details, headers } = toProblem(error);
     refused(c, status, reason, message);
-    return answerJson(c, JSON.stringify({ message, details }), status, headers);
+    return c.body(JSON.stringify({ message, details }), status, { ...JSON_HEADERS, ...headers });
   });
   app.notFound((c) => {
     if (/^\/api\/v1\/keys(\/|$)/.test(c.req.path)) identify(c);
     refused(c, 404, "http", "no such resource");
-    return answerJson(c, JSON.stringify({ message: "no such resource" }), 404);
+    return c.body(JSON.stringify({ message: "no such resource" }), 404, JSON_HEADERS);
   });
 
-  // One route for all: Hono's fast router knows no routes that overlap. No middleware: it costs as much as the route.
+  // One route for all: Hono's fast router does not support overlapping routes. No middleware: it takes as long as the route.
   app.all("/api/v1/keys/:sae/:resource", (c) => {
     const sae = identify(c);
     const resource = c.req.param("resource");
@@ -86,7 +87,7 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
     });
   }
 
-  /** The caller is identified before anything else about a request for keys is checked. */
+  /** Identifies the caller, before anything else about a request for keys is checked. */
   function identify(c: SaeContext): Sae {
     const sae = directory.saeOf(c.env.connection.identity);
     if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
@@ -161,16 +162,16 @@ function parameters(c: SaeContext): URLSearchParams {
   return mark < 0 ? NO_PARAMETERS : new URLSearchParams(c.req.url.slice(mark + 1));
 }
 
-/** Hono treats HEAD as GET; here HEAD must not spend keys. */
+/** Hono treats HEAD as GET, but HEAD must not consume keys. */
 function allow(c: SaeContext, methods: readonly string[]): void {
   if (!methods.includes(c.req.raw.method)) {
     throw new HttpProblem(405, `${c.req.raw.method} is not allowed here`, { allow: methods.join(", ") });
   }
 }
 
-/** A GET whose caller meant to say more than its URL does is not answered as if it had not. */
+/** Refuses a GET with a body: its content would be ignored. */
 function withoutBody(c: SaeContext): void {
-  // Deno shows no body of a GET; its headers do.
+  // Deno does not give access to the body of a GET, only to its headers.
   const { headers } = c.req.raw;
   if (headers.has("transfer-encoding") || Number(headers.get("content-length") ?? 0) !== 0) {
     throw new InvalidRequest(`${c.req.raw.method} takes no body`);
@@ -182,7 +183,7 @@ async function jsonBody(c: SaeContext): Promise<string> {
   const body = await readBody(c.req.raw);
   c.env.connection.requestComplete();
   const type = c.req.raw.headers.get("content-type");
-  // Clients that send no type at all mean JSON; clients that name another one mean that.
+  // A body without a type is read as JSON; a body with another type is refused.
   if (!isBlank(body) && type !== null && !/^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(type)) {
     throw new HttpProblem(415, "the body must be application/json");
   }
@@ -199,7 +200,7 @@ function saeId(c: SaeContext, parameter: "slave" | "master"): string {
   }
 }
 
-/** Key container data format, clause 6.3. The bits of the keys are overwritten: the store or the slave's KME has what is still needed. */
+/** Key container data format, clause 6.3. Overwrites the bits of the keys: this memory is not needed any more. */
 function container(keys: readonly Key[]) {
   const container = {
     keys: keys.map((key) => ({ key_ID: formatKeyId(key.id), key: buffer(key.bits).toString("base64") })),
@@ -209,5 +210,8 @@ function container(keys: readonly Key[]) {
 }
 
 function answer(c: SaeContext, value: unknown): Response {
-  return answerJson(c, JSON.stringify(value));
+  const body = JSON.stringify(value);
+  // Otherwise the answer to a HEAD would have a content-length of 0.
+  if (c.req.raw.method === "HEAD") c.header("content-length", String(Buffer.byteLength(body)));
+  return c.body(body, 200, JSON_HEADERS);
 }

@@ -1,8 +1,8 @@
-/** Notices that the database is away: calls are then refused at once, instead of each waiting for a failure of its own. */
+/** Detects that the database does not answer. Calls are then refused at once instead of each waiting for its time limit. */
 import { StoreUnavailable } from "../domain/store_errors.ts";
 import { log } from "../log.ts";
 
-/** Milliseconds between two probes of a database that is away. */
+/** Milliseconds between two probes of a database that does not answer. */
 const PROBE_MS = 500;
 
 export class Availability {
@@ -12,7 +12,7 @@ export class Availability {
   #timer?: ReturnType<typeof setTimeout>;
   #closed = false;
 
-  /** @param probe asks the database something simple; rejects when there is no answer. */
+  /** @param probe sends the database a simple query; rejects when there is no answer. */
   constructor(probe: () => Promise<unknown>) {
     this.#probe = probe;
   }
@@ -22,12 +22,12 @@ export class Availability {
     return this.#awaySince !== undefined;
   }
 
-  /** @throws StoreUnavailable while the database is away; nothing was begun. */
+  /** @throws StoreUnavailable while the database does not answer; the call was not started. */
   require(): void {
     if (this.isAway) throw new StoreUnavailable("the database is away", true);
   }
 
-  /** A call failed: finds out whether the database is away, or only that call failed. */
+  /** To be called when a call failed: probes whether the database still answers. */
   failed(): void {
     if (this.#probing || this.#closed) return;
     this.#probing = true;

@@ -1,6 +1,6 @@
 /**
- * Calls that wait at the same moment share one transaction, so one fsync or one round of statements serves many. A result
- * is given out only after the commit.
+ * Calls that wait at the same time share one transaction, so that one fsync or one round of statements serves many. A result
+ * is returned only after the commit.
  */
 import { setImmediate } from "node:timers";
 import { StoreUnavailable } from "../domain/store_errors.ts";
@@ -11,13 +11,13 @@ import type { Operation } from "./work.ts";
 /** Calls in one transaction. */
 const MAX_BATCH = 256;
 
-/** Milliseconds after which a caller that still waits is told that the store is unavailable. */
+/** Milliseconds after which a waiting caller gets StoreUnavailable. */
 export const TIME_LIMIT_MS = 5000;
 
 interface Pending extends Call {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: unknown) => void;
-  /** Milliseconds of a clock that only goes forward. */
+  /** Milliseconds of a monotonic clock. */
   readonly since: number;
 }
 
@@ -40,18 +40,18 @@ export class BatchQueue {
     this.#freeLanes = Array.from({ length: executor.lanes }, (_, lane) => lane);
   }
 
-  /** Batches carried out so far. */
+  /** Number of batches carried out. */
   get batches(): number {
     return this.#batches;
   }
 
-  /** Whether a batch is under way whose callers were given up. */
+  /** Whether a batch is under way whose callers already got an error. */
   get hangs(): boolean {
     return this.#limited.size === 0 && this.#freeLanes.length < this.#executor.lanes;
   }
 
   /**
-   * Carries out a call with whatever else waits.
+   * Carries out a call, together with others that wait.
    *
    * @throws StoreUnavailable when the database failed or no answer came in time.
    */
@@ -73,7 +73,7 @@ export class BatchQueue {
     });
   }
 
-  /** Accepts nothing more; resolves when nothing waits or runs, except for a batch that hangs. */
+  /** Accepts no more calls. Resolves when no call waits or runs, except for a batch that hangs. */
   close(): Promise<void> {
     this.#closed = true;
     return new Promise((resolve) => {
@@ -85,7 +85,7 @@ export class BatchQueue {
   #schedule(): void {
     if (this.#scheduled || this.#waiting.length === 0 || this.#freeLanes.length === 0) return;
     this.#scheduled = true;
-    // After the I/O of this turn: requests that have arrived together go together.
+    // After the I/O of this turn, so that requests that arrived together share a batch.
     setImmediate(() => {
       this.#scheduled = false;
       const batch = this.#waiting.splice(0, MAX_BATCH);
@@ -112,7 +112,7 @@ export class BatchQueue {
     this.#checkIdle();
   }
 
-  /** A database that does not answer does not keep callers waiting. A call that is dropped before it is sent is never done. */
+  /** Fails callers that have waited too long. A call that is dropped before it was sent is never carried out. */
   #dropLate(): void {
     this.#timer = undefined;
     const limit = performance.now() - TIME_LIMIT_MS;

@@ -1,4 +1,4 @@
-/** What ingestion needs of the store. */
+/** The part of the store that ingestion uses. */
 import type { Block } from "../domain/block.ts";
 import type { KmeId } from "../domain/ids.ts";
 
@@ -10,7 +10,7 @@ export interface FileProgress {
   readonly size: number;
   /** SHA-256 of its whole blocks. */
   readonly digest: Uint8Array;
-  /** Bytes from the start whose blocks are durably stored or known; a multiple of 32. */
+  /** Bytes from the start whose blocks have been stored, now or before; a multiple of 32. */
   readonly offset: number;
 }
 
@@ -28,16 +28,16 @@ export interface BlockBatch {
 export interface AddedBlocks {
   /** Blocks newly stored. */
   readonly stored: number;
-  /** Blocks that had been stored before, at any time, and were left out. */
+  /** Blocks that were left out because they had been stored before, at any time. */
   readonly known: number;
-  /** Blocks from the head of the batch that were dealt with; fewer than in the batch when the link is full. */
+  /** Blocks from the start of the batch that were processed; fewer than in the batch when the link is full. */
   readonly taken: number;
 }
 
 export interface BlockStore {
   /** Identifies the database: 16 bytes, made when its tables were created. */
   readonly databaseId: Uint8Array;
-  /** Calls so far that a request waited for: as long as it does not change, long transactions hold up no request. */
+  /** Number of calls so far that a request waited for. While it does not change, long transactions delay no request. */
   readonly requests: number;
   /** Whether a long transaction would block this thread. */
   readonly blocking: boolean;
@@ -46,7 +46,7 @@ export interface BlockStore {
    * together share transactions. Rejects when the database fails; nothing is stored then.
    */
   addBlocks(batch: BlockBatch): Promise<AddedBlocks>;
-  /** Progress of those files of this link of which any was recorded, by name. */
+  /** Recorded progress of the files of this link, by name. */
   fileProgress(link: KmeId, names: readonly string[]): Promise<ReadonlyMap<string, FileProgress>>;
   /** Free blocks of the link now. */
   freeBlocks(link: KmeId): Promise<number>;

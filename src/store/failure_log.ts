@@ -1,4 +1,4 @@
-/** Logs failures of the database once a period, not once a request. */
+/** Logs failures of the database at most once per period, not for every request. */
 import { log } from "../log.ts";
 
 const PERIOD_MS = 10_000;

@@ -1,10 +1,11 @@
-/** Looks at a database from outside: nothing is created, migrated or changed, and no running KME is disturbed. */
+/** Inspects a database: creates, migrates and changes nothing, and does not disturb a running KME. */
 import { Kysely, SqliteDialect } from "kysely";
 import type { Database } from "../config/config.ts";
 import type { KmeId } from "../domain/ids.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import { openSqlite } from "./dialects/sqlite_library.ts";
+import { unmatchedFilesOf, type UnmatchedOfFile } from "./matching.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
 import { livingProcesses } from "./operations/leases.ts";
 import { keysWaiting } from "./operations/waiting.ts";
@@ -12,14 +13,14 @@ import { databaseTime } from "./store_clock.ts";
 import type { Schema } from "./table_schema.ts";
 
 export type Inspection =
-  /** In memory, or a file that the start creates. */
+  /** In memory, or a file that does not exist yet. */
   | { readonly kind: "absent" }
   /** A process has the SQLite file open: most likely a running KME. */
   | { readonly kind: "inUse" }
   | {
     readonly kind: "seen";
     readonly schema: SchemaState;
-    /** The KME to which it belongs; absent before the first start. */
+    /** The KME that it belongs to; absent before the first start. */
     readonly kme?: KmeId;
     /** Identifies the database; absent before the first start. */
     readonly databaseId?: Uint8Array;
@@ -27,17 +28,21 @@ export type Inspection =
     readonly processes: number;
     /** Absent before the first start. */
     readonly generation?: number;
-    /** What can be given out, where it was asked for. */
+    /** Stock, if requested. */
     readonly stock?: {
       /** Free blocks by the KME of the link. */
       readonly blocks: ReadonlyMap<KmeId, number>;
       /** Keys that a slave has not fetched yet. */
       readonly keys: number;
     };
+    /** Files with unmatched blocks, where they were asked for. */
+    readonly unmatched?: readonly UnmatchedOfFile[];
   };
 
 export interface InspectionOptions {
-  /** Count blocks and keys as well; looks at every key. */
+  /** List the files of the link with this KME that have unmatched blocks. */
+  readonly unmatchedOf?: KmeId;
+  /** Whether to count blocks and keys too; this reads every key. */
   readonly count?: boolean;
 }
 
@@ -66,7 +71,7 @@ async function inspectFile(path: string, options: InspectionOptions): Promise<In
     if (error instanceof Deno.errors.NotFound) return { kind: "absent" };
     throw error;
   }
-  // Not read-only: such a connection cannot remove the files of the write-ahead log that it makes.
+  // Not read-only: such a connection could not remove the files of the write-ahead log that it creates.
   const database = openSqlite(path, { fileMustExist: true, timeout: 0 });
   try {
     database.pragma("query_only = ON");
@@ -82,12 +87,12 @@ async function inspectFile(path: string, options: InspectionOptions): Promise<In
 
 async function inspect(
   dialect: Pick<StoreDialect, "kysely" | "wallClock">,
-  { count }: InspectionOptions,
+  { count, unmatchedOf }: InspectionOptions,
 ): Promise<Inspection> {
   const db = new Kysely<Schema>({ dialect: dialect.kysely });
   try {
     const schema = await schemaState(db);
-    // Both rows are written after the migrations: a first start that broke off has left none.
+    // Both rows are written after the migrations, so they may be missing after an interrupted first start.
     const hasTables = schema.applied.length > 0;
     const owner = hasTables
       ? await db.selectFrom("kme").select(["kme_id", "database_id"]).executeTakeFirst()
@@ -104,6 +109,7 @@ async function inspect(
       processes: hasTables ? await livingProcesses(db, now) : 0,
       generation: generation?.value,
       stock: count && hasTables ? await countStock(db, now) : undefined,
+      unmatched: unmatchedOf !== undefined && hasTables ? await unmatchedFilesOf(db, unmatchedOf) : undefined,
     };
   } finally {
     await db.destroy();

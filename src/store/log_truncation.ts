@@ -1,15 +1,15 @@
 /**
- * Empties the write-ahead log of an SQLite file while the program runs. In the file itself, deleted content is overwritten
- * (`secure_delete`), but the log holds copies of pages with bits that were spent since.
+ * Empties the write-ahead log of an SQLite file while the program runs. SQLite overwrites deleted content in the file itself
+ * (`secure_delete`), but the log still has copies of pages with bits of keys that were deleted since.
  */
 
-/** Milliseconds between two truncations; nothing is done while nothing changes. */
+/** Milliseconds between two truncations; skipped while nothing was written. */
 const PERIOD_MS = 10_000;
 
 /**
  * @param changes a number that differs whenever something was written.
  * @param truncate may reject; it is called again.
- * @returns ends it.
+ * @returns a function that stops it.
  */
 export function startLogTruncation(changes: () => number, truncate: () => Promise<unknown>): () => void {
   let truncated: number | undefined;

@@ -3,6 +3,7 @@ import type { Kysely } from "kysely";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { buffer, mapKey } from "../domain/bytes.ts";
 import { chunks } from "../domain/chunks.ts";
+import type { KmeId } from "../domain/ids.ts";
 import {
   addHashes,
   BlockPresence,
@@ -11,7 +12,7 @@ import {
   hashOfId,
   type HeldFile,
   type StockFile,
-} from "../domain/stock_questions.ts";
+} from "../domain/stock_agreement.ts";
 import { BlockState, type Schema } from "./table_schema.ts";
 
 /** States in which a block can still become a key. */
@@ -19,7 +20,7 @@ const HELD: readonly number[] = [BlockState.free, BlockState.reserved, BlockStat
 
 const BLOCK_BYTES = 32;
 
-/** Key files of a link of which blocks were ingested; a file that is there under several names once. */
+/** Key files of a link of which blocks were ingested, except forgotten ones; a file that is there under several names once. */
 export async function ingestedFiles(db: Kysely<Schema>, linkId: number): Promise<StockFile[]> {
   const rows = await db.selectFrom("key_files").select(["name", "digest", "taken"]).where(
     "link_id",
@@ -27,13 +28,44 @@ export async function ingestedFiles(db: Kysely<Schema>, linkId: number): Promise
     linkId,
   )
     .where("taken", ">", 0).execute();
+  const forgotten = new Set(await forgottenFiles(db, linkId));
   const files = new Map<FileTag, StockFile>();
   for (const { name, digest, taken } of rows) {
     const tag = fileTag(digest);
+    if (forgotten.has(tag)) continue;
     const blocks = taken / BLOCK_BYTES;
     if ((files.get(tag)?.blocks ?? 0) < blocks) files.set(tag, { tag, name, blocks });
   }
   return [...files.values()];
+}
+
+/** Files of which the operator has dropped the unmatched blocks. */
+export async function forgottenFiles(db: Kysely<Schema>, linkId: number): Promise<FileTag[]> {
+  const rows = await db.selectFrom("forgotten_files").select("file_tag").where("link_id", "=", linkId)
+    .execute();
+  return rows.map(({ file_tag }) => Number(file_tag));
+}
+
+/** Unmatched blocks of a link that came from one file. */
+export interface UnmatchedOfFile {
+  readonly tag: FileTag;
+  /** Names under which the file was ingested; none when a later file has taken the name. */
+  readonly names: readonly string[];
+  readonly blocks: number;
+}
+
+/** Files of a link with unmatched blocks; none when the database does not know the link. */
+export async function unmatchedFilesOf(db: Kysely<Schema>, kme: KmeId): Promise<UnmatchedOfFile[]> {
+  const link = await db.selectFrom("links").select("id").where("kme_id", "=", kme).executeTakeFirst();
+  if (link === undefined) return [];
+  const rows = await db.selectFrom("key_files").select(["name", "digest"]).where("link_id", "=", link.id)
+    .execute();
+  const names = Map.groupBy(rows, ({ digest }) => fileTag(digest));
+  return (await unmatchedByFile(db, link.id)).map(({ tag, blocks }) => ({
+    tag,
+    names: (names.get(tag) ?? []).map(({ name }) => name),
+    blocks,
+  }));
 }
 
 export interface BlockPage {

@@ -1,4 +1,4 @@
-/** Statements on many rows, compiled once for each number of rows: building them costs more than running them. */
+/** Statements on many rows, compiled once for each number of rows: building them takes longer than running them. */
 import { CompiledQuery, type InsertObject, sql } from "kysely";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { buffer } from "../domain/bytes.ts";
@@ -6,10 +6,10 @@ import { chunks } from "../domain/chunks.ts";
 import type { Work } from "./work.ts";
 import { BlockState, type Schema } from "./table_schema.ts";
 
-/** Rows in one statement: below every database's limit of parameters, and few enough to be met often. */
+/** Rows in one statement: below every database's limit of parameters, and small, so that texts are reused often. */
 export const ROWS = 500;
 
-/** Texts kept, one for each statement and number of rows that was met; the least recently used ones are dropped. */
+/** Texts kept, one for each statement and number of rows; the least recently used ones are dropped. */
 const MAX_TEXTS = 1000;
 
 /** Inserts rows that all name the same columns in the same order. */
@@ -25,7 +25,7 @@ export async function insertRows<Table extends keyof Schema & string>(
   }
 }
 
-/** Takes blocks out of the store. */
+/** Deletes blocks. */
 export async function deleteBlocks(work: Work, seqs: readonly number[]): Promise<void> {
   await deleteByKey(work, "blocks", "seq", seqs);
 }
@@ -50,22 +50,22 @@ async function deleteByKey<Table extends keyof Schema & string>(
   }
 }
 
-/** Locks blocks and keys that are to be changed, one after the other as they are given. */
+/** Locks blocks and keys that are to be changed, in the given order. */
 export async function lockBlocks(work: Work, seqs: readonly number[]): Promise<void> {
   for (const part of chunks(seqs, ROWS)) await work.dialect.lockBlocks?.(part).execute(work.trx);
 }
 
-/** What becomes of blocks that are handed over as they are. */
+/** The key columns of blocks that become keys. */
 export interface ToKeys {
-  /** Their delivery; `own`: each is the one key of a delivery that has its number. */
+  /** Their delivery. `own`: each has its own delivery, with the number of the block. */
   readonly delivery: number | "own";
-  /** Otherwise the bits are forgotten. */
+  /** Whether the bits are kept; otherwise they are deleted. */
   readonly keepBits: boolean;
-  /** The neighbour may take them back. */
+  /** Whether the neighbour may take them back. */
   readonly returnable: boolean;
 }
 
-/** Makes free or reserved blocks, locked by this transaction, keys. */
+/** Turns free or reserved blocks, locked by this transaction, into keys. */
 export async function blocksToKeys(work: Work, to: ToKeys, seqs: readonly number[]): Promise<void> {
   const { delivery, keepBits, returnable } = to;
   for (const part of chunks(seqs, ROWS)) {
@@ -86,10 +86,10 @@ export async function blocksToKeys(work: Work, to: ToKeys, seqs: readonly number
 }
 
 /**
- * Runs a statement whose text is known from before by its shape; otherwise it is built, once for each shape.
+ * Runs a statement. Its text is built once for each shape, and then reused.
  *
- * @param shape tells it from every other text, apart from the parameters.
- * @param parameters all that the built statement has, in its order.
+ * @param shape identifies the text, independent of the parameters.
+ * @param parameters all parameters of the built statement, in order.
  */
 export async function run<Row>(
   { trx, texts }: Work,
@@ -104,7 +104,7 @@ export async function run<Row>(
     return (await trx.executeQuery<Row>(CompiledQuery.raw(text, [...parameters]))).rows;
   }
   const query = build().compile();
-  // Only a statement whose parameters are just the values may be run again with others.
+  // The text may only be reused if its parameters are exactly the given values.
   const plain = query.parameters.length === parameters.length &&
     query.parameters.every((parameter, i) => parameter === parameters[i]);
   if (plain) texts.set(shape, query.sql);

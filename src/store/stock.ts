@@ -1,4 +1,4 @@
-/** Counts of free blocks, kept with every change so that nobody has to count. */
+/** Counts of free blocks, updated with every change, so that no query has to count them. */
 import type { Kysely } from "kysely";
 import type { Schema } from "./table_schema.ts";
 import { run } from "./statements.ts";
@@ -6,7 +6,7 @@ import type { Work } from "./work.ts";
 
 /** Writes the changes of a transaction, at its end. */
 export async function applyStock(work: Work): Promise<void> {
-  // In the order of links, so that two transactions never wait for each other in a circle.
+  // In the order of links, to avoid deadlocks.
   for (const [linkId, change] of [...work.stock].sort(([a], [b]) => a - b)) {
     await run(
       work,

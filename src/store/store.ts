@@ -19,6 +19,7 @@ import { NoThread, WorkerExecutor } from "./engine/worker_executor.ts";
 import {
   blockPageQuery,
   fileProgressQuery,
+  forgottenFilesQuery,
   freeAmongQuery,
   freeBlocksQuery,
   type FreeRange,
@@ -38,9 +39,9 @@ import {
 } from "./engine/queries.ts";
 import type { Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
-import type { FileTag, StockFile } from "../domain/stock_questions.ts";
+import type { FileTag, StockFile } from "../domain/stock_agreement.ts";
 import type { BlockPage, HeldPage, PageOfBlocks } from "./matching.ts";
-import { type MatchBlocks, matchBlocks } from "./operations/match_blocks.ts";
+import { type MatchBlocks, matchBlocks, MAX_FORGOTTEN } from "./operations/match_blocks.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
 import { adopt, type AdoptedReservation } from "./operations/adopt.ts";
 import { burn, type Burnt } from "./operations/burn_blocks.ts";
@@ -64,13 +65,13 @@ export interface StoreOptions {
   readonly thisKme: ConfiguredId;
   /** The KMEs with which this one shares a link. */
   readonly neighbours: readonly ConfiguredId[];
-  /** Told of every failure of the database, once per failed transaction. */
+  /** Called for every failure of the database, once per failed transaction. */
   readonly onFailure?: (error: unknown) => void;
-  /** Told when free blocks of a link were used: the link may have room again. */
+  /** Called when free blocks of a link were used: the link may have room again. */
   readonly onBlocksUsed?: (link: KmeId) => void;
-  /** The opened database, when it is not for the store alone to open it. */
+  /** A database that is already open; absent: the store opens it. */
   readonly dialect?: StoreDialect;
-  /** Starts a thread, in which an SQLite database is opened then: no commit holds up this one. */
+  /** Starts a thread for an SQLite database, so that commits do not block this one. */
   readonly worker?: () => Worker;
   /** Milliseconds since 1970; absent: the time of the database, see {@linkcode StoreClock}. */
   readonly now?: () => number;
@@ -86,7 +87,7 @@ interface Parts {
 export class Store implements BlockStore {
   /** Identifies this process among those that share the database. */
   readonly processId: Uint8Array;
-  /** Resolves, with why, when the database is lost for good and the program must not go on. */
+  /** Resolves with the reason when the database is lost for good; the program must then end. */
   readonly failed: Promise<string>;
   /** The time by which keys expire, milliseconds since 1970: a step of the system clock does not change it. */
   readonly now: () => number;
@@ -98,7 +99,7 @@ export class Store implements BlockStore {
   #requests = 0;
   #endTruncation: () => void = () => {};
   #closing?: Promise<void>;
-  /** The count under way or done last, and the one that begins after it, by link. */
+  /** By link: the count that is under way or was done last, and the one that starts after it. */
   readonly #count = new Map<number, Promise<number>>();
   readonly #counting = new Map<number, Promise<number>>();
 
@@ -160,31 +161,31 @@ export class Store implements BlockStore {
     return this.#executor.links.get(kme);
   }
 
-  /** Those of the blocks that are free on the link now. */
+  /** The blocks of these that are free on the link now. */
   freeAmong(link: Link, ids: readonly KeyIdBytes[]): Promise<KeyIdBytes[]> {
     return this.#read(freeAmongQuery, { link, ids });
   }
 
-  /** Whether keys are here that came with this transaction over this link; until they expire or are taken back. */
+  /** Whether keys of this transaction, received over this link, are stored: until they expire or are taken back. */
   hasTransaction(link: Link, transaction: KeyIdBytes): Promise<boolean> {
     return this.#read(hasTransactionQuery, { link, transaction });
   }
 
-  /** Keys for slaves of this KME; `undefined`: too few blocks, nothing taken. */
+  /** Keys for slaves of this KME; `undefined` if there are too few blocks: then none is used. */
   async deliver(delivery: Delivery): Promise<Key[] | undefined> {
     const keys = await this.#request(deliver, delivery);
     if (keys !== undefined) this.#onBlocksUsed(delivery.link.kme);
     return keys;
   }
 
-  /** Blocks of each claim, set aside until {@linkcode settle}; `undefined`: too few blocks, nothing reserved. */
+  /** Reserves blocks for each claim until {@linkcode finishReservation}; `undefined` if there are too few: then none is reserved. */
   async reserve(item: Omit<Reserve, "processId">): Promise<Block[][] | undefined> {
     const blocks = await this.#request(reserve, { ...item, processId: this.processId });
     if (blocks !== undefined) { for (const { link } of item.claims) this.#onBlocksUsed(link.kme); }
     return blocks;
   }
 
-  /** Ends a reservation of this process, or a part of it. */
+  /** Finishes a reservation of this process, or a part of it. */
   finishReservation(item: ReservationOutcome): Promise<ReservationResult> {
     return this.#request(finishReservation, { ...item, processId: this.processId });
   }
@@ -234,7 +235,7 @@ export class Store implements BlockStore {
     return this.#queue.submit(takeBack, item);
   }
 
-  /** Takes over reservations that nobody settles: unresolved ones, and those of processes that are gone. */
+  /** Adopts reservations to be resolved: unresolved ones, and those of processes that have ended. */
   adopt(limit: number, after = 0): Promise<AdoptedReservation[]> {
     return this.#queue.submit(adopt, { processId: this.processId, limit, after });
   }
@@ -246,19 +247,19 @@ export class Store implements BlockStore {
     return renewed.work;
   }
 
-  /** A number that only grows, by which this database is told from an older copy of itself. */
+  /** A number that only grows. It distinguishes this database from an older copy of itself. */
   generation(): Promise<number> {
     return this.#read(generationQuery, null);
   }
 
-  /** Makes the generation grow, beyond the given number; returns the new one once it is durable. */
+  /** Raises the generation above the given number; returns the new one once it is durable. */
   advance(beyond = 0): Promise<number> {
     return this.#queue.submit(advance, { beyond });
   }
 
   /**
-   * Removes the blocks of a link, or of all links and the keys that wait too: they are never given out again. In several
-   * transactions: one that fails leaves the rest, and the same call goes on from there.
+   * Burns the blocks of a link, or all blocks and the waiting keys. This takes several transactions: if one fails, call again to
+   * burn the rest.
    */
   async burn(link?: KmeId): Promise<Pick<Burnt, "blocks" | "keys">> {
     const item = { link: link === undefined ? undefined : this.#requireLink(link) };
@@ -274,9 +275,23 @@ export class Store implements BlockStore {
     return { blocks, keys };
   }
 
-  /** Key files of the link of which blocks were ingested. */
+  /** Key files of the link of which blocks were ingested, except forgotten ones. */
   ingestedFiles(link: Link): Promise<StockFile[]> {
     return this.#read(ingestedFilesQuery, { link });
+  }
+
+  /** Files of the link of which the operator has dropped the unmatched blocks. */
+  forgottenFiles(link: Link): Promise<FileTag[]> {
+    return this.#read(forgottenFilesQuery, { link });
+  }
+
+  /** Removes the unmatched blocks of a file for good, in several transactions; returns how many there were. */
+  async forgetFile(link: KmeId, tag: FileTag): Promise<number> {
+    let blocks = 0;
+    for (let part = MAX_FORGOTTEN; part === MAX_FORGOTTEN; blocks += part) {
+      part = await this.matchBlocks({ link: this.#requireLink(link), forget: tag });
+    }
+    return blocks;
   }
 
   /** Blocks of a link in the order in which they were stored. */
@@ -327,7 +342,7 @@ export class Store implements BlockStore {
     const { id } = this.#requireLink(link);
     const own = this.#executor.stock.get(id);
     if (own !== undefined) return Promise.resolve(own);
-    // Callers that ask while an answer is under way share the next one: it is never older than their question.
+    // Callers that come while a count is under way share the next one, so that no result is older than its call.
     let next = this.#counting.get(id);
     if (next === undefined) {
       const current = this.#count.get(id) ?? Promise.resolve(0);
@@ -342,7 +357,7 @@ export class Store implements BlockStore {
     return next;
   }
 
-  /** Keys that a slave of this KME has not fetched yet. Looks at every key there is: not for every request. */
+  /** Keys that a slave of this KME has not fetched yet. Reads every key: too slow to be called for every request. */
   keysWaiting(): Promise<number> {
     return this.#read(keysWaitingQuery, { now: this.now() });
   }
@@ -352,7 +367,7 @@ export class Store implements BlockStore {
     return this.#read(totalEntropyQuery, null);
   }
 
-  /** Lets what is under way finish, then closes the database. */
+  /** Waits for calls under way, then closes the database. */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
   }

@@ -3,9 +3,10 @@ import type { ColumnType, Generated } from "kysely";
 
 /**
  * State of a row of `blocks`; a block that is gone has none.
- * `reserved`: set aside to become a key, or a part of one; `pad`: set aside to encrypt a key on its way. A pad may have been
- * on the wire, so it never becomes a key, not even the peer's; `key`: handed over. A block that is a key as it stands stays
- * where it is, which costs a fraction of moving it; a key that is made of several, or of a part of one, takes their place.
+ * `reserved`: set aside to become a key, or a part of one. `pad`: set aside to encrypt a key for transport. A pad may have been
+ * used on the wire, so it never becomes a key, not even at the peer. `key`: handed over. A key that is exactly one block keeps
+ * the row of the block, which is much faster than moving it. A key made of several blocks, or of a part of one, replaces their
+ * rows.
  * `unmatched`: the other end of the link does not have the block, so it is not in the stock.
  */
 export const BlockState = { free: 0, reserved: 1, pad: 2, key: 3, unmatched: 4 } as const;
@@ -13,8 +14,8 @@ export const BlockState = { free: 0, reserved: 1, pad: 2, key: 3, unmatched: 4 }
 /**
  * Phase of a reservation.
  * `open`: a request of `process` is under way;
- * `unresolved`: the peer may or may not have activated its blocks, nobody gets them until that is settled;
- * `refused`: the peer said it does not have them free: ours to burn, unless the peer activates them here first;
+ * `unresolved`: the peer may or may not have activated its blocks, they are not used until that is resolved;
+ * `refused`: the peer does not have them free: they are burnt later, unless the peer activates them here before;
  * `absent`: the peer does not seem to have stored them yet: they are free again after `since`, which lies ahead.
  */
 export const ReservationPhase = { open: 0, unresolved: 1, refused: 2, absent: 3 } as const;
@@ -23,7 +24,7 @@ export interface KmeTable {
   /** Always 1: the database belongs to one KME. */
   one: number;
   kme_id: string;
-  /** Tells this database from every other one: 16 random bytes. */
+  /** Identifies this database: 16 random bytes. */
   database_id: Uint8Array;
 }
 
@@ -49,52 +50,52 @@ export interface StockTable {
   free: number;
 }
 
-/** Every block that was ever stored: what makes it impossible to store one twice. */
+/** Every block that was ever stored, so that none can be stored twice. */
 export interface SeenBlocksTable {
   block_id: Uint8Array;
 }
 
 export interface BlocksTable {
-  /** Order of taking up; never used again. */
+  /** Order of ingestion; a number is never used again. */
   seq: Generated<number>;
-  /** The block's key_ID; null of a key that is not a block as it stands. */
+  /** The block's key_ID; null for a key that is not exactly one block. */
   block_id: ColumnType<Uint8Array, Uint8Array | null, Uint8Array>;
   /** The key_ID of such a key. */
   key_id: Uint8Array | null;
   link_id: number;
   state: number;
-  /** Last bit of the key_ID: which KME of the link takes the block first. */
+  /** Last bit of the key_ID: the KME of the link that uses the block first. */
   half: number;
   stored_at: number;
   /** Of a reserved block or a pad. */
   reservation_id: Uint8Array | null;
-  /** Of the file that a block came from, see `fileTag`; null of a key that is not a block as it stands. */
+  /** Of the file that a block came from, see `fileTag`; null for a key that is not exactly one block. */
   file_tag: number | null;
   /** Of a key. */
   delivery_id: number | null;
-  /** 32 bytes of a block. Of a key, null once the last slave has read it, and where no slave reads it here. */
+  /** 32 bytes of a block. For a key, null after the last slave has read it, or if no slave reads it here. */
   bits: Uint8Array | null;
-  /** Of a key that can be taken back: the key_IDs of the blocks it is made of, 16 bytes each, in order. */
+  /** For a key that can be taken back: the key_IDs of its blocks, 16 bytes each, in order. */
   composition: Uint8Array | null;
   /**
-   * Bytes that a free block has and that are dropped when its state changes for the first time: so a row does not grow. SQLite would
-   * move rows of a full page to another one, and leave copies of their bits behind.
+   * Bytes of a free block that are dropped when its state changes for the first time, so that the row does not grow. SQLite would
+   * move a grown row from a full page to another one and leave a copy of its bits behind.
    */
   spare: Uint8Array | null;
 }
 
 export interface ReservationsTable {
-  /** Also the id of the transaction that is agreed with peers. */
+  /** Also the id of the transaction that is sent to peers. */
   reservation_id: Uint8Array;
   phase: number;
-  /** The process that reserved; its lease tells whether it still lives. */
+  /** The process that made the reservation; its lease shows whether it still runs. */
   process_id: Uint8Array;
   since: number;
-  /** What the blocks are for, as JSON, for whoever has to settle the reservation in the end. */
+  /** What the blocks are for, as JSON, so that any process can resolve the reservation. */
   plan: string | null;
 }
 
-/** Keys that were handed over together: to one master, for the same slaves. */
+/** Keys that were handed over together, to one master for the same slaves. */
 export interface DeliveriesTable {
   /** `seq` of a block that went into it. */
   delivery_id: number;
@@ -109,13 +110,13 @@ export interface DeliveriesTable {
   link_id: number | null;
 }
 
-/** Who may read the keys of a delivery here: nobody on a KME that only handed them to the master. */
+/** SAEs that may read the keys of a delivery here: none on a KME that only handed them to the master. */
 export interface DeliverySlavesTable {
   delivery_id: number;
   sae_id: string;
 }
 
-/** Which slave has read which key: that there is one row at most is what makes it once. */
+/** Which slave has read which key. At most one row exists for each, so that each key is read once. */
 export interface KeyReadsTable {
   /** Of the key. */
   seq: number;
@@ -123,12 +124,12 @@ export interface KeyReadsTable {
   read_at: number;
 }
 
-/** Transactions that were taken back: a message of theirs that comes late is refused. */
+/** Transactions that were taken back: a late message of such a transaction is refused. */
 export interface VoidedTransactionsTable {
   transaction_id: Uint8Array;
-  /** Whose it was: a neighbour takes back only what it sent itself. */
+  /** The link of its sender: a neighbour can take back only its own transactions. */
   link_id: number;
-  /** 1 when its keys had been here: whoever asks again hears the same. 2 only within a transaction, see `voided.ts`. */
+  /** 1 if its keys had been here: a repeated request gets the same answer. 2 only within a transaction, see `voided.ts`. */
   had_keys: number;
   since: number;
 }
@@ -142,6 +143,13 @@ export interface KeyFilesTable {
   taken: number;
 }
 
+/** Files of which the operator has dropped the blocks that the other end does not have: it is not told of them any more. */
+export interface ForgottenFilesTable {
+  link_id: number;
+  /** See `fileTag`. */
+  file_tag: number;
+}
+
 /** How often each byte value occurred in all blocks ever stored: one row, 256 little-endian 64-bit counts. */
 export interface ByteCountsTable {
   one: number;
@@ -153,14 +161,14 @@ export interface ProcessesTable {
   lease_until: number;
 }
 
-/** Work that one process at a time does. */
+/** Work that only one process at a time does. */
 export interface LeasesTable {
   name: string;
   process_id: Uint8Array;
   lease_until: number;
 }
 
-/** One row: a number that only grows, by which the database is told from an older copy of itself. */
+/** One row: a number that only grows. It distinguishes the database from an older copy of itself. */
 export interface GenerationTable {
   one: number;
   value: number;
@@ -179,6 +187,7 @@ export interface Schema {
   key_reads: KeyReadsTable;
   voided_transactions: VoidedTransactionsTable;
   key_files: KeyFilesTable;
+  forgotten_files: ForgottenFilesTable;
   byte_counts: ByteCountsTable;
   processes: ProcessesTable;
   leases: LeasesTable;

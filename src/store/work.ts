@@ -1,4 +1,4 @@
-/** What the store's changes are made of. */
+/** Types of the store's changes. */
 import type { Transaction } from "kysely";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import type { Schema } from "./table_schema.ts";
@@ -7,23 +7,23 @@ import type { StockChanges } from "./stock_changes.ts";
 /** The text of a statement by its shape. */
 export type StatementTexts = Map<string, string>;
 
-/** What an operation works with. */
+/** Context of an operation. */
 export interface Work {
   readonly trx: Transaction<Schema>;
   readonly dialect: StoreDialect;
   /** Milliseconds since 1970, the same for the whole transaction. */
   readonly now: number;
-  /** The stock slot that this lane writes. */
+  /** The stock slot that this transaction writes. */
   readonly slot: number;
   /** Changes of stock, written once at the end of the transaction. */
   readonly stock: StockChanges;
-  /** Statements compiled before. */
+  /** Cache of compiled statements. */
   readonly texts: StatementTexts;
 }
 
 /**
- * One kind of change, for many callers at once. It must be repeatable: it may run again after a rollback.
- * Refusals are results, not exceptions; an exception rolls everything back.
+ * One kind of change, for many callers at once. It may run again after a rollback. Refusals are results, not exceptions: an
+ * exception rolls the whole batch back.
  */
 export interface Operation<Item, Result> {
   readonly name: string;

@@ -1,6 +1,6 @@
 /** A coarse clock for many deadlines: one timer for all of them instead of one for each request. */
 
-/** Sweeps within the shortest time-out: a deadline is kept to a tenth of it. */
+/** Sweeps within the shortest time limit: deadlines are accurate to a tenth of it. */
 const SWEEPS = 10;
 
 export class CoarseClock {
@@ -9,7 +9,7 @@ export class CoarseClock {
   #now = performance.now();
 
   /**
-   * @param timeouts Milliseconds; the shortest sets the pace.
+   * @param timeouts Milliseconds; the shortest one sets the period.
    * @param sweep Called at each tick.
    */
   constructor(timeouts: readonly number[], sweep: (now: number) => void) {
@@ -20,7 +20,7 @@ export class CoarseClock {
     }, this.#interval);
   }
 
-  /** When this many milliseconds are over: never early, late by two ticks at most. */
+  /** The time this many milliseconds from now: never early, at most two ticks late. */
   deadline(timeout: number): number {
     return this.#now + this.#interval + timeout;
   }

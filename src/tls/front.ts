@@ -1,6 +1,6 @@
 /**
- * The mTLS front: verifies each client, and hands its decrypted bytes to an HTTP server on the loopback that can
- * be reached through the front only.
+ * The mTLS front: verifies each client, and forwards its decrypted bytes to an HTTP server on the loopback interface that
+ * answers only requests from the front.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { createServer, type Socket } from "node:net";
@@ -19,7 +19,6 @@ import { formatSerial, parseCertificate } from "../x509/certificate.ts";
 import type { Revocations } from "../x509/revocations.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import type { RefusedClient } from "./client_refusal.ts";
-import { JSON_HEADERS, jsonBody } from "./json_body.ts";
 import { presentedBy } from "./peer_certificates.ts";
 import { answerRefused } from "./refused_client.ts";
 
@@ -27,13 +26,13 @@ import { answerRefused } from "./refused_client.ts";
 export interface FrontConnection {
   readonly identity: ClientIdentity;
   /**
-   * To be called when the whole body was read: the request's deadline is over. An answer that is given before,
-   * to a request that has a body, is the last one on its connection.
+   * To be called when the whole body was read; this ends the request's deadline. If a request with a body is answered
+   * earlier, its connection is closed after the answer.
    */
   requestComplete(): void;
 }
 
-/** Answers a request. What it throws becomes a 500 that tells nothing. */
+/** Answers a request. An exception becomes a 500 without details. */
 export type FrontHandler = (request: Request, connection: FrontConnection) => Response | Promise<Response>;
 
 /** PEM texts of a listener. */
@@ -46,7 +45,7 @@ export interface FrontMaterial {
   readonly serverKey: string;
 }
 
-/** Times in milliseconds. They are kept to a tenth of the shortest, never early. */
+/** Times in milliseconds, accurate to a tenth of the shortest one, never early. */
 export interface FrontOptions extends FrontMaterial {
   /** For logs and errors. */
   readonly name: string;
@@ -55,62 +54,64 @@ export interface FrontOptions extends FrontMaterial {
   /** From the connection to the end of the TLS handshake; 30 s. */
   readonly handshakeTimeout?: number;
   /**
-   * From a request's first byte to the end of its headers, again from there to the end of its body, and for a
-   * client that takes nothing of its answer; 30 s.
+   * From a request's first byte to the end of its headers, from there to the end of its body, and for a client that reads
+   * nothing of its answer; 30 s.
    */
   readonly requestTimeout?: number;
-  /** For a connection on which nothing is asked; 120 s. */
+  /** For an idle connection; 120 s. */
   readonly idleTimeout?: number;
-  /** For a client to stop sending and read after the last answer of a connection; 2 s. */
+  /** For a client to stop sending, and to read, after the last answer of a connection; 2 s. */
   readonly lingerTimeout?: number;
-  /** Verified connections at a time; one more takes the place of the one that has been idle longest; 10,000. */
+  /** Verified connections at a time; a further one replaces the one that has been idle longest; 10,000. */
   readonly maxConnections?: number;
-  /** Handshakes at a time, beside them; one more takes the place of the oldest; 1,000. */
+  /** Handshakes at a time, in addition; a further one replaces the oldest; 1,000. */
   readonly maxHandshakes?: number;
-  /** Told of each client that is refused. */
+  /** Called for each client that is refused. */
   readonly onRefused?: (client: RefusedClient) => void;
-  /** What the listener's CAs have revoked, of which some certificates may be; nothing. */
+  /** Certificates that the listener's CAs have revoked; none. */
   readonly revocations?: (authorities: readonly Certificate[]) => Revocations;
   /** Oldest TLS version that is accepted; TLSv1.2. */
   readonly minVersion?: "TLSv1.2" | "TLSv1.3";
   /** Newest TLS version that is offered; TLSv1.3. */
   readonly maxVersion?: "TLSv1.2" | "TLSv1.3";
-  /** The calendar, milliseconds since the epoch; Date.now. */
+  /** Time of day, milliseconds since 1970; Date.now. */
   readonly date?: () => number;
 }
 
 export interface Front {
   readonly address: { readonly hostname: string; readonly port: number };
-  /** Where the inner server listens, on 127.0.0.1; it answers no one but the front. */
+  /** Port of the inner server on 127.0.0.1; it answers only requests from the front. */
   readonly innerPort: number;
-  /** Client connections open now, and those of which only the inner pipe is. */
+  /** Connections open now, including those of which only the inner pipe is still open. */
   readonly connections: number;
   /** Of these, connections whose handshake is under way. */
   readonly handshakes: number;
-  /** Ports of the loopback that stand for a client now. */
+  /** Loopback ports that are assigned to a client now. */
   readonly mappedPorts: number;
   /**
-   * New connections are verified with this and see this certificate. Open ones whose client does not chain to the new CAs are
-   * closed.
+   * Replaces CAs and certificate for new connections. Closes open connections whose client's certificate does not chain to the
+   * new CAs.
    *
-   * @throws {Error} When the material cannot be used; then the old one stays.
+   * @throws {Error} When the material cannot be used; the old one then stays in use.
    */
   reload(material: FrontMaterial): void;
-  /** What is revoked has changed: connections of clients that are revoked now are closed. */
+  /** To be called when the revocations have changed: closes the connections of clients that are revoked now. */
   revocationsChanged(): void;
   /**
    * Stops accepting, closes idle connections, lets requests under way finish.
    *
-   * @param graceMs Milliseconds after which the rest is cut off; 10 s.
+   * @param graceMs Milliseconds after which the remaining connections are cut off; 10 s.
    */
   close(graceMs?: number): Promise<void>;
 }
 
-/** Milliseconds for what is cut off to be gone. */
+/** Milliseconds for connections that were cut off to close. */
 const CUT_OFF_MS = 500;
 
-/** Refused clients at a time that are told why; one more takes the place of the oldest. */
+/** Refused clients at a time that get an answer; a further one replaces the oldest. */
 const MAX_REFUSED = 200;
+
+const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-store" };
 
 /**
  * Opens an mTLS listener.
@@ -120,7 +121,7 @@ const MAX_REFUSED = 200;
  *   handler: (_request, { identity }) => Response.json({ serial: identity.serial.toString(16) }) });
  * ```
  *
- * @throws {Error} When the listener cannot be opened or its certificates do not serve.
+ * @throws {Error} When the listener cannot be opened or its certificates cannot be used.
  */
 export async function startFront(options: FrontOptions): Promise<Front> {
   const front = new MtlsFront(options);
@@ -139,11 +140,11 @@ class MtlsFront implements Front {
   readonly #clock: CoarseClock;
   readonly #ports = new PipePorts<Pipe>();
   readonly #pipes = new Set<Pipe>();
-  /** Pipes on which nothing is asked, the longest idle first. */
+  /** Idle pipes, the longest idle first. */
   readonly #idle = new Set<Pipe>();
-  /** Handshakes under way by the client's end of their connection, with their deadlines. */
+  /** Handshakes under way by the address and port of the client, with their deadlines. */
   readonly #handshakes = new Map<string, { readonly socket: Socket; readonly deadline: number }>();
-  /** Refused clients that have not been told yet, the oldest first. */
+  /** Refused clients that have not got their answer yet, the oldest first. */
   readonly #refused = new Set<TLSSocket>();
   readonly #inner: Deno.HttpServer<Deno.NetAddr>;
   readonly #context: PipeContext;
@@ -166,7 +167,7 @@ class MtlsFront implements Front {
     this.#verifier = this.#check(options);
     this.#tls = createTlsServer({ ...this.#secureContext(options), ALPNProtocols: ["http/1.1"] });
     this.#tls.on("secureConnection", (socket) => this.#secured(socket));
-    // The socket's close comes too, and tidies up.
+    // The socket's close event follows and does the clean-up.
     this.#tls.on("tlsClientError", (error, socket) => this.#handshakeFailed(error, socket));
     this.#server = createServer({ noDelay: true }, (socket) => this.#accepted(socket));
     const timeouts = [this.#handshakeTimeout, requestTimeout, idleTimeout, lingerTimeout];
@@ -226,7 +227,7 @@ class MtlsFront implements Front {
       const reason = errorMessage(cause);
       throw new Error(`${name}: cannot listen on ${formatHostPort(listen)}: ${reason}`, { cause });
     }
-    // Running out of file descriptors is reported here; the listener goes on.
+    // Running out of file descriptors is reported here; the listener keeps working.
     this.#server.on("error", (error) => this.#log.debug("listener: {reason}", { reason: error.message }));
     const address = this.#server.address();
     if (address === null || typeof address === "string") throw new Error(`${name}: not a TCP listener`);
@@ -271,7 +272,7 @@ class MtlsFront implements Front {
     for (const pipe of this.#pipes) pipe.endIdle();
     const empty = new Promise<void>((resolve) => this.#whenEmpty = resolve);
     this.#checkEmpty();
-    // The inner server ends each connection after the answer it is at.
+    // The inner server closes each connection after the current answer.
     const shutdown = this.#inner.shutdown();
     await within(graceMs, empty);
     for (const pipe of this.#pipes) pipe.abort();
@@ -279,7 +280,7 @@ class MtlsFront implements Front {
     await this.#stopInner(shutdown);
   }
 
-  /** A handler that never returns must not hold up the end of the program. */
+  /** A handler that never returns must not delay the end of the program. */
   async #stopInner(shutdown = this.#inner.shutdown()): Promise<void> {
     this.#clock.stop();
     await within(CUT_OFF_MS, shutdown);
@@ -289,7 +290,7 @@ class MtlsFront implements Front {
     if (this.connections === 0) this.#whenEmpty?.();
   }
 
-  /** @throws {Error} When a listener could not serve with this. */
+  /** @throws {Error} When a listener cannot use this material. */
   #check(material: FrontMaterial): ClientVerifier {
     const { name } = this.#options;
     try {
@@ -310,7 +311,7 @@ class MtlsFront implements Front {
       cert: material.serverCert,
       key: quicklyReadKey(material.serverKey),
       requestCert: true,
-      // Decided in #secured, so that a refused client can be told why.
+      // Decided in #secured, so that a refused client gets the reason.
       rejectUnauthorized: false,
       minVersion: this.#options.minVersion ?? "TLSv1.2",
       maxVersion: this.#options.maxVersion ?? "TLSv1.3",
@@ -321,13 +322,13 @@ class MtlsFront implements Front {
     socket.on("error", () => {});
     const remote = remoteOf(socket);
     if (remote === undefined || this.#closed) return void socket.destroy();
-    // The same end again: its first connection is over, or goes to another address of this host. Only one can be told.
+    // The same address and port again: the earlier connection is closed, or goes to another address of this host. Only one is kept.
     const twin = this.#handshakes.get(remote);
     if (twin) {
       this.#handshakes.delete(remote);
       twin.socket.destroy();
     }
-    // Clients that say nothing must not keep those out that do, nor cost those a connection that are known already.
+    // Clients that send nothing must not keep others out, and must not displace verified connections.
     if (this.#handshakes.size >= this.#maxHandshakes) {
       const [oldest, { socket }] = this.#handshakes.entries().next().value!;
       this.#handshakes.delete(oldest);
@@ -344,7 +345,7 @@ class MtlsFront implements Front {
     this.#tls.emit("connection", socket);
   }
 
-  /** The handshake is done. Whether the client is accepted is decided here. */
+  /** After the handshake: decides whether the client is accepted. */
   #secured(socket: TLSSocket): void {
     const remote = remoteOf(socket);
     const tcp = remote === undefined ? undefined : this.#handshakes.get(remote)?.socket;
@@ -373,7 +374,7 @@ class MtlsFront implements Front {
     const presented = presentedBy(socket);
     if (!presented) throw new CertificateRefused("no_certificate", "no client certificate");
     const verified = this.#verifier.verify(presented, this.#date());
-    // Both must agree.
+    // Accepted only if both verifications accept it.
     if (!socket.authorized) {
       const message = `TLS does not accept the certificate (${socket.authorizationError})`;
       throw new CertificateRefused("tls_verification", message);
@@ -394,7 +395,7 @@ class MtlsFront implements Front {
     });
   }
 
-  /** @returns the reason and what to do, for the client. */
+  /** @returns the reason, and how to fix it, for the client. */
   #reportRefused(remote: string, error: unknown, certificate: Certificate | undefined): string {
     const [reason, message] = error instanceof CertificateRefused
       ? [error.reason, `${error.message}; ${error.remedy}`] as const
@@ -417,7 +418,7 @@ class MtlsFront implements Front {
 
   #handshakeFailed(error: Error & { code?: string }, socket: Socket | undefined): void {
     const remote = (socket && remoteOf(socket)) ?? "unknown address";
-    // The client went away, as port scans and health checks do.
+    // The client closed the connection, as port scans and health checks do.
     if (error.code === "ECONNRESET" || error.message === "socket hang up") {
       return this.#log.debug("{remote} closed within the handshake", { remote });
     }
@@ -448,7 +449,7 @@ class MtlsFront implements Front {
   }
 
   #serve(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>): Response | Promise<Response> {
-    // Once for each request: whose it is does not change while it is under way, even when its port does.
+    // Looked up once for each request: its connection stays the same, even if the port is released meanwhile.
     const pipe = this.#ports.find(info.remoteAddr);
     if (!pipe) {
       this.#log.debug("request of another process on the inner port refused");
@@ -482,7 +483,7 @@ class MtlsFront implements Front {
   }
 }
 
-/** Waits for the promise, but not longer than this many milliseconds, whatever becomes of it. */
+/** Waits for the promise, but at most this many milliseconds; ignores its result and failure. */
 async function within(ms: number, promise: Promise<unknown>): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const timeout = new Promise<void>((resolve) => timer = setTimeout(resolve, ms));
@@ -491,15 +492,15 @@ async function within(ms: number, promise: Promise<unknown>): Promise<void> {
 }
 
 /**
- * The TLS layer reads the key anew for each connection, and tries an EC key in PKCS#8 as one of RSA and of every other
- * curve first, checking it each time.
+ * An EC key as SEC1. The TLS layer parses the key for each connection. It tries an EC key in PKCS#8 as an RSA key and as one
+ * of every other curve first, and checks it each time.
  */
 function quicklyReadKey(pem: string): string {
   const key = createPrivateKey(pem);
   return key.asymmetricKeyType === "ec" ? key.export({ type: "sec1", format: "pem" }).toString() : pem;
 }
 
-/** `address:port` of the client; absent when the connection is over already. */
+/** `address:port` of the client; absent when the connection is already closed. */
 function remoteOf(socket: Socket): string | undefined {
   const { remoteAddress, remotePort } = socket;
   return remoteAddress === undefined || remotePort === undefined
@@ -507,7 +508,7 @@ function remoteOf(socket: Socket): string | undefined {
     : `${remoteAddress}:${remotePort}`;
 }
 
-/** The certificate that a client shows, if it can be read. */
+/** The certificate that a client presents, if it can be parsed. */
 function certificateOf(socket: TLSSocket): Certificate | undefined {
   const leaf = socket.getPeerX509Certificate()?.raw;
   try {
@@ -517,7 +518,7 @@ function certificateOf(socket: TLSSocket): Certificate | undefined {
   }
 }
 
-/** What a failed handshake means, from the text of the TLS library. */
+/** The reason for a failed handshake, from the text of the TLS library. */
 function handshakeFailure(text: string): string {
   return /alert: (UnknownCA|BadCertificate|CertificateUnknown|CertificateExpired|UnsupportedCertificate)/
       .test(text)
@@ -531,7 +532,7 @@ function hasBody(request: Request): boolean {
   return length === null ? request.headers.has("transfer-encoding") : length !== "0";
 }
 
-/** An error without its message, which may hold values. */
+/** An error without its message, which may contain secret values. */
 function outline(error: unknown): string {
   if (!(error instanceof Error)) return typeof error;
   const frames = error.stack?.split("\n").filter((line) => /^\s+at /.test(line)).join("\n") ?? "";
@@ -540,18 +541,18 @@ function outline(error: unknown): string {
 }
 
 function refused(): Response {
-  return new Response(jsonBody(`{"message":"forbidden"}`), {
+  return new Response(`{"message":"forbidden"}`, {
     status: 403,
     headers: { ...JSON_HEADERS, connection: "close" },
   });
 }
 
 function unauthorized(message: string): Response {
-  return new Response(jsonBody(JSON.stringify({ message })), { status: 401, headers: JSON_HEADERS });
+  return new Response(JSON.stringify({ message }), { status: 401, headers: JSON_HEADERS });
 }
 
 function internalError(): Response {
-  return new Response(jsonBody(`{"message":"internal error"}`), { status: 500, headers: JSON_HEADERS });
+  return new Response(`{"message":"internal error"}`, { status: 500, headers: JSON_HEADERS });
 }
 
 function lastAnswer(response: Response): Response {

@@ -1,13 +1,13 @@
 /** The certificates of the other end of a TLS connection. */
-import type { DetailedPeerCertificate, TLSSocket } from "node:tls";
+import type { DetailedPeerCertificate, PeerCertificate, TLSSocket } from "node:tls";
 import { CertificateRefused } from "../x509/refusal.ts";
 import type { PresentedCertificates, ServerVerifier } from "../x509/verifier.ts";
 import type { Certificate } from "../x509/certificate.ts";
 
-/** Certificates of a chain that are read. */
+/** Maximum certificates of a chain that are read. */
 const MAX_OTHERS = 8;
 
-/** What the other end has shown; `undefined`: it has no certificate. */
+/** The certificates that the other end presented; `undefined` if it has none. */
 export function presentedBy(socket: TLSSocket): PresentedCertificates | undefined {
   const leaf = socket.getPeerX509Certificate()?.raw;
   return leaf && {
@@ -18,22 +18,47 @@ export function presentedBy(socket: TLSSocket): PresentedCertificates | undefine
 }
 
 /**
- * Verifies the server of a connection whose handshake is done; nothing may be sent to it before. The TLS layer's own
- * verification is not enough: it accepts a certificate that it cannot parse, such as one of version 1, by the name of its issuer,
- * and without a proof of its key.
+ * Verifies the server of a connection after the handshake; nothing may be sent to the server before. The verification of the
+ * TLS layer is not enough: it accepts a certificate that it cannot parse, such as one of version 1, by the name of its issuer
+ * alone and without proof that the server has its key.
  *
- * @param host name or address that was called.
- * @returns the certificate, its issuer, and so on up to the trusted one.
- * @throws {CertificateRefused} When it is not that of a server with this name.
+ * @param host name or address that was called; `undefined`: the certificate may be for any host.
+ * @returns the chain, from the server's certificate to the trusted one.
+ * @throws {CertificateRefused} When it is not a valid server certificate for this name.
  */
 export function verifyServer(
   socket: TLSSocket,
   verifier: ServerVerifier,
-  host: string,
+  host: string | undefined,
 ): readonly Certificate[] {
   const presented = presentedBy(socket);
   if (!presented) throw new CertificateRefused("no_certificate", "the server has no certificate");
   return verifier.verify(presented, host, Date.now());
+}
+
+/**
+ * The same verification as an option of `tls.connect`, for libraries that open TLS connections themselves. They must keep
+ * `rejectUnauthorized` on and must not resume sessions.
+ *
+ * @param anyHost whether the certificate may be for any host.
+ */
+export function checkServerIdentity(
+  verifier: ServerVerifier,
+  anyHost = false,
+): (host: string, certificate: PeerCertificate) => Error | undefined {
+  return (host, certificate) => {
+    const presented = {
+      leaf: certificate.raw,
+      others: () => othersOf(certificate as DetailedPeerCertificate),
+      // The TLS layer calls this only after its own verification, in a full handshake.
+      fullHandshake: true,
+    };
+    try {
+      verifier.verify(presented, anyHost ? undefined : host, Date.now());
+    } catch (error) {
+      return error as Error;
+    }
+  };
 }
 
 /** DER of the certificates that the other end sent after its own. */

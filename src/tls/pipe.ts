@@ -1,6 +1,6 @@
 /**
- * One verified TLS connection and its pipe to the inner HTTP server: bytes both ways with back-pressure, the
- * deadlines of its requests, and an end that harms nobody else.
+ * One verified TLS connection and its pipe to the inner HTTP server: forwards bytes both ways with back-pressure, enforces the
+ * deadlines of requests, and closes both sides without affecting other connections.
  */
 import { connect, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
@@ -8,63 +8,63 @@ import type { CoarseClock } from "./coarse_clock.ts";
 import type { PipePorts } from "./ports.ts";
 import type { VerifiedClient } from "../x509/verifier.ts";
 
-/** What pipes of one front have in common. Times in milliseconds. */
+/** What the pipes of one front share. Times in milliseconds. */
 export interface PipeContext {
   readonly innerPort: number;
   readonly ports: PipePorts<Pipe>;
   readonly clock: CoarseClock;
   readonly requestTimeout: number;
   readonly idleTimeout: number;
-  /** How long a client that still sends may go on after our last word. */
+  /** Time for a client that is still sending to stop, after the last answer. */
   readonly lingerTimeout: number;
-  /** Pipes on which nothing is asked, the longest idle first; each enters and leaves by itself. */
+  /** Idle pipes, the longest idle first; each pipe adds and removes itself. */
   readonly idle: Set<Pipe>;
-  /** The front cuts a client off. */
+  /** Called when a client is cut off. */
   readonly cut: (pipe: Pipe, reason: string) => void;
-  /** Both sockets are closed. */
+  /** Called when both sockets are closed. */
   readonly released: (pipe: Pipe) => void;
 }
 
-/** Milliseconds for the inner server to take up a request that came in together with another one. */
+/** Milliseconds for the inner server to start a request that arrived together with another one. */
 const PIPELINE_PAUSE = 20;
 
-/** Bytes held for an inner server that does not take them; never reached where {@linkcode ReadControl} works. */
+/** Bytes held for an inner server that does not read them; never reached where {@linkcode ReadControl} works. */
 const MAX_HELD = 16 * 2 ** 20;
 
 /**
- * Reading from the network. Deno's TLSSocket goes on reading when it is paused, without bound; the handle of the
- * TCP socket below it stops.
+ * Stops and starts reading from the network. Deno's TLSSocket keeps reading without limit while it is paused; the handle of
+ * the TCP socket below it stops.
  */
 interface ReadControl {
   readStop?(): void;
   readStart?(): void;
 }
 
-/** Bytes of a client that are held until its pipe is there before reading stops. */
+/** Bytes of a client that are held until its pipe is open; then reading stops. */
 const EARLY = 65_536;
 
-/** Attempts to get a port that nobody had a moment ago. */
+/** Attempts to get a port that was not in use a moment ago. */
 const PORT_ATTEMPTS = 8;
 
 /**
- * HTTP/2 without ALPN, which the inner server would take up: many requests at once on one connection, while the
- * deadlines here are for one after the other.
+ * First bytes of HTTP/2, which the inner server accepts even without ALPN. HTTP/2 is refused: it has many requests at a time on
+ * one connection, and the deadlines here are for one request after the other.
  */
 const HTTP2_PREFACE = new TextEncoder().encode("PRI * HTTP/2.0\r\n");
 
-/** Where the connection stands with its requests. */
+/** State of the connection's current request. */
 type Phase =
-  /** Nothing asked; the deadline is the idle one. */
+  /** No request; the idle time limit applies. */
   | "idle"
-  /** Bytes came in, the handler has not been called: request line and headers. */
+  /** Request line and headers are arriving; the handler has not been called. */
   | "headers"
-  /** The handler runs, the body may be incomplete. */
+  /** The handler runs; the body may be incomplete. */
   | "body"
-  /** The handler runs or its answer is on the way; no deadline. */
+  /** The request is complete; the handler runs or its answer is being sent; no deadline. */
   | "answer"
-  /** The inner server is through with the connection; what the client still sends is thrown away. */
+  /** The inner server has closed; bytes that the client still sends are discarded. */
   | "linger"
-  /** The client is gone. */
+  /** The client's connection is closed. */
   | "gone";
 
 export class Pipe {
@@ -76,28 +76,28 @@ export class Pipe {
   readonly #tcp: Socket & { _handle?: ReadControl | null };
   readonly #context: PipeContext;
   #inner: Socket | undefined;
-  /** Of the pipe; 0 until it is entered, and nothing is forwarded before. */
+  /** Port of the pipe; 0 until it is registered. Nothing is forwarded before. */
   #port = 0;
-  /** What came from the client before that. */
+  /** Bytes that came from the client before that. */
   readonly #early: Uint8Array[] = [];
   #earlyBytes = 0;
-  /** Nothing is read from the client. */
+  /** Whether reading from the client is stopped. */
   #stopped = false;
   #phase: Phase = "idle";
   #deadline: number;
-  /** The client does not take what we send: when it is cut off. Infinity: nothing is waiting. */
+  /** When a client that does not read is cut off; Infinity if no bytes wait for it. */
   #stalled = Infinity;
-  /** What the client left untaken at the last look. */
+  /** Bytes that the client had not read at the last sweep. */
   #untaken = 0;
   /** The client has ended its side. */
   #ended = false;
-  /** Bytes came in after the request was complete: the next one has begun. */
+  /** Bytes arrived after the request was complete: the next request has begun. */
   #pipelined = false;
-  /** The answer is decided, the rest of the body does not matter. */
+  /** The answer was given before the whole body arrived; the rest of the body is discarded. */
   #discarding = false;
-  /** Octets of the HTTP/2 preface seen; -1: it is something else. */
+  /** Octets of the HTTP/2 preface seen; -1 if the connection is not HTTP/2. */
   #preface = 0;
-  /** Number of the request the phase is about. */
+  /** Number of the current request. */
   #request = 0;
   #innerOpen = true;
   #clientOpen = true;
@@ -132,7 +132,11 @@ export class Pipe {
     this.#connect(PORT_ATTEMPTS);
   }
 
-  /** A request has arrived for the handler. Its number is for the calls below: late ones must not hit the next. */
+  /**
+   * A request has arrived at the handler.
+   *
+   * @returns its number for the calls below, so that a late call does not affect the next request.
+   */
   requestStarted(hasBody: boolean): number {
     this.#pipelined = false;
     if (hasBody) this.#await("body", this.#context.requestTimeout);
@@ -145,7 +149,11 @@ export class Pipe {
     if (request === this.#request && this.#phase === "body") this.#await("answer", Infinity);
   }
 
-  /** The handler has answered; true when it did not wait for the whole body, so that this is the last answer. */
+  /**
+   * The handler has answered.
+   *
+   * @returns true if it did not wait for the whole body; the connection is then closed after the answer.
+   */
   answered(request: number): boolean {
     if (request !== this.#request || this.#phase !== "body") return false;
     this.#await("answer", Infinity);
@@ -159,11 +167,11 @@ export class Pipe {
     if (request !== this.#request || this.#phase !== "answer") return;
     if (this.#pipelined) this.#await("headers", this.#context.requestTimeout);
     else this.#await("idle", this.#context.idleTimeout);
-    // The inner server does not close of itself when it had the whole body, though nobody read it.
+    // The inner server does not close the connection if it has the whole body, even if the handler did not read it.
     if (this.#ended || this.#discarding) this.#endSoon();
   }
 
-  /** Looks at the deadlines. `now` is the coarse clock's, `date` the time of day in ms since the epoch. */
+  /** Checks the deadlines. `now` is the time of the coarse clock, `date` the time of day in ms since 1970. */
   sweep(now: number, date: number): void {
     if (this.#stalled !== Infinity) {
       const untaken = this.#client.writableLength;
@@ -187,7 +195,7 @@ export class Pipe {
     this.#clientGone();
   }
 
-  /** Ends the connection if no request is under way. */
+  /** Closes the connection if no request is under way. */
   endIdle(): void {
     if (this.#phase !== "idle") return;
     this.#context.idle.delete(this);
@@ -195,7 +203,7 @@ export class Pipe {
     this.#client.destroySoon();
   }
 
-  /** Cuts everything, the pipe to the inner server too. */
+  /** Cuts off both the client and the pipe to the inner server. */
   abort(): void {
     this.destroy("shutdown");
     this.#leavePort();
@@ -223,10 +231,10 @@ export class Pipe {
       if (inner === this.#inner) this.#innerClosed();
     });
     inner.once("connect", () => {
-      // Not before this socket has a port of its own, or it would be given the same one again.
+      // Only now, while this socket has its port: otherwise it could get the same port again.
       previous?.destroy();
-      // One turn of the event loop, so that whatever the port's former owner left behind in the inner server
-      // finds the port without an owner.
+      // Wait one turn of the event loop: requests that the former owner of the port left in the inner server must find the port
+      // without an owner.
       setImmediate(() => {
         if (this.#phase === "gone" || inner.destroyed) return void inner.destroy();
         const port = inner.localPort!;
@@ -247,7 +255,7 @@ export class Pipe {
     if (!inner.writableNeedDrain) this.#resume();
   }
 
-  /** Each chunk is a buffer of its own: what one client gets is never in memory that another one's answer is read into. */
+  /** Each chunk has its own buffer: one client's answer is never in memory that another client's answer is read into. */
   #fromInner(inner: Socket, chunk: Uint8Array): void {
     const client = this.#client;
     if (client.destroyed || client.write(chunk) || this.#stalled !== Infinity) return;
@@ -263,20 +271,20 @@ export class Pipe {
     if (this.#preface >= 0 && this.#isHttp2(chunk)) return this.destroy("HTTP/2 without ALPN");
     const waiting = this.#port === 0 ? this.#hold(chunk) : this.#forward(chunk);
     if (waiting === 0) return;
-    if (waiting > MAX_HELD) return this.destroy("sends more than is taken");
+    if (waiting > MAX_HELD) return this.destroy("sends more than the server reads");
     this.#stopped = true;
     this.#client.pause();
     this.#tcp._handle?.readStop?.();
   }
 
-  /** Holds what cannot be forwarded yet; the bytes held, once they are enough. */
+  /** Holds bytes until the pipe is open. @returns 0, or the number of bytes held when reading should stop. */
   #hold(chunk: Uint8Array): number {
     this.#early.push(chunk);
     this.#earlyBytes += chunk.length;
     return this.#earlyBytes < EARLY ? 0 : this.#earlyBytes;
   }
 
-  /** Bytes that wait, if the inner server does not take them as they come. */
+  /** Bytes that wait because the inner server does not read as fast as they come. */
   #forward(chunk: Uint8Array): number {
     const inner = this.#inner!;
     return inner.write(chunk) ? 0 : inner.writableLength;
@@ -301,13 +309,13 @@ export class Pipe {
   }
 
   /**
-   * The client has sent its last byte. The inner server takes an end for a hang-up, so it learns of it only
-   * between requests; a request that never gets complete runs into its deadline.
+   * The client has ended its side. The inner server would treat an end as an abort, so it is passed on only between
+   * requests. An incomplete request ends at its deadline.
    */
   #clientEnded(): void {
     this.#ended = true;
     if (this.#phase === "idle") this.#endSoon();
-    // All that will come is with the inner server; if that is no request by then, it never becomes one.
+    // The inner server has got all bytes. If they do not make a request within this time, they never will.
     else if (this.#phase === "headers") this.#await("headers", this.#context.lingerTimeout);
     else if (this.#phase === "linger" && this.#client.writableFinished) this.#client.destroy();
   }
@@ -318,7 +326,7 @@ export class Pipe {
     }, PIPELINE_PAUSE);
   }
 
-  /** The inner server has closed: the client gets what is left and our end, and may finish its sentence. */
+  /** The inner server has closed: the client gets the remaining bytes and the end, and may finish sending. */
   #innerEnded(): void {
     this.#leavePort();
     this.#inner?.destroy();
@@ -336,7 +344,7 @@ export class Pipe {
   }
 
   /**
-   * The client is gone. The pipe is ended and emptied rather than destroyed: its port stays taken until the
+   * The client's connection is closed. The pipe is ended and drained, not destroyed, so that its port stays in use until the
    * inner server has closed its side.
    */
   #clientGone(): void {
@@ -347,7 +355,7 @@ export class Pipe {
     this.#discarding = true;
     const inner = this.#inner;
     if (!inner || inner.connecting) return void inner?.destroy();
-    // Ending it once more would make an error, stack and all, that nobody sees.
+    // Ending it twice would create an error object with a stack for nothing.
     if (!inner.writableEnded) inner.end();
     inner.resume();
   }

@@ -1,14 +1,14 @@
 /**
- * Which connection a port on the loopback belongs to. The inner server knows a request's origin only by the
- * port it came from, so a port must not change hands while a request of its former owner may still turn up.
+ * Which connection a loopback port belongs to. The inner server identifies the connection of a request only by its port, so a
+ * port must not get a new owner while a request of its former owner may still arrive.
  */
 
-/** Turns of the sweep for which a port rests after its pipe was closed: at least one full turn of the event loop. */
+/** Sweeps for which a port is not reused after its pipe was closed: at least one full turn of the event loop. */
 const REST = 2;
 
 export class PipePorts<Connection> {
   readonly #owners = new Map<number, Connection>();
-  /** Ports given up, with the sweeps they still rest; Infinity while their socket is open. */
+  /** Released ports, with the sweeps until they can be used again; Infinity while their socket is open. */
   readonly #resting = new Map<number, number>();
 
   /** Ports in use. */
@@ -16,7 +16,7 @@ export class PipePorts<Connection> {
     return this.#owners.size;
   }
 
-  /** Gives a port to a connection; false when it is somebody's, or was a moment ago. */
+  /** Assigns a port to a connection; false when another connection has it, or had it a moment ago. */
   enter(port: number, connection: Connection): boolean {
     if (this.#owners.has(port) || this.#resting.has(port)) return false;
     this.#owners.set(port, connection);
@@ -24,7 +24,7 @@ export class PipePorts<Connection> {
   }
 
   /**
-   * The owner of a remote address of the inner server. Only 127.0.0.1 is asked for: another process can bind
+   * The connection behind a remote address of the inner server. Only 127.0.0.1 counts: another process can bind
    * 127.0.0.2 with the same port number.
    */
   find(remote: Deno.Addr): Connection | undefined {
@@ -33,14 +33,14 @@ export class PipePorts<Connection> {
       : undefined;
   }
 
-  /** Takes a port from its connection, before its socket is closed. Again, it does nothing: it may be another's by then. */
+  /** Releases the port of a connection, before its socket is closed. Does nothing if the connection does not have it any more. */
   leave(port: number, connection: Connection): void {
     if (this.#owners.get(port) !== connection) return;
     this.#owners.delete(port);
     this.#resting.set(port, Infinity);
   }
 
-  /** The socket of a port that was left is closed. */
+  /** To be called when the socket of a released port is closed. */
   closed(port: number): void {
     if (this.#resting.has(port)) this.#resting.set(port, REST);
   }

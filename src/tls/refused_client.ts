@@ -1,11 +1,10 @@
 /**
- * A client that was refused: it is told why. The runtime's TLS sends no alert for a refused certificate, so the handshake is
- * completed and each request, of which there is one, is answered here. Not a byte of such a client goes anywhere else.
+ * Answers a refused client with the reason. The runtime's TLS sends no alert for a refused certificate, so the handshake is
+ * completed, and the first request is answered here. Bytes of such a client are not passed on.
  */
 import type { TLSSocket } from "node:tls";
-import { jsonBody } from "./json_body.ts";
 
-/** Bytes of a request's head that are waited for, and of what follows the answer that are thrown away. */
+/** Maximum bytes of a request's head, and of what is discarded after the answer. */
 const MAX_HEAD = 16_384;
 const MAX_DISCARDED = 1_048_576;
 
@@ -38,7 +37,7 @@ export function answerRefused(
     answered = true;
     clearTimeout(timer);
     timer = setTimeout(() => socket.destroy(), LINGER_MS);
-    const body = jsonBody(JSON.stringify({ message }));
+    const body = JSON.stringify({ message });
     const length = new TextEncoder().encode(body).length;
     socket.end(
       `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n` +

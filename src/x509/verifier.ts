@@ -13,8 +13,7 @@ import {
 } from "./certificate.ts";
 import { alternativeNames, commonNames } from "./certificate_names.ts";
 import type { ClientIdentity } from "./client_identity.ts";
-import { sameBytes } from "../domain/bytes.ts";
-import { formatTime } from "../domain/time.ts";
+import { sameBytes } from "./der.ts";
 import { isForHost } from "./host_name.ts";
 import { formatPem } from "./pem.ts";
 import { CertificateRefused } from "./refusal.ts";
@@ -131,19 +130,19 @@ export class ServerVerifier {
   }
 
   /**
-   * @param host name or address that was called.
+   * @param host name or address that was called; `undefined`: the certificate may be for any host.
    * @param now Milliseconds since 1970.
    * @returns the certificate, its issuer, and so on up to the trusted one.
    * @throws {CertificateRefused} When the certificate is not that of a server with this name.
    */
-  verify(presented: PresentedCertificates, host: string, now: number): readonly Certificate[] {
+  verify(presented: PresentedCertificates, host: string | undefined, now: number): readonly Certificate[] {
     const leaf = parse(presented.leaf);
     const isTrusted = this.#trusted.some(({ fingerprint }) => fingerprint === leaf.fingerprint);
     const verified = isTrusted
       ? verifyTrusted(leaf, now)
       : verifyChain(leaf, presented, this.authorities, "server", now);
     refuseRevoked(verified, this.revocations);
-    if (!isForHost(leaf, host)) {
+    if (host !== undefined && !isForHost(leaf, host)) {
       throw new CertificateRefused("wrong_host", `the certificate of ${leaf.subjectText} is not for ${host}`);
     }
     return verified.chain;
@@ -250,14 +249,9 @@ function refusalOf(
   const { notBefore, notAfter, extendedKeyUsage } = certificate;
   const name = certificate.subjectText;
   if (now < notBefore) {
-    return new CertificateRefused(
-      "not_yet_valid",
-      `${name} is not yet valid, only from ${formatTime(notBefore)}`,
-    );
+    return new CertificateRefused("not_yet_valid", `${name} is not yet valid, only from ${iso(notBefore)}`);
   }
-  if (now > notAfter) {
-    return new CertificateRefused("expired", `${name} is expired since ${formatTime(notAfter)}`);
-  }
+  if (now > notAfter) return new CertificateRefused("expired", `${name} is expired since ${iso(notAfter)}`);
   if (extendedKeyUsage !== undefined && !extendedKeyUsage.includes(Usage[role])) {
     return new CertificateRefused("wrong_usage", `${name} is not for TLS ${role}s`);
   }
@@ -341,4 +335,8 @@ function parse(der: Uint8Array): Certificate {
   } catch (cause) {
     throw new CertificateRefused("unreadable", "badly encoded certificate", { cause });
   }
+}
+
+function iso(time: number): string {
+  return new Date(time).toISOString().replace(".000", "");
 }

@@ -15,6 +15,7 @@ const COMMANDS = [
   "certs",
   "keys",
   "burn",
+  "link",
   "completion",
   "help",
   "version",
@@ -219,6 +220,8 @@ Deno.test({
     assert.deepEqual(await complete("completion", ""), ["bash", "fish", "zsh"]);
     assert.deepEqual(await complete("help", "bu"), ["burn"]);
     assert.deepEqual(await complete("keys", "--blocks", ""), [""]);
+    assert.deepEqual(await complete("link", ""), ["forget"]);
+    assert.deepEqual(await complete("link", "forget", "kme"), ["kme 1.json5"]);
   },
 });
 

@@ -180,14 +180,38 @@ Deno.test("database URIs", () => {
     ["sqlite:kme.db", { kind: "sqlite", path: "kme.db" }],
     ["sqlite:/kme.db", { kind: "sqlite", path: "/kme.db" }],
     ["SQLite://kme.db?mode=rwc", { kind: "sqlite", path: "kme.db" }],
-    ["postgres://u:p@h/d", { kind: "postgres", uri: "postgres://u:p@h/d" }],
+    ["postgres://u:p@localhost/d", { kind: "postgres", uri: "postgres://u:p@localhost/d" }],
+    // Beyond this host the server is verified unless something else is asked for.
+    ["postgres://u:p@h/d", { kind: "postgres", uri: "postgres://u:p@h/d", tls: { verify: "host" } }],
     ["postgresql://u:p%40@h:5/d?sslmode=require", {
       kind: "postgres",
-      uri: "postgres://u:p%40@h:5/d?sslmode=require",
+      uri: "postgres://u:p%40@h:5/d",
+      tls: { verify: "none" },
+    }],
+    ["postgres://h/d?%73slmode=disable&application_name=x", {
+      kind: "postgres",
+      uri: "postgres://h/d?application_name=x",
+    }],
+    ["postgres://127.0.0.1/d?sslmode=verify-ca&sslrootcert=ca.crt", {
+      kind: "postgres",
+      uri: "postgres://127.0.0.1/d",
+      tls: { verify: "chain", ca: "ca.crt" },
+    }],
+    ["postgres://localhost/d?host=db.example", {
+      kind: "postgres",
+      uri: "postgres://localhost/d?host=db.example",
+      tls: { verify: "host" },
+    }],
+    ["mysql://h/d?ssl-mode=DISABLED", { kind: "mysql", uri: "mysql://h/d" }],
+    ["mysql://h/d?ssl-mode=VERIFY_CA", { kind: "mysql", uri: "mysql://h/d", tls: { verify: "chain" } }],
+    ["mysql://localhost/d?ssl-ca=ca%20x.crt", {
+      kind: "mysql",
+      uri: "mysql://localhost/d",
+      tls: { verify: "host", ca: "ca x.crt" },
     }],
     ["postgres:///d?host=/run/postgresql", { kind: "postgres", uri: "postgres:///d?host=/run/postgresql" }],
     ["mysql://u:p@[::1]:3307/d", { kind: "mysql", uri: "mysql://u:p@[::1]:3307/d" }],
-    ["MariaDB://h/d", { kind: "mysql", uri: "mysql://h/d" }],
+    ["MariaDB://h/d", { kind: "mysql", uri: "mysql://h/d", tls: { verify: "host" } }],
   ];
   for (const [written, value] of cases) assert.deepEqual(parseDatabaseUri(written), { value }, written);
 });
@@ -207,6 +231,13 @@ Deno.test("a database URI that is refused is never repeated", () => {
     ["mysql://bob:s3cret%zz@h/d", /cannot be read/],
     ["mysql:///d", /no host/],
     ["mysql://bob:s3cret@h/d#s3cret", /#/],
+    ["postgres://h/d?sslmode=prefer", /write disable, require, verify-ca, verify-full/],
+    ["postgres://h/d?sslmode=disable&sslmode=s3cret", /once each/],
+    ["postgres://h/d?sslcert=s3cret", /no other ssl parameter/],
+    ["postgres://h/d?sslmode=require&sslrootcert=s3cret", /needs sslmode=verify-ca or verify-full/],
+    ["postgres://h/d?sslrootcert=", /sslrootcert .* is empty/],
+    ["mysql://h/d?ssl=s3cret", /no other ssl parameter/],
+    ["mysql://h/d?ssl-mode=PREFERRED", /write DISABLED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY/],
     ["sqlite:", /no path/],
     ["sqlite://", /no path/],
     ["sqlite://x?mode=ro", /parameters/],

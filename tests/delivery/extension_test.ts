@@ -9,13 +9,13 @@ const UNMET = "not all extension_mandatory request options could be met";
 const HOUR = { extension_mandatory: [{ kme_max_age_seconds: 3600 }] };
 const NOW = { extension_mandatory: [{ kme_max_age_seconds: 0 }] };
 
-Deno.test("young enough keys are delivered, within a KME, over a link and over a relay", async () => {
+Deno.test("recent enough keys are delivered, within a KME, over a link and over a relay", async () => {
   await using network = await startNetwork(triangleWithTail, [1, 1, 6], [1, 2, 6], [1, 3, 6], [3, 4, 6]);
   for (const slave of [11, 2, 4]) {
     const enc = await network.client(1).encKeys(slave, { ...HOUR, size: 512, number: 2 });
     assert.equal(enc.status, 200, enc.status === 200 ? "" : enc.text);
     await assertEachReadsOnce(network, enc, 1, [slave]);
-    // As old as a blink: there are keys, but none like that. More than there are: that is not about the age.
+    // A very short age: there are keys, but none so recent. More keys than there are: the reason is not the age.
     assertProblem(await network.client(1).encKeys(slave, NOW), 400, UNMET);
     assertProblem(await network.client(1).encKeys(slave, { ...NOW, number: 3 }), 503);
     assertProblem(await network.client(1).encKeys(slave, { ...HOUR, number: 3 }), 503);
@@ -33,7 +33,7 @@ Deno.test("the pads of other links may be of any age, but there must be enough o
   await assertEachReadsOnce(network, enc, 1, [2, 3]);
 });
 
-Deno.test("of old and young blocks only the young are taken, and the old stay for others", async () => {
+Deno.test("of old and recent blocks only the recent ones are used, and the old ones stay for other requests", async () => {
   const old = crypto.getRandomValues(new Uint8Array(32 * 3));
   await using network = await startNetwork({ kmes: [{ id: 1, saes: [1, 11] }] }, [1, 1, old]);
   const since = Date.now();
@@ -70,7 +70,7 @@ databaseTest("postgres", "an age of part of a second or of ages is one like any 
   assert.equal(await stockOf(client, 2), 1);
 });
 
-Deno.test("an age that is none is 400 by its name; as an optional extension it is ignored", async () => {
+Deno.test("an invalid age is 400 with the name of the parameter; as an optional extension it is ignored", async () => {
   await using network = await startNetwork({ kmes: [{ id: 1, saes: [1, 11] }] }, [1, 1, 3]);
   const client = network.client(1);
   for (const value of ["60", -1, null, true, [], {}]) {

@@ -1,4 +1,4 @@
-/** Who may be an additional slave, and how many. */
+/** Which SAEs can be additional slaves, and how many. */
 import assert from "node:assert/strict";
 import type { NetworkSpec } from "../harness/test_network.ts";
 import { assertProblem, startNetwork, stockOf } from "../sae_api/api_fixture.ts";

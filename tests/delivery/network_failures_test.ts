@@ -1,4 +1,4 @@
-/** With one of the KMEs down nobody gets a key, and what was set aside for it comes back. */
+/** With one of the KMEs down no SAE gets a key, and the reserved blocks are free again afterwards. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
@@ -104,7 +104,7 @@ const CASES: Case[] = [
 for (const { name, spec, links, away, slave, additional, burnt } of CASES) {
   for (const way of ["dead", "silent"] as const) {
     const { leave, comeBack } = WAYS[way];
-    Deno.test(`with ${name} ${way}, nobody gets a key and the stocks come back`, async () => {
+    Deno.test(`with ${name} ${way}, no SAE gets a key and the stocks are restored`, async () => {
       await using network = await startNetwork(
         withOptions(spec, TIMEOUT, "sqlite"),
         ...links.map(([a, b]): [number, number, number] => [a, b, STOCK]),
@@ -141,7 +141,7 @@ for (const { name, spec, links, away, slave, additional, burnt } of CASES) {
   }
 }
 
-Deno.test("a KME that is away is told by its id, and nothing of the insides", async () => {
+Deno.test("the error for a KME that is down names its id and no internal details", async () => {
   await using network = await startNetwork(withOptions(triangle, TIMEOUT), [1, 2, 5], [1, 3, 5]);
   await network.processes[2]!.kill();
   const response = await network.client(1).encKeys(2, { additional_slave_SAE_IDs: ["3"] });

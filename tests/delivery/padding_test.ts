@@ -1,4 +1,4 @@
-/** No key's bits cross a wire unpadded: all that KMEs say to each other is read in between. */
+/** No key's bits are sent unpadded: all traffic between KMEs is captured and searched. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { makeTestNetwork, type NetworkSpec } from "../harness/test_network.ts";

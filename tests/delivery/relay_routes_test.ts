@@ -35,7 +35,7 @@ const MISTAKES: [name: string, edit: (config: ConfigFile) => void, line: RegExp]
   [
     "a KME with both",
     (config) => other(config, 2).reached_through = 3,
-    /other_kmes\[\d\]\.key_directory_to_watch: a KME with reached_through has no link/,
+    /other_kmes\[\d\]\.key_directory_to_watch: a KME with reached_through has no direct link/,
   ],
   [
     "an SAE of a KME that no route leads to",

@@ -61,7 +61,7 @@ async function foreignKme(network: TestNetwork): Promise<ForeignKme> {
   };
 }
 
-Deno.test("a foreign KME goes on working for keys of 256 bits for one slave", async () => {
+Deno.test("a KME of another program works with keys of 256 bits for one slave", async () => {
   await using network = await makeTestNetwork(spec);
   const stored = await network.writeKeyFile(1, 2, 30);
   await using foreign = await foreignKme(network);
@@ -89,7 +89,7 @@ Deno.test("a foreign KME goes on working for keys of 256 bits for one slave", as
   assert.ok(foreign.unknown.length <= 3, `${foreign.unknown.length} messages that it does not know`);
 });
 
-Deno.test("anything more is 503 with a reason, and spends nothing", async () => {
+Deno.test("any other request is 503 with a reason, and consumes no keys", async () => {
   await using network = await makeTestNetwork(spec);
   for (const [a, b] of [[1, 1], [1, 2], [1, 3]] as const) await network.writeKeyFile(a, b, 20);
   await using foreign = await foreignKme(network);
@@ -121,7 +121,7 @@ Deno.test("anything more is 503 with a reason, and spends nothing", async () => 
   await assertEachReadsOnce(network, enc, 1, [3, 11]);
 });
 
-Deno.test("Status says what can be had over it, once it is known", async () => {
+Deno.test("Status shows what such a KME supports, once that is known", async () => {
   await using network = await makeTestNetwork(spec);
   for (const [a, b] of [[1, 1], [1, 2]] as const) await network.writeKeyFile(a, b, 5);
   await using _foreign = await foreignKme(network);
@@ -138,7 +138,7 @@ Deno.test("Status says what can be had over it, once it is known", async () => {
   assert.deepEqual(await facts(11), [64, 256, 4096, 8, 5]);
 });
 
-Deno.test("its message is answered by ours: the slave here fetches the key", async () => {
+Deno.test("its activation is accepted: the slave of this KME fetches the key", async () => {
   await using network = await makeTestNetwork(spec);
   const [first, second] = await network.writeKeyFile(1, 2, 2);
   await network.start(1);

@@ -1,4 +1,4 @@
-/** One request gives the same keys to SAEs of several KMEs, to each once and to nobody else. */
+/** One request gives the same keys to SAEs of several KMEs: once to each, and to no other SAE. */
 import assert from "node:assert/strict";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { assertProblem, startNetwork, stockOf } from "../sae_api/api_fixture.ts";
@@ -18,7 +18,7 @@ Deno.test("slaves on three directly linked KMEs get the same keys, each once", a
       const enc = await network.client(master).encKeys(slave, request);
       assert.equal(enc.status, 200, `from ${master} to ${slave}: ${enc.status === 200 || enc.text}`);
       assert.deepEqual(bitsOf(enc).map((bits) => bits.length * 8), [size, size]);
-      // Those who were not named learn nothing, before and after the others have read.
+      // SAEs that were not named get nothing, before and after the others have read.
       const strangers = [1, 11, 2, 22, 3].filter((sae) => sae !== slave && !additional.includes(`${sae}`));
       const atKmesConcerned = strangers.filter((sae) => sae !== 22 || master === 2 || slave === 2);
       for (const stranger of atKmesConcerned) {
@@ -95,7 +95,7 @@ Deno.test("a pad and a block are used once, whoever asks at the same time", asyn
   assert.ok(counts.every((count) => count < stock));
 });
 
-Deno.test("what has no blocks for a pad is 503, and nothing is spent anywhere", async () => {
+Deno.test("a request without enough blocks for a pad is 503, and no KME loses blocks", async () => {
   await using network = await startNetwork(triangleWithTail, [1, 2, 20], [1, 3, 2], [3, 4, 1]);
   const before = await stocks(network, [1, 2], [1, 3], [3, 4]);
   // No pad for KME 3; enough for KME 3 but none to go on to KME 4.

@@ -75,7 +75,7 @@ export async function stocks(
   ]));
 }
 
-/** Bytes of each key of an answer; whoever uses them does not print them. */
+/** Bytes of each key of an answer. Never print them. */
 export function bitsOf(response: SaeResponse): Uint8Array[] {
   keyIdsOf(response);
   return response.json.keys.map(({ key }: { key: string }) =>

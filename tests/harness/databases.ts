@@ -21,6 +21,8 @@ export interface TestDatabaseServer {
    * @returns the `db_uri` for a KME.
    */
   createDatabase(name?: string): Promise<string>;
+  /** Runs statements as the administrator. */
+  administer(statements: string[]): Promise<void>;
   /** Removes what {@linkcode createDatabase} made, with all connections to it. */
   dropDatabase(uri: string): Promise<void>;
   /** Stops it in order; the data stay. */
@@ -44,14 +46,30 @@ const ADMIN = "admin";
 /** The server's own settings, in place of those that the harness chose for small tests. */
 export type ServerSettings = Readonly<Record<string, string | number>>;
 
-/** Starts a PostgreSQL server of its own; use {@linkcode databaseTest} for one that the tests of a file share. */
-export function startPostgres(settings: ServerSettings = {}): Promise<TestDatabaseServer> {
-  return startServer(found("postgres", findPostgres()), settings);
+/** PEM of a server's certificate and its key. */
+export interface ServerCertificate {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/**
+ * Starts a PostgreSQL server of its own; use {@linkcode databaseTest} for one that the tests of a file share.
+ *
+ * @param certificate lets it offer TLS.
+ */
+export function startPostgres(
+  settings: ServerSettings = {},
+  certificate?: ServerCertificate,
+): Promise<TestDatabaseServer> {
+  return startServer(found("postgres", findPostgres()), settings, certificate);
 }
 
 /** Starts a MariaDB server of its own. */
-export function startMariadb(settings: ServerSettings = {}): Promise<TestDatabaseServer> {
-  return startServer(found("mariadb", findMariadb()), settings);
+export function startMariadb(
+  settings: ServerSettings = {},
+  certificate?: ServerCertificate,
+): Promise<TestDatabaseServer> {
+  return startServer(found("mariadb", findMariadb()), settings, certificate);
 }
 
 /** Starts a MySQL server of its own, or uses the one that `KME_TEST_MYSQL_URI` names. */
@@ -165,13 +183,14 @@ function sharedServer(kind: DatabaseKind): Promise<TestDatabaseServer> | undefin
 function databasesOn(
   recipe: Recipe,
   port: number,
-): Pick<TestDatabaseServer, "createDatabase" | "dropDatabase"> {
+): Pick<TestDatabaseServer, "createDatabase" | "dropDatabase" | "administer"> {
   return {
     createDatabase: async (name = freshName()) => {
       await recipe.createDatabase(port, checkedName(name));
       const password = encodeURIComponent(PASSWORD);
       return `${recipe.scheme}://${USER}:${password}@127.0.0.1:${port}/${name}`;
     },
+    administer: (statements) => recipe.administer(port, statements),
     dropDatabase: (uri) => recipe.dropDatabase(port, nameIn(uri)),
   };
 }
@@ -190,14 +209,20 @@ interface Recipe {
   readonly stopSignal: Deno.Signal;
   /** The statements that make a database, run by the administrator. */
   createDatabase(port: number, name: string): Promise<void>;
+  administer(port: number, statements: string[]): Promise<void>;
   dropDatabase(port: number, name: string): Promise<void>;
   /** Statements for the first start. */
   prepare?(port: number): Promise<void>;
   readonly scheme: "postgres" | "mysql";
 }
 
-async function startServer(recipe: Recipe, settings: ServerSettings = {}): Promise<TestDatabaseServer> {
+async function startServer(
+  recipe: Recipe,
+  ownSettings: ServerSettings = {},
+  certificate?: ServerCertificate,
+): Promise<TestDatabaseServer> {
   const dir = await makeServerDirectory(recipe.user);
+  const settings = { ...ownSettings, ...certificate && await offerTls(recipe, dir.path, certificate) };
   const port = freePort();
   let child: ChildProcess | undefined;
 
@@ -248,6 +273,21 @@ async function startServer(recipe: Recipe, settings: ServerSettings = {}): Promi
       await dir.remove();
     },
   };
+}
+
+/** Writes the files of a certificate, and returns the settings that name them. */
+async function offerTls(
+  { user, scheme }: Recipe,
+  dir: string,
+  { cert, key }: ServerCertificate,
+): Promise<ServerSettings> {
+  const [certPath, keyPath] = [`${dir}/server.pem`, `${dir}/server.key`];
+  await writeFor(user, certPath, cert);
+  await writeFor(user, keyPath, key);
+  await Deno.chmod(keyPath, 0o600);
+  return scheme === "postgres"
+    ? { ssl: "on", ssl_cert_file: certPath, ssl_key_file: keyPath }
+    : { "ssl-cert": certPath, "ssl-key": keyPath };
 }
 
 async function makeServerDirectory(user: string | undefined): Promise<TempDir> {
@@ -323,6 +363,7 @@ function findPostgres(): Recipe | string {
     },
     prepare: (port) => withPostgres(port, [`CREATE ROLE ${USER} LOGIN PASSWORD '${PASSWORD}'`]),
     createDatabase: (port, name) => withPostgres(port, [`CREATE DATABASE ${name} OWNER ${USER}`]),
+    administer: withPostgres,
     dropDatabase: (port, name) => withPostgres(port, [`DROP DATABASE ${name} WITH (FORCE)`]),
   };
 }
@@ -423,6 +464,8 @@ function mysqlRecipe(
         `CREATE DATABASE ${name}`,
         `GRANT ALL PRIVILEGES ON ${name}.* TO '${USER}'@'127.0.0.1'`,
       ]),
+    administer: (port, statements) =>
+      withMysql({ host: "127.0.0.1", port, user: ADMIN, password: PASSWORD }, statements),
     dropDatabase: (port, name) =>
       withMysql({ host: "127.0.0.1", port, user: ADMIN, password: PASSWORD }, [`DROP DATABASE ${name}`]),
   };
@@ -455,6 +498,7 @@ function externalMysql(uri: string): TestDatabaseServer {
       own.pathname = `/${name}`;
       return own.href;
     },
+    administer: (statements) => withMysql(login, statements),
     dropDatabase: async (uri) => {
       const name = nameIn(uri);
       await withMysql(login, [`DROP DATABASE ${name}`]);

@@ -163,7 +163,7 @@ Deno.test("SAEs must be known, the origin of the other KME, the remote of this o
   assertProblem(await network.client(1).decKeys(3, ids), 400);
 });
 
-Deno.test("a KME that is known by its certificate speaks for its own SAEs only", async () => {
+Deno.test("a KME that is identified by its certificate can act for its own SAEs only", async () => {
   await using network = await startFirst(spec, [1, 2, 3], [1, 3, 3]);
   using two = callerOf(network, 2);
   using three = callerOf(network, 3);
@@ -302,7 +302,7 @@ Deno.test("only POST of known paths is accepted between KMEs", async () => {
   assert.equal(await stockOf(network.client(1), 3), 2);
 });
 
-Deno.test("who is not a KME is refused on the inter-KME port, and a KME on that of SAEs", async () => {
+Deno.test("a client that is not a KME is refused on the inter-KME port, and a KME on the SAE port", async () => {
   await using network = await startFirst(spec, [1, 2, 1]);
   const body = { ids: network.blockIds[0]!, origin: 3, remote: 1 };
   const { zoneCa } = network.kme(1);

@@ -98,7 +98,7 @@ Deno.test("blocks that the peer does not have are set aside, others are taken, a
   assert.equal(ledger.seen.size, 41);
 });
 
-Deno.test("a peer that refuses everything spends nothing", async () => {
+Deno.test("a peer that refuses everything consumes no keys", async () => {
   await using network = await startFirst(spec(), [1, 2, 60]);
   await using peer = await RustKme.start(network, 2, network.blockIds[0]!);
   const client = network.client(1);
@@ -113,7 +113,7 @@ Deno.test("a peer that refuses everything spends nothing", async () => {
   assert.deepEqual(given.toSorted(), network.blockIds[0]!.toSorted());
 });
 
-Deno.test("any other answer than 200 is a refusal that spends nothing", async () => {
+Deno.test("any other answer than 200 is a refusal that consumes no keys", async () => {
   await using network = await startFirst(spec(), [1, 2, 12]);
   await using peer = await RustKme.start(network, 2, network.blockIds[0]!);
   const client = network.client(1);
@@ -154,7 +154,7 @@ Deno.test("while the peer does not say what it understands, nothing is spent and
   assert.equal((await drain(client, 3)).length, 12);
 });
 
-Deno.test("a peer that fails at an activation may have done it: nobody is given those keys any more", async () => {
+Deno.test("a peer that fails at an activation may have done it: those keys are never handed out", async () => {
   await using network = await startFirst(spec({ key_lifetime_seconds: 600 }, "sqlite"), [1, 2, 20]);
   await using peer = await RustKme.start(network, 2, network.blockIds[0]!);
   const client = network.client(1);
@@ -180,7 +180,7 @@ Deno.test("a peer that fails at an activation may have done it: nobody is given 
     network.blockIds[0]!.filter((id) => !doubtful.has(id)).toSorted(),
   );
   assert.equal(await network.process.stop(), 0);
-  // Nor by whoever comes after a restart.
+  // Nor after a restart.
   await network.start(1);
   assertProblem(await network.client(1).encKeys(3), 503);
   assert.equal(await stockOf(network.client(1), 3), 0);
@@ -228,7 +228,7 @@ Deno.test("a peer that cannot be reached or is another spends nothing", async ()
   assert.equal(peer.activated.size, left);
 });
 
-Deno.test("a peer that says nothing at all spends nothing", async () => {
+Deno.test("a peer that never answers consumes no keys", async () => {
   await using network = await startFirst(spec({ inter_kme_timeout_seconds: 0.5 }), [1, 2, 10]);
   await using peer = await RustKme.start(network, 2, network.blockIds[0]!);
   const client = network.client(1);
@@ -239,7 +239,7 @@ Deno.test("a peer that says nothing at all spends nothing", async () => {
 });
 
 for (const reaction of ["silence", "hang up", "half an answer"] as const) {
-  Deno.test(`after ${reaction} nobody is given the keys that the peer may have`, async () => {
+  Deno.test(`after ${reaction} keys that the peer may have are never handed out`, async () => {
     const options = { inter_kme_timeout_seconds: 1, key_lifetime_seconds: 600 };
     await using network = await startFirst(spec(options, "sqlite"), [1, 2, 20]);
     const ids = network.blockIds[0]!;
@@ -266,7 +266,7 @@ for (const reaction of ["silence", "hang up", "half an answer"] as const) {
     assert.equal(given.length, 19 - doubtful.size);
     assert.ok(given.every((id) => !doubtful.has(id)), "a doubtful block was given");
     assert.equal(await network.process.stop(), 0);
-    // Nor by whoever comes after a restart.
+    // Nor after a restart.
     await network.start(1);
     assertProblem(await network.client(1).encKeys(3), 503);
     assert.equal(await stockOf(network.client(1), 3), 0);
@@ -343,7 +343,7 @@ Deno.test("many SAEs at once, a peer that lacks blocks and fails now and then: n
   assert.deepEqual([...peer.activated.keys()].toSorted(), certain);
 });
 
-Deno.test("a KME stops although a neighbour owes an answer for hours to what is being settled", async () => {
+Deno.test("a KME stops although a neighbour does not answer a request that resolves a transaction", async () => {
   const options = { inter_kme_timeout_seconds: 3600, lease_seconds: 2 };
   await using network = await startFirst(spec(options, "sqlite"), [1, 2, 4]);
   await using peer = await RustKme.start(network, 2, []);

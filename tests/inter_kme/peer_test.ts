@@ -137,7 +137,7 @@ for (
   });
 }
 
-Deno.test("a peer that understands blocks only is asked again after ten minutes; nobody waits for that", async () => {
+Deno.test("a peer that understands blocks only is asked again after ten minutes, and no request waits for that", async () => {
   let now = 5 * minutes;
   await using peer = await TestPeer.start(answer(404, "Not found"));
   using channel = openChannel({ port: peer.port });

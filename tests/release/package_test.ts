@@ -27,6 +27,36 @@ async function makePackages(directory: string, target = "linux-x64"): Promise<vo
   await run(`${PROJECT_ROOT}scripts/package.sh`, target, binary, directory);
 }
 
+/** The names by which links reach the headings of a document, as hosting platforms make them. */
+function anchorsOf(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")
+  );
+}
+
+/** Asserts that each relative link and picture of the documents in `directory` is there, with its heading. */
+async function assertLinksResolve(directory: string): Promise<void> {
+  const missing: string[] = [];
+  let links = 0;
+  for (const place of ["", "docs", "certs"]) {
+    for await (const { name } of Deno.readDir(join(directory, place))) {
+      if (!name.endsWith(".md")) continue;
+      const text = await Deno.readTextFile(join(directory, place, name));
+      for (const [, link] of text.matchAll(/\]\((?!\w+:)([^)\s]+)\)/g)) {
+        links++;
+        const [path, anchor] = link!.split("#") as [string, string?];
+        const target = path === "" ? join(directory, place, name) : join(directory, place, path);
+        const found = await Deno.stat(target).then(() => true, () => false);
+        if (!found || anchor && !anchorsOf(await Deno.readTextFile(target)).includes(anchor)) {
+          missing.push(`${join(place, name)}: ${link}`);
+        }
+      }
+    }
+  }
+  assert.deepEqual(missing, []);
+  assert.ok(links > 50, `only ${links} links were found`);
+}
+
 Deno.test("the archive has the program and all that belongs to it", posixOnly, async () => {
   await using dir = await makeTempDir();
   await makePackages(dir.path);
@@ -39,9 +69,15 @@ Deno.test("the archive has the program and all that belongs to it", posixOnly, a
       "kme",
       "kme.1",
       "kme.service",
+      "README.md",
+      "CHANGELOG.md",
+      "SECURITY.md",
       "docs/operations.md",
+      "docs/alerts.yml",
+      "docs/kme.service",
+      "docs/console-light.png",
       "docs/openapi.yaml",
-      "examples/config_kme1.json5",
+      "config_kme1.json5",
       "completions/kme.bash",
       "completions/_kme",
       "completions/kme.fish",
@@ -50,6 +86,27 @@ Deno.test("the archive has the program and all that belongs to it", posixOnly, a
   assert.deepEqual(files.filter((file) => /\.(?:key|pem|pfx)$/.test(file)), [], "no private key is in it");
   await run("tar", "-xzf", archive, "-C", dir.path);
   assert.equal(await run(join(dir.path, name, "kme"), "--version"), `kme ${VERSION}\n`);
+  const names = files.map((file) => file.toLowerCase());
+  assert.deepEqual(
+    names.filter((file, at) => names.indexOf(file) !== at),
+    [],
+    "names that differ by case only",
+  );
+  await assertLinksResolve(join(dir.path, name));
+
+  // As the samples say, so that the paths in them exist.
+  const { code, stderr } = await runChild(join(dir.path, name, "kme"), {
+    args: ["certs", "certs/network.json5", "--out", "certs", "--configs"],
+    cwd: join(dir.path, name),
+  });
+  assert.equal(code, 0, stderr);
+  for (const sample of ["config_kme1.json5", "config_kme2.json5"]) {
+    const text = await Deno.readTextFile(join(dir.path, name, sample));
+    const paths = [...text.matchAll(/"(certs\/[^"]+)"/g)].map(([, path]) => path!);
+    assert.ok(paths.length >= 7, sample);
+    for (const path of paths) await Deno.stat(join(dir.path, name, path));
+    await Deno.stat(join(dir.path, name, "certs", sample));
+  }
 
   // The same sources give the same archive.
   const first = await Deno.readFile(archive);

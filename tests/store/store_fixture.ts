@@ -37,7 +37,7 @@ export interface Ledger {
   readonly dialect: StoreDialect;
 }
 
-const KINDS: readonly LedgerKind[] = ["memory", "sqlite", "postgres", "mariadb"];
+export const KINDS: readonly LedgerKind[] = ["memory", "sqlite", "postgres", "mariadb"];
 
 /** Registers a test for each kind of database. */
 export function ledgerTest(

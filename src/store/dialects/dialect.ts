@@ -1,4 +1,4 @@
-/** What differs between the databases, and nothing else. */
+/** What differs between the databases. */
 import {
   type ColumnDataType,
   type ColumnDefinitionBuilder,
@@ -14,24 +14,24 @@ import {
 export type Failure =
   /** A deadlock or serialization failure: the same transaction may succeed now. */
   | "again"
-  /** The connection or the database is gone, full or locked. */
+  /** The connection is lost, or the database does not answer, is full or locked. */
   | "unavailable"
   /** The statement is at fault. */
   | "fault";
 
 export interface StoreDialect {
   readonly name: string;
-  /** Gives up on statements after a few seconds, where the database is a server. */
+  /** Has a time limit of a few seconds for each statement if the database is a server. */
   readonly kysely: Dialect;
-  /** A connection of its own for statements that may take long; absent where {@linkcode kysely} has no limits. */
+  /** A separate connection for statements that may take long; absent if {@linkcode kysely} has no time limit. */
   readonly unbounded?: () => Dialect;
-  /** Whether a migration that breaks off leaves nothing behind. */
+  /** Whether an interrupted migration is rolled back completely. */
   readonly transactionalDdl: boolean;
-  /** True where no other process can have the database open: whatever another one left is abandoned. */
+  /** Whether only one process can have the database open: leases and reservations of others are then abandoned. */
   readonly exclusive: boolean;
   /** The system clock of the database's host in milliseconds since 1970; absent where that is this host. */
   readonly wallClock?: RawBuilder<number>;
-  /** Transactions side by side. */
+  /** Maximum transactions at the same time. */
   readonly lanes: number;
   /** Column type of exactly `length` bytes. */
   bytes(length: number): ColumnDataType | Expression<unknown>;
@@ -39,7 +39,7 @@ export interface StoreDialect {
   varbytes(length: number): ColumnDataType | Expression<unknown>;
   /** Column type of an id or a name: up to 255 characters, compared byte by byte. */
   readonly text: ColumnDataType | Expression<unknown>;
-  /** Type of a numbering column, and what makes the database number it. */
+  /** Type of an auto-increment column, and the clause that makes it one. */
   readonly sequence: {
     type: ColumnDataType;
     define(column: ColumnDefinitionBuilder): ColumnDefinitionBuilder;
@@ -51,28 +51,28 @@ export interface StoreDialect {
   /** Appended to `create table` of a table whose only access is by primary key. */
   readonly keyedTableSuffix?: string;
   /**
-   * Rows of the statement that are there already are left out. MySQL also leaves out rows whose foreign key leads nowhere: not
-   * for rows of which that can be.
+   * Skips rows that exist already. MySQL also skips rows whose foreign key does not exist, so this is not for rows where that
+   * can happen.
    */
   // deno-lint-ignore no-explicit-any
   insertIgnoring<Q extends InsertQueryBuilder<any, any, any>>(query: Q): Q;
-  /** Locks the selected rows for this transaction, leaving out rows that another one holds. */
+  /** Locks the selected rows for this transaction; skips rows that another one has locked. */
   // deno-lint-ignore no-explicit-any
   skipLocked<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
-  /** Locks the selected rows for this transaction, waiting for others. */
+  /** Locks the selected rows for this transaction; waits for others. */
   // deno-lint-ignore no-explicit-any
   forUpdate<Q extends SelectQueryBuilder<any, any, any>>(query: Q): Q;
-  /** Deletes the rows with these values of the table's primary key; no other row of it is locked, or waited for. */
+  /** Deletes the rows with these primary keys, without locking or waiting for other rows. */
   deleteByKey(table: string, key: string, values: readonly unknown[]): RawBuilder<unknown>;
   /**
-   * Locks the rows of `blocks` with these numbers, in their order; no other row is locked, or waited for. Absent where nobody else
-   * can have a lock.
+   * Locks the rows of `blocks` with these numbers, in this order, without locking or waiting for other rows. Absent if no other
+   * transaction can have a lock.
    */
   lockBlocks?(seqs: readonly number[]): RawBuilder<unknown>;
   classify(error: unknown): Failure;
 }
 
-/** The statement that does it where rows are always found by their primary key. */
+/** That deletion, for databases that always find these rows by their primary key. */
 export function deleteByKey(table: string, key: string, values: readonly unknown[]): RawBuilder<unknown> {
   return sql`delete from ${sql.table(table)} where ${sql.ref(key)} in (${sql.join(values)})`;
 }

@@ -1,7 +1,7 @@
 /**
- * Pools of `pg` and `mysql2` for Kysely with a time limit for each statement. A connection on which a statement was given up
- * is closed, so that a late answer on it is never mistaken for another one: the drivers' own time limits would put it back
- * into the pool in the middle of a transaction, or wait for ever.
+ * Pools of `pg` and `mysql2` for Kysely with a time limit for each statement. After a time-out the connection is closed, so that
+ * a late answer is never taken for the answer to another statement. The drivers' own time limits would put the connection back
+ * into the pool in the middle of a transaction, or wait without limit.
  */
 import type {
   MysqlPool,
@@ -14,10 +14,10 @@ import type {
 import type * as mysql from "mysql2";
 import type * as pg from "pg";
 
-/** Milliseconds after which a statement, or an attempt to get a connection, is given up. */
+/** Time limit in milliseconds for a statement, and for getting a connection. */
 export const TIME_LIMIT_MS = 4000;
 
-/** The server did not answer in time. Whether the statement was carried out is not known. */
+/** The server did not answer in time. The statement may have been carried out. */
 class NoAnswer extends Error {
   override name = "NoAnswer";
   constructor() {
@@ -50,7 +50,7 @@ function limitedPostgresClient(client: pg.PoolClient, limit?: number): PostgresP
     query: (sql: any, parameters: readonly unknown[] = []): any =>
       statements.run(() => {
         const answer: Promise<PostgresQueryResult<unknown>> = client.query(sql, [...parameters]);
-        // After a fatal error the server closes the connection, but a moment later.
+        // After a fatal error the server closes the connection a moment later.
         answer.catch((error) => {
           if (error?.severity === "FATAL") statements.lose(error);
         });
@@ -90,9 +90,9 @@ export function limitedMysqlPool(pool: mysql.Pool, { limit, prepare }: MysqlLimi
     getConnection(callback) {
       const acquired = acquire();
       withinLimit(acquired, limit).then((connection) => callback(null, connection), (error) => {
-        // One that comes too late goes back.
+        // A connection that comes too late is put back.
         if (error instanceof NoAnswer) acquired.then((late) => late.release(), () => {});
-        // Kysely looks at the connection only where there is no error.
+        // Kysely uses the connection only if there is no error.
         callback(error, undefined as unknown as MysqlPoolConnection);
       });
     },
@@ -134,12 +134,12 @@ function queryOf(connection: MysqlPoolConnection, statement: string): Promise<vo
 
 /** Runs the statements of one connection, until it is lost. */
 class LimitedStatements {
-  /** Why nothing more can be done on the connection. */
+  /** Why the connection cannot be used any more. */
   lost?: unknown;
   readonly #limit?: number;
   readonly #close: () => void;
 
-  /** @param close ends the connection after a statement was given up. */
+  /** @param close closes the connection after a time-out. */
   constructor(
     connection: { on(event: "error", listener: (error: unknown) => void): unknown },
     limit?: number,
@@ -169,7 +169,7 @@ class LimitedStatements {
   }
 }
 
-/** @throws NoAnswer when the promise takes longer; what becomes of it afterwards is ignored. */
+/** @throws NoAnswer when the promise takes longer; its later result is ignored. */
 async function withinLimit<T>(answer: Promise<T>, limit?: number): Promise<T> {
   if (limit === undefined) return await answer;
   answer.catch(() => {});

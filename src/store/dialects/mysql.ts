@@ -1,6 +1,8 @@
 /** MySQL 8 and MariaDB 10.6 or newer through `mysql2`. */
 import { MysqlDialect, type MysqlPool, sql } from "kysely";
 import { createPool } from "mysql2";
+import type { DatabaseServer } from "../../config/config.ts";
+import { verifiedMysqlTls } from "./server_tls.ts";
 import type { Failure, StoreDialect } from "./dialect.ts";
 import { limitedMysqlPool, TIME_LIMIT_MS } from "./limited_pools.ts";
 
@@ -10,31 +12,31 @@ const LANES = 4;
 const SESSION = [
   // Read committed: no gap locks, so writers of different blocks do not wait for each other.
   "set session transaction isolation level read committed",
-  // Nothing is cut to fit, and text is quoted as the driver does it, whatever the server's defaults are.
+  // Values are never truncated, and text is quoted as the driver does it, independent of the server's defaults.
   "set session sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
 ];
 
 const BOUNDS = [
-  // Locks of a process whose host is gone. Only MariaDB knows it, and only MariaDB reads this comment.
+  // Ends the locks of a process whose host has failed. Only MariaDB has this setting, and only MariaDB reads this comment.
   `set session innodb_lock_wait_timeout = ${TIME_LIMIT_MS / 1000} /*M! , idle_transaction_timeout = ${
     4 * TIME_LIMIT_MS / 1000
   } */`,
 ];
 
-/** @param uri `mysql://user:password@host[:port]/database`. */
-export function mysqlDialect(uri: string): StoreDialect {
+/** @param server `uri`: `mysql://user:password@host[:port]/database`. */
+export function mysqlDialect(server: DatabaseServer): StoreDialect {
   return {
     name: "mysql",
-    kysely: new MysqlDialect({ pool: openPool(uri, LANES + 4, TIME_LIMIT_MS) }),
-    unbounded: () => new MysqlDialect({ pool: openPool(uri, 1) }),
+    kysely: new MysqlDialect({ pool: openPool(server, LANES + 4, TIME_LIMIT_MS) }),
+    unbounded: () => new MysqlDialect({ pool: openPool(server, 1) }),
     transactionalDdl: false,
     exclusive: false,
     wallClock: sql`unix_timestamp(now(3)) * 1000`,
     lanes: LANES,
     bytes: (length) => sql.raw(`binary(${length})`),
     varbytes: (length) => sql.raw(length < 16384 ? `varbinary(${length})` : "mediumblob"),
-    // Without padding, or names would be equal that differ in spaces at their end. MySQL and MariaDB call it differently,
-    // and each reads its own comment only.
+    // No padding: otherwise names that differ only in spaces at their end would be equal. MySQL and MariaDB have different names
+    // for this, and each reads only its own comment.
     text: sql.raw(
       "varchar(255) character set utf8mb4 /*!80017 collate utf8mb4_0900_bin */ /*M! collate utf8mb4_nopad_bin */",
     ),
@@ -50,7 +52,7 @@ export function mysqlDialect(uri: string): StoreDialect {
   };
 }
 
-function openPool(uri: string, connectionLimit: number, limit?: number): MysqlPool {
+function openPool({ uri, tls }: DatabaseServer, connectionLimit: number, limit?: number): MysqlPool {
   const pool = createPool({
     uri: uri.replace(/^mariadb:/, "mysql:"),
     connectionLimit,
@@ -59,6 +61,7 @@ function openPool(uri: string, connectionLimit: number, limit?: number): MysqlPo
     decimalNumbers: true,
     charset: "utf8mb4_bin",
     flags: ["+FOUND_ROWS"],
+    ssl: tls && verifiedMysqlTls(tls, new URL(uri).hostname),
   });
   return limitedMysqlPool(pool, {
     limit,
@@ -66,7 +69,7 @@ function openPool(uri: string, connectionLimit: number, limit?: number): MysqlPo
   });
 }
 
-/** A list of keys would make the server go through a short table from its start, waiting for rows of others; a join does not. */
+/** With a list of keys the server would scan a short table from its start and wait for locked rows; with a join it does not. */
 function deleteByKey(table: string, key: string, values: readonly unknown[]) {
   return sql`delete gone from (${listed(values)}) ids
     straight_join ${sql.table(table)} gone on ${sql.ref(`gone.${key}`)} = ids.id`;

@@ -5,7 +5,7 @@ import { mysqlDialect } from "./mysql.ts";
 import { postgresDialect } from "./postgres.ts";
 import { sqliteDialect } from "./sqlite.ts";
 
-/** @param onError told of errors of idle connections. */
+/** @param onError called with errors of idle connections. */
 export function openDialect(database: Database, onError: (error: unknown) => void): StoreDialect {
   switch (database.kind) {
     case "memory":
@@ -13,8 +13,8 @@ export function openDialect(database: Database, onError: (error: unknown) => voi
     case "sqlite":
       return sqliteDialect(database.path);
     case "postgres":
-      return postgresDialect(database.uri, onError);
+      return postgresDialect(database, onError);
     case "mysql":
-      return mysqlDialect(database.uri);
+      return mysqlDialect(database);
   }
 }

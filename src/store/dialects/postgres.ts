@@ -1,6 +1,8 @@
 /** PostgreSQL 13 or newer through `pg`. */
 import { PostgresDialect, sql } from "kysely";
 import pg from "pg";
+import type { DatabaseServer } from "../../config/config.ts";
+import { tlsOptions } from "./server_tls.ts";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 import { limitedPostgresPool, TIME_LIMIT_MS } from "./limited_pools.ts";
 
@@ -10,20 +12,21 @@ const LANES = 4;
 const INT8 = 20;
 const NUMERIC = 1700;
 
-/** @param uri `postgres://user:password@host[:port]/database`. */
-export function postgresDialect(uri: string, onError: (error: unknown) => void): StoreDialect {
+/** @param server `uri`: `postgres://user:password@host[:port]/database`. */
+export function postgresDialect(server: DatabaseServer, onError: (error: unknown) => void): StoreDialect {
   const bounds = {
     statement_timeout: TIME_LIMIT_MS,
     lock_timeout: TIME_LIMIT_MS,
-    // Locks of a process whose host is gone.
+    // Ends the locks of a process whose host has failed.
     idle_in_transaction_session_timeout: 4 * TIME_LIMIT_MS,
   };
   return {
     name: "postgres",
     kysely: new PostgresDialect({
-      pool: limitedPostgresPool(openPool(uri, { max: LANES + 4, ...bounds }, onError), TIME_LIMIT_MS),
+      pool: limitedPostgresPool(openPool(server, { max: LANES + 4, ...bounds }, onError), TIME_LIMIT_MS),
     }),
-    unbounded: () => new PostgresDialect({ pool: limitedPostgresPool(openPool(uri, { max: 1 }, onError)) }),
+    unbounded: () =>
+      new PostgresDialect({ pool: limitedPostgresPool(openPool(server, { max: 1 }, onError)) }),
     transactionalDdl: true,
     exclusive: false,
     wallClock: sql`extract(epoch from clock_timestamp()) * 1000`,
@@ -42,7 +45,11 @@ export function postgresDialect(uri: string, onError: (error: unknown) => void):
   };
 }
 
-function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown) => void): pg.Pool {
+function openPool(
+  { uri, tls }: DatabaseServer,
+  options: pg.PoolConfig,
+  onError: (error: unknown) => void,
+): pg.Pool {
   const types = new pg.TypeOverrides();
   // Counts, times and sequence numbers stay below 2^53.
   types.setTypeParser(INT8, Number);
@@ -53,16 +60,17 @@ function openPool(uri: string, options: pg.PoolConfig, onError: (error: unknown)
     keepAlive: true,
     application_name: "kme",
     types,
+    ssl: tls === undefined ? false : tlsOptions(tls),
     ...options,
   });
   pool.on("error", onError);
   return pool;
 }
 
-/** What the operations are written for, whatever the server, the database or the user has for a default. */
+/** Settings that the operations rely on, independent of defaults of the server, the database or the user. */
 const ISOLATION = "-c default_transaction_isolation=read\\ committed";
 
-/** Adds to the options of a connection; of one that is given twice the last counts. What a URI says goes before `PGOPTIONS`. */
+/** Adds to the options of a connection. If an option is given twice, the last one counts. Options in a URI replace `PGOPTIONS`. */
 function isolated(uri: string): string {
   const [address, query = ""] = uri.split(/\?(.*)/s);
   const parameters = new URLSearchParams(query);

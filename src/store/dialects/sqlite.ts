@@ -22,16 +22,16 @@ export function sqliteDialect(path: string): StoreDialect {
   let database: SqliteDatabase.Database | undefined;
   try {
     database = openSqlite(path, { timeout: 200 });
-    // Exclusive: a second process on the file is refused instead of sharing it, and the lock dies with the process.
+    // Exclusive: a second process on the file is refused. The lock ends with the process.
     database.pragma("locking_mode = EXCLUSIVE");
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = FULL");
     database.pragma("foreign_keys = ON");
-    // Key_IDs are random, so that a batch of blocks from a file touches pages all over: 16 MiB of them stay at hand.
+    // key_IDs are random, so a batch of blocks touches pages all over the file: 16 MiB of them stay cached.
     database.pragma("cache_size = -16384");
     // Bits of spent keys are overwritten, not left in free pages.
     database.pragma("secure_delete = ON");
-    // Nor in temporary files.
+    // No temporary files either.
     database.pragma("temp_store = MEMORY");
     database.exec("BEGIN IMMEDIATE; COMMIT");
   } catch (error) {
@@ -47,7 +47,7 @@ export function sqliteDialect(path: string): StoreDialect {
     bytes: () => "blob",
     varbytes: () => "blob",
     text: "text",
-    // Without it the number of the last row would be given out again when that row is gone.
+    // Without it, the number of the last row would be used again after that row is deleted.
     sequence: { type: "integer", define: (column) => column.autoIncrement() },
     partialIndexes: true,
     insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
@@ -59,7 +59,7 @@ export function sqliteDialect(path: string): StoreDialect {
   };
 }
 
-/** Migrations are one transaction: SQLite can do it, Kysely does not assume it. */
+/** Migrations run in one transaction: SQLite supports that, but Kysely assumes that it does not. */
 class TransactionalDialect extends SqliteDialect {
   override createAdapter(): DialectAdapter {
     return new TransactionalAdapter();
@@ -72,12 +72,12 @@ class TransactionalAdapter extends SqliteAdapter {
   }
 }
 
-/** Prepared statements kept: those of every operation at the numbers of rows that are met often. */
+/** Prepared statements kept: enough for every operation with the usual numbers of rows. */
 const MAX_STATEMENTS = 300;
 
 /**
- * The database as Kysely uses it: each statement prepared once, the least recently used ones dropped. A full disk and other
- * failures end a transaction by themselves; Kysely's `rollback` would then fail in its turn and hide why, so it does nothing.
+ * The database as Kysely uses it: each statement is prepared once, and the least recently used ones are dropped. A full disk
+ * and some other failures end a transaction; Kysely's `rollback` would then fail too and hide the cause, so it does nothing.
  */
 function forKysely(database: SqliteDatabase.Database): KyselyDatabase {
   const nothing = { reader: false, all: () => [], run: () => ({ changes: 0, lastInsertRowid: 0 }) };

@@ -4,7 +4,7 @@ import { errorMessage } from "../../domain/text.ts";
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import { usePrivateTempDirectory } from "../../platform.ts";
 
-/** Has to be called in the main thread before another thread opens a database. */
+/** Must be called in the main thread before another thread opens a database. */
 export function prepareSqlite(): void {
   // Only a compiled program unpacks the library.
   if (Deno.build.standalone) usePrivateTempDirectory();

@@ -1,4 +1,4 @@
-/** What carries out the store's work: a database that is open, in this thread or in one of its own. */
+/** Carries out the store's work on an open database, in this thread or in a separate one. */
 import type { Kysely } from "kysely";
 import type { KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
@@ -6,13 +6,13 @@ import type { DatabaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 import type { Operation } from "../work.ts";
 
-/** One kind of question: it changes nothing. */
+/** One kind of query; it changes nothing. */
 export interface Query<Item, Result> {
   readonly name: string;
   run(db: Kysely<Schema>, item: Item): Promise<Result>;
 }
 
-/** A change that is asked for. Items and results are plain: objects, arrays, strings, numbers, booleans, `null` and bytes. */
+/** A requested change. Items and results are plain: objects, arrays, strings, numbers, booleans, `null` and bytes. */
 export interface Call {
   readonly operation: Operation<unknown, unknown>;
   readonly item: unknown;
@@ -25,20 +25,20 @@ export interface Executor {
   readonly databaseId: Uint8Array;
   /** The time of the database when it was opened. */
   readonly openedAt: DatabaseTime;
-  /** By the KME at the other end; this KME's own pool is among them. */
+  /** Links by the KME at the other end, including this KME's own pool. */
   readonly links: ReadonlyMap<KmeId, Link>;
-  /** Free blocks by the link's row as of the last outcome; empty where other processes change them too. */
+  /** Free blocks by the link's row after the last batch; empty if other processes change them too. */
   readonly stock: ReadonlyMap<number, number>;
-  /** Whether its work blocks everything else in this thread. */
+  /** Whether its work blocks this thread. */
   readonly blocking: boolean;
-  /** Resolves, with why, when the database is lost for good: nothing is answered any more. */
+  /** Resolves with the reason when the database is lost for good; no call is answered then. */
   readonly failed: Promise<string>;
   /** Batches at the same time. */
   readonly lanes: number;
-  /** Whether a batch may never end: then its callers are not kept waiting for it. */
+  /** Whether a batch may hang; its callers then have a time limit. */
   readonly mayHang: boolean;
   /**
-   * Carries out a batch in one transaction; the outcomes, in order, are durable.
+   * Carries out a batch in one transaction. The outcomes are in the order of the calls, and durable.
    *
    * @returns never rejects; an error is a StoreUnavailable or says why the call cannot be carried out.
    */

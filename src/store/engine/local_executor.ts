@@ -14,7 +14,7 @@ import type { Operation, StatementTexts, Work } from "../work.ts";
 import type { Call, Executor, Outcome, Query } from "./executor.ts";
 import { type Parties, prepareDatabase } from "./opening.ts";
 
-/** Attempts at a transaction that lost against another one. */
+/** Attempts at a transaction that collides with others. */
 const MAX_ATTEMPTS = 12;
 
 export interface LocalOptions extends Parties {
@@ -22,7 +22,7 @@ export interface LocalOptions extends Parties {
   readonly dialect: StoreDialect;
   /** Identifies this process among those that share the database. */
   readonly processId: Uint8Array;
-  /** Told of every failure of the database, once per failed transaction. */
+  /** Called for every failure of the database, once per failed transaction. */
   readonly onFailure: (error: unknown) => void;
   /** Milliseconds since 1970. */
   readonly now: () => number;
@@ -34,14 +34,14 @@ export class LocalExecutor implements Executor {
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: Map<number, number>;
   readonly blocking: boolean;
-  /** Never: this thread is the process. */
+  /** Never resolves: the database is lost only with this process. */
   readonly failed: Promise<string> = new Promise(() => {});
   readonly lanes: number;
-  /** The dialects of servers have time limits of their own. */
+  /** False: the dialects of servers have their own time limits. */
   readonly mayHang = false;
   readonly #db: Kysely<Schema>;
   readonly #dialect: StoreDialect;
-  /** Where this process starts among the stock's slots, so that processes spread over them. */
+  /** The first of the stock's slots that this process uses, chosen so that processes use different ones. */
   readonly #firstSlot: number;
   readonly #onFailure: (error: unknown) => void;
   readonly #now: () => number;
@@ -146,10 +146,10 @@ export class LocalExecutor implements Executor {
         }
         return results;
       } catch (error) {
-        // Where the rollback fails too, the first error says why.
+        // If the rollback fails too, the first error is the cause.
         cause ??= error;
         if (attempt === MAX_ATTEMPTS || this.#dialect.classify(cause) !== "again") throw cause;
-        // At random moments, or the same transactions collide again.
+        // A random pause, so that the same transactions do not collide again.
         await pause(Math.random() * Math.min(100, 2 ** attempt));
       }
     }

@@ -1,4 +1,4 @@
-/** What passes between the thread of the program and that of the database. */
+/** Messages between the thread of the program and that of the database. */
 import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
 import { StoreUnavailable } from "../../domain/store_errors.ts";
@@ -29,7 +29,7 @@ export interface Batch {
   readonly batch: readonly (readonly [operation: string, item: unknown])[];
 }
 
-/** A question; the answer has its number. */
+/** A query; its answer has the same number. */
 export interface Read {
   readonly read: number;
   readonly query: string;
@@ -53,7 +53,7 @@ export type Reply =
   | Packed
   | { readonly kind: "closed" };
 
-/** One for each change: its result, absent where it is `undefined`, or the place of its error in {@linkcode BatchAnswer}. */
+/** One for each change: its result, absent if it is `undefined`, or the index of its error in {@linkcode BatchAnswer}. */
 export type SentOutcome = { readonly result?: unknown } | { readonly error: number };
 
 export interface BatchAnswer {
@@ -61,7 +61,7 @@ export interface BatchAnswer {
   readonly errors: readonly SentError[];
   /** Free blocks by the link's row, after the batch. */
   readonly stock: readonly (readonly [linkId: number, free: number])[];
-  /** What the database failed with, once per failed transaction. */
+  /** Failures of the database, one per failed transaction. */
   readonly failures: readonly SentError[];
 }
 
@@ -72,13 +72,13 @@ export interface ReadAnswer {
   readonly failures: readonly SentError[];
 }
 
-/** What is sent of an error: nothing of statements and parameters. */
+/** The part of an error that is sent: no statements and parameters. */
 export interface SentError {
   readonly name: string;
   readonly message: string;
   readonly code?: string;
   readonly cause?: SentError;
-  /** What was thrown was a text, not an error. */
+  /** True if a string was thrown, not an error. */
   readonly text?: true;
 }
 

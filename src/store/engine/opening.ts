@@ -1,4 +1,4 @@
-/** Makes a database ready for use: tables, whose it is, and a row for each link. */
+/** Prepares a database for use: tables, the id of its KME, and a row for each link. */
 import { randomBytes } from "node:crypto";
 import type { Kysely } from "kysely";
 import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
@@ -11,7 +11,7 @@ import { migrate } from "../migrations/migrate.ts";
 import { type DatabaseTime, databaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 
-/** Whose database it is, and with whom it shares keys. */
+/** The KME of the database, and the KMEs with which it shares keys. */
 export interface Parties {
   readonly thisKme: ConfiguredId;
   /** The KMEs with which this one shares a link. */
@@ -19,9 +19,9 @@ export interface Parties {
 }
 
 /**
- * Creates or migrates the tables, forgets processes that cannot run any more.
+ * Creates or migrates the tables, and removes processes that cannot run any more.
  *
- * @throws StoreUnusable when it is another KME's or newer than the program; errors of the driver.
+ * @throws StoreUnusable when it belongs to another KME or is newer than the program; errors of the driver.
  */
 export async function prepareDatabase(
   db: Kysely<Schema>,

@@ -1,4 +1,4 @@
-/** The changes that the store makes, all of them: by their names they are known to the thread of the database. */
+/** All changes that the store makes, by the names that the database's thread knows them by. */
 import type { Operation } from "../work.ts";
 import { activate } from "../operations/activate.ts";
 import { adopt } from "../operations/adopt.ts";

@@ -1,14 +1,15 @@
-/** The questions that the store asks, by name. */
+/** The queries of the store, by name. */
 import type { FileProgress } from "../block_store.ts";
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
 import { shannonEntropy } from "../../domain/entropy.ts";
 import { freeAmong } from "../free_among.ts";
 import type { Link } from "../../domain/link.ts";
-import type { FileTag, StockFile } from "../../domain/stock_questions.ts";
+import type { FileTag, StockFile } from "../../domain/stock_agreement.ts";
 import {
   type BlockPage,
   blockPage,
+  forgottenFiles,
   type HeldPage,
   heldPage,
   ingestedFiles,
@@ -42,13 +43,13 @@ export const truncateLogQuery: Query<null, null> = {
   },
 };
 
-/** Those of the blocks that are free on the link now. */
+/** The blocks of these that are free on the link now. */
 export const freeAmongQuery: Query<{ link: Link; ids: readonly KeyIdBytes[] }, KeyIdBytes[]> = {
   name: "freeAmong",
   run: (db, { link, ids }) => freeAmong(db, link.id, ids),
 };
 
-/** Whether keys are here that came with this transaction over this link. */
+/** Whether keys of this transaction, received over this link, are stored. */
 export const hasTransactionQuery: Query<{ link: Link; transaction: KeyIdBytes }, boolean> = {
   name: "hasTransaction",
   run: async (db, { link, transaction }) => {
@@ -134,6 +135,12 @@ export const ingestedFilesQuery: Query<{ link: Pick<Link, "id"> }, StockFile[]> 
   run: (db, { link }) => ingestedFiles(db, link.id),
 };
 
+/** Files of which the operator has dropped the unmatched blocks. */
+export const forgottenFilesQuery: Query<{ link: Pick<Link, "id"> }, FileTag[]> = {
+  name: "forgottenFiles",
+  run: (db, { link }) => forgottenFiles(db, link.id),
+};
+
 export const blockPageQuery: Query<BlockPage, PageOfBlocks> = { name: "blockPage", run: blockPage };
 
 export const heldPageQuery: Query<{ linkId: number; after: number; limit: number }, HeldPage> = {
@@ -176,6 +183,7 @@ export const QUERIES = [
   totalEntropyQuery,
   freeRangeQuery,
   ingestedFilesQuery,
+  forgottenFilesQuery,
   blockPageQuery,
   heldPageQuery,
   presenceQuery,

@@ -1,4 +1,4 @@
-/** The database in a thread of its own. */
+/** The database in a separate thread. */
 import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
 import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
@@ -29,13 +29,13 @@ export interface WorkerOptions {
   readonly thisKme: ConfiguredId;
   readonly neighbours: readonly ConfiguredId[];
   readonly processId: Uint8Array;
-  /** Told of every failure of the database, once per failed transaction. */
+  /** Called for every failure of the database, once per failed transaction. */
   readonly onFailure: (error: unknown) => void;
   /** Milliseconds since 1970. */
   readonly now: () => number;
 }
 
-/** The thread could not be started: nothing has been opened. */
+/** The thread could not be started; the database has not been opened. */
 export class NoThread extends Error {
   override name = "NoThread";
 }
@@ -53,7 +53,7 @@ export class WorkerExecutor implements Executor {
   readonly blocking = false;
   readonly failed: Promise<string>;
   readonly lanes = 1;
-  /** A disk that does not answer. */
+  /** True: a disk may not answer. */
   readonly mayHang = true;
   readonly #worker: Worker;
   readonly #onFailure: (error: unknown) => void;
@@ -63,7 +63,7 @@ export class WorkerExecutor implements Executor {
   #batch?: PromiseWithResolvers<BatchAnswer>;
   readonly #reads = new Map<number, PendingRead>();
   #lastRead = 0;
-  /** Why nothing is done any more. */
+  /** Why the executor cannot be used any more. */
   #over?: string;
 
   private constructor(
@@ -172,7 +172,7 @@ export class WorkerExecutor implements Executor {
     this.#worker.terminate();
   }
 
-  /** The message for a batch, without the calls that cannot be sent; those fail their own callers only. */
+  /** The message for a batch. A call that cannot be sent is left out and fails only its own caller. */
   #pack(calls: readonly Call[]): [Packed, ReadonlyMap<Call, unknown>] {
     const message = (calls: readonly Call[]): Batch => ({
       now: this.#now(),
@@ -201,7 +201,7 @@ export class WorkerExecutor implements Executor {
       else read?.resolve(answer.result);
       return;
     }
-    // Before the results: a caller that has its key sees it missing from the stock.
+    // Before the results, so that a caller that has its key sees the stock without it.
     for (const [linkId, free] of answer.stock) this.stock.set(linkId, free);
     this.#batch?.resolve(answer);
   }

@@ -1,10 +1,10 @@
-/** The ledger: stock, reservations, keys that wait for their slaves, and what must be remembered for ever. */
+/** The ledger: stock, reservations, keys that wait for their slaves, and records that are never deleted. */
 import { type Kysely, sql } from "kysely";
 import type { Migration } from "kysely/migration";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { tableBuilder } from "./table_builder.ts";
 
-/** Rows that the stock of one link is spread over, so that as many transactions change it without waiting for each other. */
+/** Rows for the stock of one link: this many transactions can change it without waiting for each other. */
 export const STOCK_SLOTS = 8;
 
 export function initial(dialect: StoreDialect): Migration {
@@ -53,7 +53,7 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("plan", "text")
         .execute();
 
-      // Each request of a master is one delivery, whatever the number of its keys.
+      // Each request of a master is one delivery, for any number of keys.
       await table("deliveries")
         .addColumn("delivery_id", sequence.type, (c) => c.notNull().primaryKey())
         .addColumn("origin_kme", text, (c) => c.notNull())
@@ -157,6 +157,13 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("taken", "bigint", (c) => c.notNull())
         .addPrimaryKeyConstraint("key_files_key", ["link_id", "name"])
         .addForeignKeyConstraint("file_link", ["link_id"], "links", ["id"])
+        .execute();
+
+      await keyedTable("forgotten_files")
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("file_tag", "bigint", (c) => c.notNull())
+        .addPrimaryKeyConstraint("forgotten_files_key", ["link_id", "file_tag"])
+        .addForeignKeyConstraint("forgotten_link", ["link_id"], "links", ["id"])
         .execute();
 
       await table("byte_counts")

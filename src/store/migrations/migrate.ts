@@ -9,7 +9,7 @@ import type { Schema } from "../table_schema.ts";
 import { initial } from "./0001_initial.ts";
 import { schemaOf, tableNames } from "./tables.ts";
 
-/** Where Kysely keeps the names of those that are applied. */
+/** Table in which Kysely keeps the names of applied migrations. */
 const MIGRATION_TABLE = DEFAULT_MIGRATION_TABLE;
 
 /** Every migration by its name; names sort in the order of their application and never change. */
@@ -22,7 +22,7 @@ export function migrations(dialect: StoreDialect): Record<string, Migration> {
 }
 
 /**
- * Applies what is missing; two processes starting at once do not collide.
+ * Applies missing migrations. Two processes may do so at the same time.
  *
  * @param known the program's migrations.
  * @throws StoreUnusable when the database was migrated by a newer program, or is to be migrated while processes use it.
@@ -46,7 +46,7 @@ async function apply(
   dialect: StoreDialect,
   known: Record<string, Migration>,
 ): Promise<void> {
-  // First who lives, then what is applied: whoever has migrated meanwhile and lives is no obstacle.
+  // Running processes are read before the applied migrations, so that one that has just migrated is no obstacle.
   const living = dialect.exclusive ? 0 : await processesOn(db, dialect);
   const there = await applied(db);
   const unknown = there.filter((name) => !(name in known));
@@ -82,13 +82,13 @@ async function processesOn(db: Kysely<Schema>, dialect: StoreDialect): Promise<n
 /** Names of migrations. */
 export interface SchemaState {
   readonly applied: readonly string[];
-  /** What the next start applies. */
+  /** Migrations that the next start applies. */
   readonly missing: readonly string[];
-  /** Of a newer version of the program. */
+  /** Migrations of a newer version of the program. */
   readonly unknown: readonly string[];
 }
 
-/** What the database has, without a change to it. */
+/** Compares the database with the program's migrations, without changing it. */
 export async function schemaState(db: Kysely<Schema>): Promise<SchemaState> {
   const known = Object.keys(MIGRATIONS);
   const there = await applied(db);

@@ -1,4 +1,4 @@
-/** Creates tables and indexes so that a migration that broke off can be run again. */
+/** Creates tables and indexes in a way that lets an interrupted migration run again. */
 import { type CreateTableBuilder, type Kysely, type RawBuilder, sql } from "kysely";
 import type { StoreDialect } from "../dialects/dialect.ts";
 
@@ -6,7 +6,7 @@ export interface TableBuilder {
   table(name: string): CreateTableBuilder<string>;
   /** A table whose only access is by primary key. */
   keyedTable(name: string): CreateTableBuilder<string>;
-  /** @param options.where limits the index to some rows, where the database can. */
+  /** @param options.where limits the index to some rows, if the database supports that. */
   index(
     name: string,
     table: string,
@@ -19,7 +19,7 @@ export interface TableBuilder {
 export function tableBuilder(db: Kysely<any>, dialect: StoreDialect): TableBuilder {
   const create = (name: string, suffix = "") => {
     const table = db.schema.createTable(name).modifyEnd(sql.raw(suffix));
-    // Without transactions for tables, the tables of a migration that broke off are still there.
+    // Without transactional DDL, tables of an interrupted migration still exist.
     return dialect.transactionalDdl ? table : table.ifNotExists();
   };
   return {

@@ -1,4 +1,4 @@
-/** Tables that the database has, as the program's statements find them: by their bare names. */
+/** Existing tables, looked up as the program's statements do: by name without a schema. */
 import { type Kysely, PostgresAdapter, sql } from "kysely";
 
 // deno-lint-ignore no-explicit-any
@@ -22,7 +22,7 @@ async function schemasOfTables(db: Kysely<any>): Promise<Map<string, string | un
     const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
     return new Map(tables.map(({ name, schema }) => [name, schema]));
   }
-  // Kysely would list those of every schema, also of other programs.
+  // Kysely would list the tables of every schema, including those of other programs.
   const { rows } = await sql<{ name: string; schema: string }>`
     select relname as name, nspname as schema from pg_class join pg_namespace on pg_namespace.oid = relnamespace
     where relkind in ('r', 'p') and pg_table_is_visible(pg_class.oid)`.execute(db);

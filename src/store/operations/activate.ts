@@ -1,6 +1,6 @@
 /**
- * Keys that a master SAE of another KME got: blocks of the link with the sending peer become keys waiting for slaves of
- * this KME, either as they are or as the pad under which the key came.
+ * Activates keys that a master SAE of another KME got. Blocks of the link with the sending peer become keys that wait for slaves
+ * of this KME; or they are the pad that decrypts the received keys.
  */
 import type { KeyIdBytes } from "../../domain/block.ts";
 import type { KmeId, SaeId } from "../../domain/ids.ts";
@@ -27,7 +27,7 @@ export interface KeyComposition {
   /** In bits, a multiple of 8. */
   readonly size: number;
   readonly blocks: readonly KeyIdBytes[];
-  /** The key under the pad of the blocks; absent: the blocks are the key. */
+  /** The key encrypted with the blocks as its pad; absent: the blocks are the key. */
   readonly padded?: Uint8Array;
 }
 
@@ -41,15 +41,15 @@ export interface PeerActivation {
   /** Empty on a KME that only passes the key on. */
   readonly slaves: readonly SaeId[];
   readonly expiresAt: number;
-  /** Which messages are the same: those of the same transaction, */
+  /** A message of the same transaction is a repetition. */
   readonly transaction?: KeyIdBytes;
-  /** or, where the message knows no transactions, those since this time for the same SAEs. */
+  /** Without a transaction: an activation for the same SAEs since this time is a repetition. */
   readonly repeatableSince?: number;
 }
 
 export type Activated =
   | { readonly kind: "activated"; readonly keys: readonly Key[] }
-  /** The same activation was made before; nothing changed. */
+  /** The activation was made before; nothing changed. */
   | { readonly kind: "repeated" }
   /** The transaction was taken back before; nothing changed. */
   | { readonly kind: "voided" }
@@ -57,7 +57,7 @@ export type Activated =
   | {
     readonly kind: "refused";
     readonly blocks: readonly KeyIdBytes[];
-    /** Those of them that were never stored here: they may still come. */
+    /** The blocks of these that were never stored here: they may still be ingested. */
     readonly absent: readonly KeyIdBytes[];
   };
 
@@ -80,7 +80,7 @@ export const activate: Operation<PeerActivation, Activated> = {
   name: "activate",
   async run(work, items) {
     const transactions = items.flatMap((item) => linkTransaction(item) ?? []);
-    // Before all else: a take-back of the same transaction comes before or after, not in between.
+    // First of all, so that a take-back of the same transaction comes before or after this, never in between.
     await holdTransactions(work, transactions);
     const blocks = await loadBlocks(
       work,
@@ -105,7 +105,7 @@ export const activate: Operation<PeerActivation, Activated> = {
       const made = item.keys.map(({ id, size, blocks: parts, padded }) => {
         const used = parts.map((part) => {
           const block = blocks.get(mapKey(part))!;
-          blocks.delete(mapKey(part)); // a later item of this transaction finds it gone
+          blocks.delete(mapKey(part)); // so that a later item does not use it again
           if (block.state === BlockState.free) work.stock.add(block.link_id, -1);
           return block;
         });
@@ -142,7 +142,7 @@ export const activate: Operation<PeerActivation, Activated> = {
   },
 };
 
-/** Whether the key_ID of a new key is another key's, or that of a block which is not this very key. */
+/** Whether the key_ID of a new key is already that of another key, or of a block that is not exactly this key. */
 function isTaken(
   { id, size, blocks: parts, padded }: KeyComposition,
   keys: ReadonlyMap<string, StoredKey>,
@@ -154,14 +154,14 @@ function isTaken(
 }
 
 /**
- * Whether the peer of `link` may have the block: it is free, or both ends reached for it at once and it is of the
- * peer's half, or our own attempt at it did not succeed.
+ * Whether the peer of `link` may have the block: it is free; or both ends use it at the same time, and it is of the peer's half;
+ * or the own attempt to use it failed.
  */
 function mayActivate(block: StoredBlock | undefined, link: Link): boolean {
   if (block === undefined || block.link_id !== link.id) return false;
   // The peer names it, so it has it.
   if (block.state === BlockState.free || block.state === BlockState.unmatched) return true;
-  if (block.state !== BlockState.reserved) return false; // a key, or under a pad: that may have been on the wire
+  if (block.state !== BlockState.reserved) return false; // a key, or a pad, which may have been used on the wire
   return block.phase !== ReservationPhase.open || block.half !== link.ownHalf;
 }
 

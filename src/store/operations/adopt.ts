@@ -1,4 +1,4 @@
-/** Finds reservations that nobody settles any more, and takes them over. */
+/** Finds reservations that no running process resolves, and adopts them. */
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
@@ -9,7 +9,7 @@ export interface Adoption {
   readonly processId: Uint8Array;
   /** Reservations of the process itself that are unresolved are found too. */
   readonly limit: number;
-  /** Only reservations since later than this, milliseconds since 1970: the next page. */
+  /** Only reservations made after this time, milliseconds since 1970: for the next page. */
   readonly after: number;
 }
 
@@ -21,12 +21,12 @@ export interface AdoptedReservation {
   readonly blocks: readonly { readonly id: KeyIdBytes; readonly linkId: number }[];
 }
 
-/** Milliseconds after which a reservation of the process itself is of no request any more: it failed on the way. */
+/** Milliseconds after which no request of this process can still use its reservation: the request has failed. */
 const FORGOTTEN_MS = 5 * 60_000;
 
 /**
- * Reservations to be settled: unresolved ones of this process, and those of processes whose lease has ended. Open ones
- * among them become unresolved, and all of them this process's.
+ * Reservations to be resolved: unresolved ones of this process, and those of processes whose lease has ended. All of them are
+ * assigned to this process, and open ones become unresolved.
  */
 export const adopt: Operation<Adoption, AdoptedReservation[]> = {
   name: "adopt",

@@ -1,4 +1,4 @@
-/** The number by which a database is told from an older copy of itself. */
+/** The number that distinguishes a database from an older copy of itself. */
 import type { Kysely } from "kysely";
 import type { Operation } from "../work.ts";
 import type { Schema } from "../table_schema.ts";

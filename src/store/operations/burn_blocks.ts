@@ -1,15 +1,15 @@
-/** Everything that may have been given out already leaves the store for good. */
+/** Burns blocks and keys that may have been handed out before. */
 import type { Operation, Work } from "../work.ts";
 import type { Link } from "../../domain/link.ts";
 import { BlockState } from "../table_schema.ts";
 
-/** Rows that one transaction removes: a server has a few seconds for each statement. */
+/** Rows removed in one transaction: each statement has a time limit of a few seconds. */
 const ROWS = 5000;
 
 export interface Burn {
   /** Only the blocks of this link; absent: the blocks of all links, and all keys. */
   readonly link?: Link;
-  /** What {@linkcode Burnt.after} of the transaction before said; absent at first. */
+  /** {@linkcode Burnt.after} of the previous transaction; absent in the first one. */
   readonly after?: number;
 }
 
@@ -22,8 +22,8 @@ export interface Burnt {
 }
 
 /**
- * Removes a part of the blocks, and with those of all links the keys that wait; the reservations last. That blocks were seen
- * is kept, so that none comes back from a file. No other process may use the database meanwhile.
+ * Removes a part of the blocks; if those of all links are burnt, also the waiting keys, and the reservations last. The record of
+ * seen blocks is kept, so that none can be ingested again. No other process may use the database meanwhile.
  */
 export const burn: Operation<Burn, Burnt> = {
   name: "burn",
@@ -51,7 +51,7 @@ async function burnPart(work: Work, { link, after = 0 }: Burn): Promise<Burnt> {
 }
 
 async function burnBlocks({ trx, stock }: Work, link: Link | undefined, after: number) {
-  // Keys that were handed over go with the blocks of all links only.
+  // Keys that were handed over are removed only if the blocks of all links are.
   const rows = await trx.selectFrom("blocks").select(["seq", "link_id", "state"])
     .select((e) => e("bits", "is not", null).as("has_bits"))
     .where("seq", ">", after)

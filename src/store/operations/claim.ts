@@ -1,4 +1,4 @@
-/** Takes free blocks out of links' pools for callers in their order. */
+/** Takes free blocks from the pools of links, for callers in their order. */
 import type { Link } from "../../domain/link.ts";
 import { type NotNull, sql } from "kysely";
 import type { Work } from "../work.ts";
@@ -24,7 +24,7 @@ export interface Place {
 export interface Claim {
   readonly link: Link;
   readonly blocks: number;
-  /** To encrypt keys on their way, not to become keys. */
+  /** The blocks encrypt keys for transport; they do not become keys. */
   readonly pad?: boolean;
   /** Where the blocks are taken, whichever half they belong to. */
   readonly from?: Place;
@@ -44,7 +44,7 @@ interface Pool {
 
 /**
  * Chooses and locks free blocks; the caller changes their state in the same transaction.
- * The own half goes first and from its old end, the other half from its young end: there the two masters of a link meet last.
+ * The own half goes first and beginning with the oldest blocks, the other half from the most recently added blocks: so concurrent requests at both ends collide only when stock is nearly used up.
  *
  * @param callers for each caller its claims, met all or none.
  * @returns for each caller the blocks of each of its claims, or `undefined` when there were too few.
@@ -90,7 +90,7 @@ function poolKey({ link, from, storedSince }: Claim): string {
   return `${link.id}/${from?.seq ?? ""}/${from?.backwards ?? ""}/${storedSince ?? ""}`;
 }
 
-/** Up to `count` blocks of a pool that nobody has taken. */
+/** Up to `count` blocks of a pool that no other transaction has locked. */
 function take(pool: Pool, count: number, taken: Set<number>): FreeBlock[] {
   const part: FreeBlock[] = [];
   while (part.length < count && pool.next < pool.blocks.length) {
@@ -112,7 +112,7 @@ interface Part {
 async function freeBlocksInOrder(work: Work, claim: Claim, wanted: number): Promise<FreeBlock[]> {
   const blocks = await selectFree(work, claim, wanted, "skipLocked");
   if (blocks.length === wanted || work.dialect.exclusive) return blocks;
-  // Others may hold the rest for a moment and then leave it: what is in stock is not refused for that.
+  // Other transactions may hold the remaining blocks only briefly. A request is not refused because of that: wait for them.
   if (blocks.length >= await freeBlocks(work.trx, claim.link.id)) return blocks;
   return await selectFree(work, claim, wanted, "forUpdate");
 }
@@ -143,7 +143,7 @@ async function selectFree(
           `${lock} ${order} ${bound?.[0] ?? ""} ${age.length}`,
           [link.id, half, ...age, ...bound === undefined ? [] : [bound[1]], limit],
           () => {
-            // The state in the text of the statement: the index is of free blocks only.
+            // The state is in the text of the statement, because the index has only free blocks.
             const query = work.trx.selectFrom("blocks").select(["seq", "block_id", "link_id", "bits"])
               .$narrowType<{ bits: NotNull }>()
               .where("link_id", "=", link.id).where("state", "=", sql.lit(BlockState.free)).where(

@@ -1,4 +1,4 @@
-/** A slave SAE reads keys by their key_IDs: each once, and the last reader takes the bits out of the store. */
+/** A slave SAE reads keys by their key_IDs: each key once. After the last slave has read a key, its bits are deleted. */
 import type { KeyIdBytes } from "../../domain/block.ts";
 import type { SaeId } from "../../domain/ids.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
@@ -10,7 +10,7 @@ import { chunks } from "../../domain/chunks.ts";
 import { insertRows, ROWS, run } from "../statements.ts";
 
 export interface Collection {
-  /** The SAE that asks. */
+  /** The SAE that requests the keys. */
   readonly caller: SaeId;
   /** The master that it names. */
   readonly master: SaeId;
@@ -31,7 +31,7 @@ interface StoredKey {
   readonly master: SaeId;
   readonly expiresAt: number;
   bits: Uint8Array | null;
-  /** Slaves of this key, true when they have read it. */
+  /** Slaves of this key; true for those that have read it. */
   readonly slaves: Map<SaeId, boolean>;
 }
 
@@ -63,7 +63,7 @@ export const collect: Operation<Collection, Collected> = {
         }),
       };
     });
-    // The database has the last word on who reads first: no read is recorded twice.
+    // The database decides which read is first: no read is recorded twice.
     await insertRows(work, "key_reads", read);
     await forgetBits(work, emptied);
     return results;
@@ -80,7 +80,7 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   for (const part of chunks([...new Map(ids.map((id) => [mapKey(id), id])).values()], ROWS)) {
     const rows = await lockKeys(work, part);
     if (rows.length === 0) continue;
-    // Read after the keys are locked: what another transaction did with them is seen.
+    // Read after the keys are locked, so that changes of other transactions are seen.
     const deliveries = await loadDeliveries(work, [...new Set(rows.map((row) => row.delivery_id!))]);
     const bySeq = new Map<number, StoredKey>();
     for (const { seq, id, delivery_id, bits } of rows) {
@@ -101,7 +101,7 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   return keys;
 }
 
-/** Most keys are blocks as they stand; only what is not found among them is looked for among the others. */
+/** Most keys are exactly one block. Only key_IDs that are not found among these are searched among the others. */
 async function lockKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const blocks = await lockKeysBy(work, "block_id", ids);
   if (blocks.length === ids.length) return blocks;

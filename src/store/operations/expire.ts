@@ -1,4 +1,4 @@
-/** Time passes: keys that nobody fetched, and blocks that the peer refused, leave the store. */
+/** Removes expired keys, and blocks that the peer refused. */
 import type { Buffer } from "node:buffer";
 import { buffer } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
@@ -63,7 +63,7 @@ async function removeKeys(work: Work, limit: number) {
   ).execute();
   if (expired.length === 0) return { keys: 0, unread: 0 };
   const ids = expired.map((row) => row.delivery_id);
-  // What is over the limit, or being read this moment, is for next time.
+  // Keys over the limit, or being read at this moment, are left for the next time.
   const keys = await dialect.skipLocked(
     trx.selectFrom("blocks").select(["seq", "bits"]).where("delivery_id", "in", ids).limit(limit),
   ).execute();
@@ -72,7 +72,7 @@ async function removeKeys(work: Work, limit: number) {
   return { keys: keys.length, unread: keys.filter((key) => key.bits !== null).length };
 }
 
-/** Those of the deliveries that have no keys. */
+/** The deliveries of these that have no keys. */
 async function endedAmong(trx: Work["trx"], ids: readonly number[]): Promise<number[]> {
   const rows = await trx.selectFrom("deliveries").select("delivery_id").where("delivery_id", "in", ids)
     .where((e) =>

@@ -1,4 +1,4 @@
-/** Ends a reservation: its blocks are handed over, burnt, released, or kept until more is known. */
+/** Finishes a reservation: its blocks are handed over, burnt, released, or kept until their state at the peer is known. */
 import { randomBytes } from "node:crypto";
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
@@ -21,46 +21,46 @@ export interface DeliveredKey {
   readonly slaves: readonly SaeId[];
   /** Milliseconds since 1970. */
   readonly expiresAt: number;
-  /** Absent where no slave reads the key here. */
+  /** Absent if no slave reads the key here. */
   readonly bits?: Uint8Array;
 }
 
-/** What becomes of a reservation. Every list holds key_IDs of blocks. */
+/** How a reservation is finished. Every list holds key_IDs of blocks. */
 export interface ReservationOutcome {
   readonly reservation: KeyIdBytes;
-  /** Blocks of the keys that are handed over: each must still be reserved and no one else settle it, or nothing is changed. */
+  /** Blocks of the keys that are handed over. If one is no longer reserved, or another process resolves it, nothing is changed. */
   readonly spend?: readonly KeyIdBytes[];
   /** Keys handed over, recorded in the same transaction. One that has the key_ID of a block to be spent, and no pad, is that block. */
   readonly keys?: readonly DeliveredKey[];
-  /** Never to be used by anyone. */
+  /** To be burnt. */
   readonly burn?: readonly KeyIdBytes[];
-  /** Certainly unused: back into the pool. */
+  /** Certainly not used: they go back into the pool. */
   readonly release?: readonly KeyIdBytes[];
   /**
-   * Whatever else is reserved goes back into the pool. The way to end a reservation of which it is not known whether it
-   * was stored: afterwards it is not, however late its commit comes.
+   * All other reserved blocks go back into the pool. To be used if it is not known whether the reservation was stored: afterwards
+   * it is not stored, even if its commit comes late.
    */
   readonly releaseRest?: boolean;
   /** The peer does not have them free: it may still ask for them here, otherwise they are burnt later. */
   readonly refused?: readonly KeyIdBytes[];
-  /** The peer has not stored them yet: nobody gets them for a while, then they are free again. */
+  /** The peer has not stored them yet: they are not used for a while, then they are free again. */
   readonly absent?: readonly KeyIdBytes[];
   /** Milliseconds until the absent ones are free again. */
   readonly retryAfter?: number;
-  /** Nobody knows what the peer did with them: nobody gets them until that is settled. */
+  /** The peer may have used them: they are not used until that is resolved. */
   readonly unresolved?: readonly KeyIdBytes[];
 }
 
 export interface FinishReservation extends ReservationOutcome {
-  /** The process that settles: where another one has adopted the reservation, nothing is changed. */
+  /** The process that finishes it. If another one has adopted the reservation, nothing is changed. */
   readonly processId: Uint8Array;
 }
 
 export type ReservationResult =
   | { readonly ok: true; readonly burnt: number; readonly released: number }
   /**
-   * A block to be spent is no longer reserved, or another process took this one for dead and takes the keys back: they
-   * must not be handed over, nothing was changed.
+   * A block to be spent is no longer reserved, or another process considers this one dead and takes the keys back. Nothing was
+   * changed; the keys must not be handed over.
    */
   | { readonly ok: false };
 
@@ -82,7 +82,7 @@ export const finishReservation: Operation<FinishReservation, ReservationResult> 
     const ended: KeyIdBytes[] = [];
     for (const item of items) {
       const blocks = reserved.get(mapKey(item.reservation)) ?? new Map<string, ReservedBlock>();
-      // Each block only once, also where two settlements of a reservation share a transaction.
+      // Each block only once, even if two calls for a reservation share a transaction.
       const take = (ids: readonly KeyIdBytes[] | undefined) =>
         (ids ?? []).flatMap((id) => {
           const block = blocks.get(mapKey(id));
@@ -140,12 +140,12 @@ export const finishReservation: Operation<FinishReservation, ReservationResult> 
   },
 };
 
-/** The keys with the blocks that went into them, and the blocks that went into none: pads. */
+/** The keys with their blocks, and the blocks of no key: pads. */
 function deliveriesOf(keys: readonly DeliveredKey[], spent: readonly ReservedBlock[]) {
   const left = new Map(spent.map((block) => [mapKey(block.block_id), block]));
   const whole = new Map(keys.flatMap(({ id }) => {
     const block = left.get(mapKey(id));
-    // A pad never becomes a key, also where a key has its key_ID.
+    // A pad never becomes a key, not even if a key has its key_ID.
     return block?.state === BlockState.reserved && left.delete(mapKey(id))
       ? [[mapKey(id), block] as const]
       : [];
@@ -157,7 +157,7 @@ function deliveriesOf(keys: readonly DeliveredKey[], spent: readonly ReservedBlo
     const key = JSON.stringify([delivery.origin, delivery.master, delivery.slaves, delivery.expiresAt]);
     let same = deliveries.get(key);
     if (same === undefined) deliveries.set(key, same = { ...delivery, keys: [] });
-    // Of several blocks it does not matter which ones go with which key: they are gone.
+    // With several blocks it does not matter which belong to which key: all are removed.
     const blocks = block === undefined ? others.splice(0, 1) : [block];
     if (blocks.length === 0) throw new Error("a key of no blocks");
     same.keys.push({ id, bits, blocks, whole: block !== undefined });
@@ -169,7 +169,7 @@ function isOwn(block: ReservedBlock, item: FinishReservation): boolean {
   return mapKey(block.process_id) === mapKey(item.processId);
 }
 
-/** Whether every block to be spent is there, of the process's own, and not being settled otherwise. */
+/** Whether every block to be spent is still reserved by this process and not being resolved. */
 function mayHandOver(
   { spend = [], ...item }: FinishReservation,
   blocks: ReadonlyMap<string, ReservedBlock>,
@@ -180,7 +180,7 @@ function mayHandOver(
   });
 }
 
-/** Waits for transactions under way that store one of the reservations: the connection of their request may be lost. */
+/** Waits for transactions that are storing one of the reservations: they may still run after their connection was lost. */
 async function awaitCommits({ trx, dialect, now }: Work, items: readonly FinishReservation[]): Promise<void> {
   for (const { reservation, processId, releaseRest } of items) {
     if (!releaseRest) continue;
@@ -200,7 +200,7 @@ async function reservedBlocks(work: Work, items: readonly FinishReservation[]) {
   const reservations = new Map<string, Map<string, ReservedBlock>>();
   for (const part of chunks(items, ROWS)) {
     const ids = part.map((item) => buffer(item.reservation));
-    // The reservations are locked too: whoever adopts one comes before or after.
+    // Locks the reservations too, so that another process adopts them before or after this, not meanwhile.
     const rows = await run(work, `reserved ${ids.length}`, ids, () =>
       work.dialect.forUpdate(
         work.trx.selectFrom("blocks")

@@ -1,4 +1,4 @@
-/** Records keys that are handed over, and who may read them. */
+/** Records keys that are handed over, and the SAEs that may read them. */
 import { Buffer } from "node:buffer";
 import { BLOCK_BITS, type KeyIdBytes } from "../../domain/block.ts";
 import type { KmeId, SaeId } from "../../domain/ids.ts";
@@ -9,7 +9,7 @@ import { BlockState } from "../table_schema.ts";
 import { blocksToKeys, deleteBlocks, insertRows, type ToKeys } from "../statements.ts";
 import type { LinkTransaction } from "./voided.ts";
 
-/** A block that becomes a key as it stands, or goes into one and is gone then; locked by this transaction. */
+/** A block that becomes a key, or a part of one; locked by this transaction. */
 export interface UsedBlock {
   readonly seq: number;
   readonly block_id: Uint8Array;
@@ -18,13 +18,13 @@ export interface UsedBlock {
 
 export interface NewKey {
   readonly id: KeyIdBytes;
-  /** Absent where no slave reads the key here: only the fact that it was handed out is kept. */
+  /** Absent if no slave reads the key here: then only a record of the hand-over is kept. */
   readonly bits?: Uint8Array;
-  /** What it is made of, or was encrypted with: at least one block. */
+  /** At least one block: those that it is made of, or was encrypted with. */
   readonly blocks: readonly UsedBlock[];
-  /** The key is its one block, bit by bit, and keeps its key_ID. */
+  /** Whether the key is exactly its one block, with the key_ID of the block. */
   readonly whole: boolean;
-  /** Whether the neighbour may take the key back, so that its blocks are free again. */
+  /** Whether the neighbour may take the key back; its blocks are then free again. */
   readonly returnable?: boolean;
 }
 
@@ -42,7 +42,7 @@ export interface NewDelivery {
   readonly keys: readonly NewKey[];
 }
 
-/** Whether a key of `size` bits with this key_ID is the block as it stands. */
+/** Whether a key of `size` bits with this key_ID is exactly the block. */
 export function isWhole(
   id: KeyIdBytes,
   size: number,
@@ -80,14 +80,14 @@ export async function handOver(work: Work, deliveries: readonly NewDelivery[]): 
   await replaceOthers(work, deliveries);
 }
 
-/** A number that no other delivery has: that of a block which is used up only once. */
+/** A number that no other delivery has: that of one of its blocks, which is used only once. */
 function deliveryId({ keys }: NewDelivery): number {
   return keys[0]!.blocks[0]!.seq;
 }
 
-/** Keys that are their blocks: only the state of the row changes. */
+/** Keys that are exactly one block: only the state of the row changes. */
 async function keepWhole(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {
-  // Deliveries of one key each, which are most, share a statement: they are numbered like their blocks.
+  // Most deliveries have one key. They share a statement, and have the numbers of their blocks.
   const changes = new Map<string, { change: ToKeys; seqs: number[] }>();
   for (const delivery of deliveries) {
     for (const { whole, bits, blocks, returnable = false } of delivery.keys) {

@@ -4,7 +4,7 @@ import type { Block } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../../domain/link.ts";
-import { type FileTag, fileTag } from "../../domain/stock_questions.ts";
+import { type FileTag, fileTag } from "../../domain/stock_agreement.ts";
 import { BlockState } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { insertRows, ROWS, run } from "../statements.ts";
@@ -50,7 +50,7 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
   },
 };
 
-/** As much as a row grows at most: by a reservation, or by a delivery and a composition. */
+/** The most that a row can grow: by a reservation, or by a delivery and a composition. */
 const SPARE = buffer(new Uint8Array(24));
 
 interface FreshBlock extends Block {
@@ -102,7 +102,7 @@ async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Pro
   await trx.updateTable("byte_counts").set({ counts: buffer(bytes) }).where("one", "=", 1).execute();
 }
 
-/** Of a file that is there several times, the last progress counts. */
+/** The last progress counts if a file occurs several times. */
 async function recordProgress(
   work: Work,
   items: readonly IngestBlocks[],

@@ -57,7 +57,7 @@ export const renewLease: Operation<LeaseRenewal, Renewed> = {
   },
 };
 
-/** The process ends: its leases are free at once. */
+/** Releases the leases of a process that ends. */
 export const releaseLease: Operation<{ readonly processId: Uint8Array }, void> = {
   name: "releaseLease",
   async run({ trx, dialect, now }, items) {

@@ -3,7 +3,7 @@ import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
 import { chunks } from "../../domain/chunks.ts";
 import type { Link } from "../../domain/link.ts";
-import type { FileTag } from "../../domain/stock_questions.ts";
+import type { FileTag } from "../../domain/stock_agreement.ts";
 import { BlockState } from "../table_schema.ts";
 import type { Operation, Work } from "../work.ts";
 
@@ -15,11 +15,17 @@ export interface MatchBlocks {
   readonly matched?: readonly KeyIdBytes[];
   /** All unmatched blocks are free again. */
   readonly matchAll?: boolean;
-  /** Unmatched blocks of this file are removed: they are never used. */
+  /**
+   * Unmatched blocks of this file are removed, at most {@linkcode MAX_FORGOTTEN} at once: they are never used, and the other
+   * end is not told of the file any more.
+   */
   readonly forget?: FileTag;
   /** The database of the other end with which the stocks have been compared block by block. */
   readonly peerDatabase?: string;
 }
+
+/** Rows that one transaction removes: a server has a few seconds for each statement. */
+export const MAX_FORGOTTEN = 5000;
 
 /** The number of blocks that changed. */
 export const matchBlocks: Operation<MatchBlocks, number> = {
@@ -42,17 +48,29 @@ async function matchOne(work: Work, item: MatchBlocks) {
       .where("link_id", "=", link.id).where("state", "=", away).executeTakeFirst();
     back += Number(numUpdatedRows);
   }
-  if (forget !== undefined) {
-    const { numDeletedRows } = await work.trx.deleteFrom("blocks").where("link_id", "=", link.id)
-      .where("state", "=", away).where("file_tag", "=", forget).executeTakeFirst();
-    gone += Number(numDeletedRows);
-  }
+  if (forget !== undefined) gone += await forgetFile(work, link, forget);
   if (peerDatabase !== undefined) {
     await work.trx.updateTable("links").set({ peer_database: peerDatabase }).where("id", "=", link.id)
       .execute();
   }
   work.stock.add(link.id, back - taken);
   return taken + back + gone;
+}
+
+async function forgetFile({ trx }: Work, link: Link, tag: FileTag): Promise<number> {
+  const known = await trx.selectFrom("forgotten_files").select("file_tag").where("link_id", "=", link.id)
+    .where("file_tag", "=", tag).executeTakeFirst();
+  if (known === undefined) {
+    await trx.insertInto("forgotten_files").values({ link_id: link.id, file_tag: tag }).execute();
+  }
+  const rows = await trx.selectFrom("blocks").select("seq").where("link_id", "=", link.id)
+    .where("state", "=", BlockState.unmatched).where("file_tag", "=", tag).orderBy("seq").limit(MAX_FORGOTTEN)
+    .execute();
+  for (const part of chunks(rows, 500)) {
+    await trx.deleteFrom("blocks").where("seq", "in", part.map(({ seq }) => seq))
+      .where("state", "=", BlockState.unmatched).execute();
+  }
+  return rows.length;
 }
 
 async function change({ trx }: Work, link: Link, ids: readonly KeyIdBytes[], from: number, to: number) {

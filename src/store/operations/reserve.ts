@@ -9,12 +9,12 @@ import { chunks } from "../../domain/chunks.ts";
 import { ROWS, run } from "../statements.ts";
 
 export interface Reserve {
-  /** 16 random bytes; the same again adds blocks to the reservation. */
+  /** 16 random bytes. Reserving again with the same id adds blocks. */
   readonly reservation: KeyIdBytes;
   readonly processId: Uint8Array;
-  /** Met all or none. */
+  /** Either all are met or none. */
   readonly claims: readonly Claim[];
-  /** What the blocks are for, for whoever has to settle the reservation in the end. */
+  /** What the blocks are for, so that any process can resolve the reservation. */
   readonly plan?: string;
 }
 

@@ -1,4 +1,4 @@
-/** Free blocks that turned out not to be free at the peer: nobody gets them for a while, unless the peer activates them here. */
+/** Sets aside free blocks that the peer does not have free: they are not used for a while, unless the peer activates them here. */
 import { randomBytes } from "node:crypto";
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";

@@ -14,23 +14,23 @@ export interface TakeBack {
   /** With the peer that asks. */
   readonly link: Link;
   readonly transaction: KeyIdBytes;
-  /** Blocks of the link that the transaction was about. */
+  /** Blocks of the link that the transaction named. */
   readonly blocks: readonly KeyIdBytes[];
-  /** Whether they may go back into the pool; otherwise they are to be gone on both ends. */
+  /** Whether they may go back into the pool; otherwise they are burnt on both ends. */
   readonly reuse: boolean;
 }
 
 export type TakenBack =
-  /** Nothing of the transaction was here, and nothing will be. */
+  /** The transaction was not here, and will be refused. */
   | { readonly kind: "unknown" }
-  /** Its keys are gone; `free` are the blocks that are in the pool again. The same however often it is asked. */
+  /** Its keys are removed; `free` are the blocks that are in the pool again. A repeated request gets the same answer. */
   | { readonly kind: "takenBack"; readonly free: readonly KeyIdBytes[] }
   /** A slave has read a key of it already. */
   | { readonly kind: "read" };
 
 interface StoredKey {
   readonly seq: number;
-  /** Null of a key that is not a block as it stands. */
+  /** Null for a key that is not exactly one block. */
   readonly block_id: Uint8Array | null;
   readonly bits: Uint8Array | null;
   readonly composition: Uint8Array | null;
@@ -83,7 +83,7 @@ async function lockKeys(work: Work, deliveries: readonly number[]): Promise<Stor
       .where("delivery_id", "in", deliveries)
       .orderBy("block_id").orderBy("key_id").execute(); // as `collect` and `activate` lock them
   await lockBlocks(work, (await keys()).map((key) => key.seq));
-  return await keys(); // after what others did with them
+  return await keys(); // read again: other transactions may have changed them
 }
 
 async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
@@ -98,7 +98,7 @@ async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
   }
 }
 
-/** The keys are no more; returns the blocks that are in the pool again. */
+/** Removes the keys; returns the blocks that are in the pool again. */
 async function undo(
   work: Work,
   { link, reuse }: TakeBack,
@@ -118,13 +118,13 @@ async function undo(
   return [...standing.map((key) => Uint8Array.from(key.block_id!)), ...composed];
 }
 
-/** Whether the key is a block with its bits, as it was before. */
+/** Whether the key is exactly one block and still has its bits. */
 function isItsBlock({ block_id, bits, composition }: StoredKey): boolean {
   return block_id !== null && bits !== null && composition !== null &&
     mapKey(composition) === mapKey(block_id);
 }
 
-/** Whole blocks of composed keys go back into the pool; of a block that was cut, a part is lost. */
+/** Puts whole blocks of composed keys back into the pool. A block that was cut is lost. */
 async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Promise<KeyIdBytes[]> {
   const rows = keys.flatMap(({ bits, composition }) => {
     if (bits === null || composition === null) return [];
@@ -140,7 +140,7 @@ async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Prom
       link_id: link.id,
       state: BlockState.free,
       half: halfOf(id),
-      stored_at: 0, // when it was first stored is forgotten: it never counts as young
+      stored_at: 0, // the time when it was first stored is lost: it never counts as recent
       reservation_id: null,
       file_tag: null,
       delivery_id: null,

@@ -1,12 +1,12 @@
 /**
- * Transactions that were taken back. Whoever makes keys of a transaction, or takes it back, first holds its place in this
- * table until the commit: so the two never miss each other, neither on two connections nor in two processes.
+ * Transactions that were taken back. Activating a transaction and taking it back both first lock its row in this table until the
+ * commit. So the two exclude each other, also on different connections and in different processes.
  */
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Work } from "../work.ts";
 
-/** What `had_keys` says while a place is held; no committed row has it. */
+/** Value of `had_keys` while a transaction holds the lock; no committed row has it. */
 export const HELD = 2;
 
 /** A transaction of the neighbour at the other end of a link. */
@@ -20,14 +20,14 @@ export function transactionKey({ id, linkId }: LinkTransaction): string {
   return `${linkId}/${mapKey(id)}`;
 }
 
-/** Waits for others that hold a place of these, then holds them where the transaction was not taken back before. */
+/** Locks the transactions that were not taken back before; waits for others that have them locked. */
 export async function holdTransactions(
   { trx, dialect, now }: Work,
   transactions: readonly LinkTransaction[],
 ): Promise<void> {
   if (transactions.length === 0) return;
   const unique = new Map(transactions.map((transaction) => [transactionKey(transaction), transaction]));
-  // In one order, so that two of us do not wait for each other in a circle.
+  // In a fixed order, to avoid deadlocks.
   const sorted = [...unique].sort(([a], [b]) => a < b ? -1 : 1);
   await dialect.insertIgnoring(
     trx.insertInto("voided_transactions")
@@ -40,7 +40,7 @@ export async function holdTransactions(
   ).execute();
 }
 
-/** Gives up the places that are held. */
+/** Releases the locks. */
 export async function letGoTransactions(
   { trx }: Work,
   transactions: readonly LinkTransaction[],
@@ -54,7 +54,7 @@ export async function letGoTransactions(
     .where("had_keys", "=", HELD).execute();
 }
 
-/** Those of them that were taken back. */
+/** The transactions of these that were taken back. */
 export async function voidedAmong(
   { trx }: Work,
   transactions: readonly LinkTransaction[],

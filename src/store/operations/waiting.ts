@@ -2,7 +2,7 @@
 import type { Kysely } from "kysely";
 import type { Schema } from "../table_schema.ts";
 
-/** Keys of which some slave of this KME has yet to fetch the bits. */
+/** Keys that at least one slave of this KME has not fetched yet. */
 export async function keysWaiting(db: Kysely<Schema>, now: number): Promise<number> {
   const { waiting } = await db.selectFrom("deliveries")
     .innerJoin("blocks", "blocks.delivery_id", "deliveries.delivery_id")
