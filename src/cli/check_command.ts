@@ -12,7 +12,10 @@ export const checkCommand = command({
   ],
   operand: CONFIG_OPERAND,
   options: {
-    peers: { description: "also call every neighbour: TLS handshake, identity, clock, SAE list" },
+    peers: {
+      description:
+        "also call every neighbour: TLS handshake, identity, clock, SAE list; and query the running KME whether both ends of each link have the same blocks",
+    },
     json: { description: "print one JSON object instead of a table" },
   },
   exitCodes: {

@@ -1,9 +1,12 @@
 /** Formats the status of a running KME. Pure. */
-import type { KmeStatus, PeerStatus } from "../metrics/kme_status.ts";
+import type { KmeStatus, LinkStatus, PeerStatus } from "../metrics/kme_status.ts";
 import { toOneLine } from "../domain/text.ts";
 
 /** A certificate is listed when it has fewer days left. */
 const SOON_DAYS = 30;
+
+/** Files of a link that are named. */
+const MAX_FILES = 3;
 
 const DELIVERABLE: Record<KmeStatus["delivery"]["links"], string> = {
   all: "",
@@ -23,17 +26,19 @@ export function formatStatus(status: KmeStatus): string {
     ),
     "",
     ...columns([
-      ["link", "free", "of", "at one end only", "last key file"],
+      ["link", "free", "of", "at one end only", "since", "last key file"],
       ...links.map((link) => [
         link.kme === kme ? "own SAEs" : `KME ${link.kme}`,
         link.free === null ? "?" : String(link.free),
         String(link.max),
-        link.unmatched === undefined ? "-" : String(link.unmatched),
+        unmatched(link),
+        link.unmatchedSince ?? "-",
         link.lastIngestion === null
           ? "none since the start"
           : `${link.lastIngestion.at} ${link.lastIngestion.file}`,
       ]),
     ]),
+    ...links.flatMap(unmatchedFiles),
     "",
     `keys waiting for their slaves: ${keysWaiting ?? "?"}`,
     ...peers.length === 0
@@ -46,6 +51,23 @@ export function formatStatus(status: KmeStatus): string {
         `certificate ${member} ${daysLeft < 0 ? "has EXPIRED" : `ends in ${daysLeft} days`}`
       ),
   ].map(toOneLine).join("\n");
+}
+
+/** Blocks at one end only: those here, and those that the listed files have at the other end. */
+function unmatched({ unmatched, unmatchedFiles = [] }: LinkStatus): string {
+  if (unmatched === undefined) return "-";
+  const there = unmatchedFiles.reduce((sum, file) => sum + file.there, 0);
+  return unmatched + there === 0 ? "0" : `${unmatched} here, ${there} there`;
+}
+
+/** The files of which one end has blocks that the other does not have. */
+function unmatchedFiles({ kme, unmatchedFiles: files = [] }: LinkStatus): string[] {
+  if (files.length === 0) return [];
+  const named = files.slice(0, MAX_FILES).map(({ name, here, there }) =>
+    `${name} (${here} here, ${there} there)`
+  );
+  const more = files.length > MAX_FILES ? ", ..." : "";
+  return [`at one end only, KME ${kme}: ${named.join(", ")}${more}`];
 }
 
 function peerRow({ kme, up, since, lastError }: PeerStatus): string[] {

@@ -192,11 +192,12 @@ export class Facts {
     return refused === undefined || refused.some((each) => each.link === link && each.file === file);
   }
 
-  #agreement(kme: KmeId): Pick<LinkStatus, "unmatched" | "unmatchedSince" | "unmatchedFiles"> {
+  #agreement(kme: KmeId): Pick<LinkStatus, "unmatched" | "comparedAt" | "unmatchedSince" | "unmatchedFiles"> {
     const state = this.#options.stocks?.get(kme)?.state;
     if (state === undefined) return {};
     return {
       unmatched: state.blocks,
+      comparedAt: state.comparedAt?.toISOString() ?? null,
       unmatchedSince: state.since?.toISOString() ?? null,
       unmatchedFiles: [...state.files],
     };

@@ -58,6 +58,8 @@ export interface AgreementState {
   readonly link: KmeId;
   /** Blocks of this KME that the other end does not have. */
   readonly blocks: number;
+  /** When the two ends were compared last; absent: not yet, or the other end does not tell what it has. */
+  readonly comparedAt?: Date;
   /** Since when there is a difference; absent: there is none. */
   readonly since?: Date;
   /** At most 100, the largest differences first. */
@@ -373,10 +375,10 @@ export class StockAgreement {
       here: blocks,
       there: 0,
     }));
-    this.#report(here, there);
+    this.#report(here, there, new Date());
   }
 
-  #report(here: readonly UnmatchedFile[], there: readonly UnmatchedFile[]): void {
+  #report(here: readonly UnmatchedFile[], there: readonly UnmatchedFile[], comparedAt?: Date): void {
     const byName = new Map<string, UnmatchedFile>();
     for (const { name, here: a, there: b } of [...here, ...there]) {
       const known = byName.get(name);
@@ -388,6 +390,7 @@ export class StockAgreement {
     this.#state = {
       link: this.#options.link.kme,
       blocks: here.reduce((sum, file) => sum + file.here, 0),
+      comparedAt,
       since,
       files: files.slice(0, 100),
     };

@@ -46,6 +46,8 @@ export const linkStatusSchema = z.object({
   used: z.boolean(),
   /** Blocks of this KME that the other end does not have; absent: not known. */
   unmatched: z.int().nonnegative().optional(),
+  /** When the two ends last compared their blocks; null: not yet, or the other end does not tell what it has. */
+  comparedAt: instant.nullable().optional(),
   /** Since when the two ends have different blocks; null: they agree. */
   unmatchedSince: instant.nullable().optional(),
   /** Files of which one end has blocks that the other does not have, the largest differences first. */

@@ -8,6 +8,7 @@ import { type CheckLine, exitCode } from "../../src/check/check_line.ts";
 import { checkAnswer, checkPeers } from "../../src/check/peer_checks.ts";
 import type { Probe } from "../../src/check/peer_probe.ts";
 import type { NeighbourKme } from "../../src/config/config.ts";
+import { eventually } from "../harness/eventually.ts";
 import type { ConfigFile, TestNetwork } from "../harness/test_network.ts";
 import { client } from "../tls/authority.ts";
 import { ca, checked, configOf, found, inDays, serverCertificate, twoKmes } from "./check_fixture.ts";
@@ -101,6 +102,41 @@ Deno.test("a neighbour that runs is asked who it is and what SAEs it knows", asy
       other_kmes[0]!.https_client_authentication_certificate_password = "";
     });
     found(lines, "fail", KME, /does not accept this KME's certificate/);
+  });
+});
+
+Deno.test("files that only one end of a link has are named, as the running KME has found", async (t) => {
+  await using network = await twoKmes();
+  const blocks = "KME 2: blocks";
+  await network.start(2);
+
+  await t.step("a KME that does not run has not compared", async () => {
+    found(await checked(network, { peers: true }), "ok", blocks, /^not compared: this KME does not run/);
+  });
+
+  await t.step("both have the same", async () => {
+    await network.start(1);
+    await eventually(
+      async () =>
+        (await checked(network, { peers: true })).some(({ what, detail }) =>
+          what === blocks && /^both ends had the same blocks at 20/.test(detail)
+        ),
+      { timeout: 30_000 },
+    );
+  });
+
+  await t.step("one has more", async () => {
+    const path = `${network.keyDirectory(1, 2)}/a.cor`;
+    await Deno.writeFile(`${path}.part`, crypto.getRandomValues(new Uint8Array(40 * 32)));
+    await Deno.rename(`${path}.part`, path);
+    await eventually(
+      async () =>
+        (await checked(network, { peers: true })).some(({ level, what, detail }) =>
+          level === "warn" && what === blocks &&
+          /^since 20.* the two ends have different blocks: a\.cor \(40 here, 0 there\)$/.test(detail)
+        ),
+      { timeout: 30_000 },
+    );
   });
 });
 
