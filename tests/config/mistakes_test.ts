@@ -307,7 +307,7 @@ Deno.test("certificates of SAEs and KMEs: of a wrong form, not identifying, not 
     one(
       "the same serial number, once with the only CA",
       async (c, { ca }) => {
-        const digest = await crypto.subtle.digest("SHA-256", new X509Certificate(ca.ca).raw);
+        const digest = await crypto.subtle.digest("SHA-256", Uint8Array.from(new X509Certificate(ca.ca).raw));
         c.saes[0].certificates = [{ serial: "0af1", issuer_sha256: new Uint8Array(digest).toHex() }];
       },
       "saes[1].https_client_certificate_serial",

@@ -62,8 +62,8 @@ async function reserveAndFinish(store: Store): Promise<readonly Key[] | undefine
     slaves: ["21"],
     expiresAt: Date.now() + 3_600_000,
   };
-  const settled = await store.finishReservation({ reservation, spend: [block!.id], keys: [key] });
-  assert.deepEqual(settled, { ok: true, burnt: 0, released: 0 });
+  const finished = await store.finishReservation({ reservation, spend: [block!.id], keys: [key] });
+  assert.deepEqual(finished, { ok: true, burnt: 0, released: 0 });
   return [block!];
 }
 
@@ -143,8 +143,8 @@ async function bothEnds(ledger: Ledger, stores: readonly Store[]): Promise<void>
         if (parts === undefined) continue;
         const { id } = parts[0]![0]!;
         const key = { id, origin: OWN.text, master: "11", slaves: ["21"], expiresAt: Date.now() + 3_600_000 };
-        const settled = await store.finishReservation({ reservation, spend: [id], keys: [key] });
-        if (settled.ok) handedOver.add(hex(id));
+        const finished = await store.finishReservation({ reservation, spend: [id], keys: [key] });
+        if (finished.ok) handedOver.add(hex(id));
         else await store.finishReservation({ reservation, burn: [id] });
       }
     }
@@ -190,8 +190,8 @@ async function takeBackAtOnce(ledger: Ledger, stores: readonly Store[]): Promise
   });
 }
 
-/** Two processes take up one file at the same time: each block is stored once. */
-async function takeUpAtOnce(ledger: Ledger, stores: readonly Store[]): Promise<void> {
+/** Two processes ingest one file at the same time: each block is stored once. */
+async function ingestAtOnce(ledger: Ledger, stores: readonly Store[]): Promise<void> {
   const blocks = freshBlocks(300);
   const add = (store: Store) =>
     store.addBlocks({
@@ -215,11 +215,11 @@ async function takeUpAtOnce(ledger: Ledger, stores: readonly Store[]): Promise<v
 
 const SCENES: Record<string, (ledger: Ledger, stores: readonly Store[]) => Promise<void>> = {
   "keys are delivered": deliverAll,
-  "blocks are reserved and settled": reserveAll,
+  "blocks are reserved and finished": reserveAll,
   "keys are read": (_, stores) => collectAll(stores),
   "both ends take": bothEnds,
   "transactions come and are taken back": takeBackAtOnce,
-  "one file is taken up": takeUpAtOnce,
+  "one file is ingested": ingestAtOnce,
 };
 
 for (const [name, run] of Object.entries(SCENES)) {

@@ -89,18 +89,21 @@ ledgerTest("a neighbour takes back only what it sent itself", async (ledger) => 
   assert.equal(read.kind, "keys");
 });
 
-ledgerTest("callers that ask for young blocks do not starve others of the same commit", async (ledger) => {
-  const store = await ledger.open();
-  await fill(store, 40);
-  const old = Date.now() - HOUR;
-  const results = await Promise.all([
-    store.deliver({ ...delivery(store, 10), storedSince: old }),
-    store.deliver({ ...delivery(store, 10), storedSince: old - 1 }),
-    store.deliver(delivery(store, 10)),
-    store.deliver({ ...delivery(store, 10), storedSince: old - 2 }),
-  ]);
-  assert.deepEqual(results.map((keys) => keys?.length), [10, 10, 10, 10]);
-});
+ledgerTest(
+  "callers that ask for recently stored blocks leave enough for others of the same commit",
+  async (ledger) => {
+    const store = await ledger.open();
+    await fill(store, 40);
+    const old = Date.now() - HOUR;
+    const results = await Promise.all([
+      store.deliver({ ...delivery(store, 10), storedSince: old }),
+      store.deliver({ ...delivery(store, 10), storedSince: old - 1 }),
+      store.deliver(delivery(store, 10)),
+      store.deliver({ ...delivery(store, 10), storedSince: old - 2 }),
+    ]);
+    assert.deepEqual(results.map((keys) => keys?.length), [10, 10, 10, 10]);
+  },
+);
 
 ledgerTest(
   "what is in stock is not refused because a larger request holds it for a moment",

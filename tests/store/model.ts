@@ -184,10 +184,10 @@ export class Model {
       string[],
     ];
     const bytes = (ids: readonly string[]) => ids.map((id) => Uint8Array.fromHex(id));
-    const stranger = foreign ? [freshId()] : [];
-    const settled = await this.store.finishReservation({
+    const foreignBlocks = foreign ? [freshId()] : [];
+    const finished = await this.store.finishReservation({
       reservation: reservation.id,
-      spend: [...bytes(spend), ...stranger],
+      spend: [...bytes(spend), ...foreignBlocks],
       burn: bytes(burn),
       release: bytes(release),
       refused: bytes(refused),
@@ -202,9 +202,9 @@ export class Model {
       })),
     });
     if (foreign || spend.length > 0 && reservation.phase !== "open") {
-      return assert.deepEqual(settled, { ok: false });
+      return assert.deepEqual(finished, { ok: false });
     }
-    assert.deepEqual(settled, { ok: true, burnt: burn.length, released: release.length + rest.length });
+    assert.deepEqual(finished, { ok: true, burnt: burn.length, released: release.length + rest.length });
     for (const id of burn) this.block(id).state = "gone";
     for (const id of [...release, ...rest]) this.block(id).state = "free";
     for (const id of spend) {

@@ -39,7 +39,7 @@ const LARGE: Trial = {
   stock: 5000,
 };
 
-/** Every block is where the model has it, every key readable by its slaves, each once, and by nobody else. */
+/** Every block is where the model has it, every key readable by its slaves, each once, and by no other SAE. */
 async function compare(ledger: Ledger, model: Model): Promise<void> {
   const rows = await ledger.tables.selectFrom("blocks").select(["block_id", "state"])
     .where("state", "!=", BlockState.key).execute();

@@ -257,15 +257,15 @@ ledgerTest(
   },
 );
 
-ledgerTest("only young blocks are taken where that is asked for", async (ledger) => {
+ledgerTest("only recently stored blocks are taken if that is asked for", async (ledger) => {
   let now = 1_000_000;
   const store = await ledger.open({ now: () => now });
   await fill(store, 2);
   now += 1000;
-  const young = await fill(store, 2);
+  const recent = await fill(store, 2);
   assert.equal(await store.deliver({ ...delivery(store, 3), storedSince: now }), undefined);
   const keys = (await store.deliver({ ...delivery(store, 2), storedSince: now }))!;
-  assert.deepEqual(new Set(keys.map((key) => hex(key.id))), new Set(young.map((block) => hex(block.id))));
+  assert.deepEqual(new Set(keys.map((key) => hex(key.id))), new Set(recent.map((block) => hex(block.id))));
 });
 
 async function reserved(ledger: Ledger, blocks: number) {
@@ -294,64 +294,69 @@ ledgerTest("a reservation is met by every link or by none", async (ledger) => {
   assert.equal((await audit(ledger)).reserved, 3);
 });
 
-ledgerTest("a settlement spends, burns, releases, keeps refused and unresolved blocks", async (ledger) => {
-  const { store, reservation, ids } = await reserved(ledger, 6);
-  const [spend, burn, release, refused, unresolved, rest] = ids.map((id) => [id]);
-  const key = { id: spend![0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: Date.now() + HOUR };
-  const settled = await store.finishReservation({
-    reservation,
-    spend,
-    burn,
-    release: [...release!, ...rest!],
-    refused,
-    unresolved,
-    keys: [key],
-  });
-  assert.deepEqual(settled, { ok: true, burnt: 1, released: 2 });
-  assert.deepEqual(await audit(ledger), {
-    seen: 6,
-    free: 2,
-    reserved: 2,
-    keys: 1,
-    waiting: 0,
-    reservations: 2,
-  });
-  assert.equal((await store.collect({ caller: "12", master: "11", ids: spend! })).kind, "foreign");
-  // Nothing of it is spent, burnt or released again.
-  assert.deepEqual(await store.finishReservation({ reservation, spend }), { ok: false });
-  assert.deepEqual(await store.finishReservation({ reservation, burn, release, unresolved }), {
-    ok: true,
-    burnt: 0,
-    released: 0,
-  });
-  const adopted = await store.adopt(10);
-  assert.deepEqual(adopted.map((each) => each.blocks.map((block) => hex(block.id))), [unresolved!.map(hex)]);
-  assert.deepEqual(await store.finishReservation({ reservation, spend: unresolved }), { ok: false });
-  assert.deepEqual(await store.finishReservation({ reservation, release: unresolved }), {
-    ok: true,
-    burnt: 0,
-    released: 1,
-  });
-  assert.deepEqual(
-    await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }),
-    {
-      unread: 0,
-      keys: 0,
-      burnt: 1,
-      freed: 0,
-    },
-  );
-  assert.deepEqual(await audit(ledger), {
-    seen: 6,
-    free: 3,
-    reserved: 0,
-    keys: 1,
-    waiting: 0,
-    reservations: 0,
-  });
-});
+ledgerTest(
+  "finishing a reservation spends, burns and releases blocks, and keeps refused and unresolved ones",
+  async (ledger) => {
+    const { store, reservation, ids } = await reserved(ledger, 6);
+    const [spend, burn, release, refused, unresolved, rest] = ids.map((id) => [id]);
+    const key = { id: spend![0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: Date.now() + HOUR };
+    const finished = await store.finishReservation({
+      reservation,
+      spend,
+      burn,
+      release: [...release!, ...rest!],
+      refused,
+      unresolved,
+      keys: [key],
+    });
+    assert.deepEqual(finished, { ok: true, burnt: 1, released: 2 });
+    assert.deepEqual(await audit(ledger), {
+      seen: 6,
+      free: 2,
+      reserved: 2,
+      keys: 1,
+      waiting: 0,
+      reservations: 2,
+    });
+    assert.equal((await store.collect({ caller: "12", master: "11", ids: spend! })).kind, "foreign");
+    // Nothing of it is spent, burnt or released again.
+    assert.deepEqual(await store.finishReservation({ reservation, spend }), { ok: false });
+    assert.deepEqual(await store.finishReservation({ reservation, burn, release, unresolved }), {
+      ok: true,
+      burnt: 0,
+      released: 0,
+    });
+    const adopted = await store.adopt(10);
+    assert.deepEqual(adopted.map((each) => each.blocks.map((block) => hex(block.id))), [
+      unresolved!.map(hex),
+    ]);
+    assert.deepEqual(await store.finishReservation({ reservation, spend: unresolved }), { ok: false });
+    assert.deepEqual(await store.finishReservation({ reservation, release: unresolved }), {
+      ok: true,
+      burnt: 0,
+      released: 1,
+    });
+    assert.deepEqual(
+      await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }),
+      {
+        unread: 0,
+        keys: 0,
+        burnt: 1,
+        freed: 0,
+      },
+    );
+    assert.deepEqual(await audit(ledger), {
+      seen: 6,
+      free: 3,
+      reserved: 0,
+      keys: 1,
+      waiting: 0,
+      reservations: 0,
+    });
+  },
+);
 
-ledgerTest("a settlement that may not hand over changes nothing", async (ledger) => {
+ledgerTest("finishing a reservation changes nothing if it may not hand over", async (ledger) => {
   const { store, reservation, ids } = await reserved(ledger, 2);
   const key = { id: ids[0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: Date.now() + HOUR };
   const [first, second] = ids as [Uint8Array, Uint8Array];
@@ -391,18 +396,18 @@ ledgerTest("a pad that has the key_ID of a key does not become it", async (ledge
   }))!;
   const [[block], [pad]] = parts as [[Block], [Block]];
   const key = { id: pad.id, bits: block.bits, origin: "1", master: "11", slaves: ["12"] };
-  const settled = await store.finishReservation({
+  const finished = await store.finishReservation({
     reservation,
     spend: [block.id, pad.id],
     keys: [{ ...key, expiresAt: Date.now() + HOUR }],
   });
-  assert.deepEqual(settled, { ok: true, burnt: 0, released: 0 });
+  assert.deepEqual(finished, { ok: true, burnt: 0, released: 0 });
   const read = await store.collect({ caller: "12", master: "11", ids: [pad.id] });
   assert.ok(read.kind === "keys" && hex(read.keys[0]!.bits) === hex(block.bits));
   assert.equal((await audit(ledger)).keys, 1);
 });
 
-ledgerTest("settlements of one reservation at once count each block once", async (ledger) => {
+ledgerTest("a reservation that is finished twice at once counts each block once", async (ledger) => {
   const { store, reservation, ids } = await reserved(ledger, 4);
   const results = await Promise.all(
     Array.from({ length: 8 }, () => store.finishReservation({ reservation, release: ids })),
@@ -420,13 +425,13 @@ ledgerTest("settlements of one reservation at once count each block once", async
 
 ledgerTest("a reservation is ended without knowing whether it was stored", async (ledger) => {
   const { store, reservation, ids } = await reserved(ledger, 4);
-  const settled = await store.finishReservation({
+  const finished = await store.finishReservation({
     reservation,
     burn: [ids[0]!],
     refused: [ids[1]!],
     releaseRest: true,
   });
-  assert.deepEqual(settled, { ok: true, burnt: 1, released: 2 });
+  assert.deepEqual(finished, { ok: true, burnt: 1, released: 2 });
   assert.deepEqual(await store.finishReservation({ reservation: freshId(), releaseRest: true }), {
     ok: true,
     burnt: 0,

@@ -7,7 +7,7 @@ const SERVERS = ["postgres", "mariadb"] as const;
 const LEASE = 10_000;
 
 ledgerTest(
-  "a dead process's reservations are adopted after its lease, by one; a zombie settles nothing",
+  "reservations of a process that died are adopted by one other process after its lease; then it finishes nothing more",
   async (ledger) => {
     let now = 1_000_000;
     const clock = { now: () => now };
@@ -37,14 +37,14 @@ ledgerTest(
 
     const key = { id: ids[0]!, origin: "1", master: "11", slaves: ["21"], expiresAt: now + 1000 };
     const before = await audit(ledger);
-    const zombie = () =>
+    const finishLate = () =>
       Promise.all([
         dead.finishReservation({ reservation, spend: [ids[0]!], keys: [key] }),
         dead.finishReservation({ reservation, release: ids }),
         dead.finishReservation({ reservation, burn: ids }),
         dead.finishReservation({ reservation, releaseRest: true }),
       ]);
-    assert.deepEqual((await zombie()).map((result) => result.ok && result.burnt + result.released), [
+    assert.deepEqual((await finishLate()).map((result) => result.ok && result.burnt + result.released), [
       false,
       0,
       0,
@@ -52,19 +52,19 @@ ledgerTest(
     ]);
     // Nor with a new lease.
     await dead.renewLease(LEASE, []);
-    assert.equal((await zombie())[0]!.ok, false);
+    assert.equal((await finishLate())[0]!.ok, false);
     assert.deepEqual(await audit(ledger), before);
     assert.deepEqual(await dead.adopt(10), []);
-    // The adopter finds it again until it is settled, and nobody else does.
+    // The adopter finds it again until it is finished, and no other process does.
     assert.equal((await adopter.adopt(10)).length, 1);
     assert.deepEqual(await (adopter === first ? second : first).adopt(10), []);
-    const settled = await adopter.finishReservation({
+    const finished = await adopter.finishReservation({
       reservation,
       burn: ids.slice(0, 1),
       release: ids.slice(1),
     });
-    assert.deepEqual(settled, { ok: true, burnt: 1, released: 3 });
-    assert.deepEqual((await zombie()).map((result) => result.ok && result.burnt + result.released), [
+    assert.deepEqual(finished, { ok: true, burnt: 1, released: 3 });
+    assert.deepEqual((await finishLate()).map((result) => result.ok && result.burnt + result.released), [
       false,
       0,
       0,
@@ -109,7 +109,7 @@ ledgerTest("work is one process's at a time, and another's after its lease", asy
   assert.deepEqual(await holder.renewLease(LEASE, ["ingestion"]), []);
 }, SERVERS);
 
-ledgerTest("a process's own reservation that no request settles any more is found", async (ledger) => {
+ledgerTest("a process finds its own reservation that no request will finish", async (ledger) => {
   let now = 1_000_000;
   const store = await ledger.open({ now: () => now });
   await fill(store, 3, PEER.text);

@@ -89,7 +89,7 @@ ledgerTest(
 );
 
 ledgerTest(
-  "callers wait seconds, not minutes, behind locks that nobody releases; the store goes on afterwards",
+  "callers wait seconds, not minutes, behind locks that are not released; the store goes on afterwards",
   async (ledger) => {
     await using stack = new AsyncDisposableStack();
     const store = await ledger.open();

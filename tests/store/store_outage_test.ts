@@ -10,7 +10,7 @@ import { type Outage, OUTAGES } from "./outage.ts";
 const WORKERS = 32;
 const BLOCKS = 8000;
 /** Milliseconds: a turn of at most five seconds, then four for the server. */
-const PATIENCE_MS = 12_000;
+const LIMIT_MS = 12_000;
 
 /** What the callers saw. */
 class Load {
@@ -93,15 +93,15 @@ class Load {
 
   readonly late = new Set<ReservationOutcome>();
 
-  #later(settlement: ReservationOutcome): void {
-    this.late.add(settlement);
+  #later(outcome: ReservationOutcome): void {
+    this.late.add(outcome);
   }
 
   async retryLate(): Promise<void> {
-    for (const settlement of this.late) {
-      const settled = await this.#store.finishReservation(settlement);
-      assert.ok(settled.ok);
-      this.burnt += settled.burnt;
+    for (const outcome of this.late) {
+      const finished = await this.#store.finishReservation(outcome);
+      assert.ok(finished.ok);
+      this.burnt += finished.burnt;
     }
     this.late.clear();
   }
@@ -128,7 +128,7 @@ async function survive(ledger: Ledger, outages: readonly Outage[]): Promise<void
         // Reads fail too, and in time.
         const begin = performance.now();
         await assert.rejects(store.fileProgress(OWN.text, ["a.cor"]), StoreUnavailable);
-        assert.ok(performance.now() - begin < PATIENCE_MS);
+        assert.ok(performance.now() - begin < LIMIT_MS);
       } finally {
         await outage.end(ledger.server!);
       }
@@ -137,7 +137,7 @@ async function survive(ledger: Ledger, outages: readonly Outage[]): Promise<void
         timeout: 30_000,
         what: "service after the outage",
       });
-      assert.ok(load.slowest < PATIENCE_MS, `the server ${outage.name}: a call took ${load.slowest} ms`);
+      assert.ok(load.slowest < LIMIT_MS, `the server ${outage.name}: a call took ${load.slowest} ms`);
       // While others work, as it would be.
       await load.retryLate();
     }
@@ -163,7 +163,7 @@ async function survive(ledger: Ledger, outages: readonly Outage[]): Promise<void
     const result = await store.collect({ caller: "12", master: "11", ids });
     if (load.read.has(id)) assert.equal(result.kind, "missing");
     else if (result.kind === "keys") assert.equal(hex(result.keys[0]!.bits), bits);
-    // Else its reader's commit was answered by nobody.
+    // Otherwise the answer to its reader's commit was lost.
   }
   console.log(
     `    ${load.done} calls served, ${load.failed} failed, ${load.delivered.size} keys handed out, ` +

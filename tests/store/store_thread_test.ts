@@ -62,7 +62,7 @@ Deno.test("a thread that hangs is not waited for at the end", async () => {
   goOn();
 });
 
-Deno.test("a thread that dies fails everybody at once, says so, and is not hung on", async () => {
+Deno.test("when the thread dies, all calls fail at once and the reason is reported", async () => {
   using worker = new TestWorker();
   const store = await open(worker.start);
   await fill(store, 10);
