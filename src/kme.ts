@@ -20,6 +20,7 @@ import { startGuard } from "./rollback_guard/rollback_guard.ts";
 import { markerPath } from "./rollback_guard/marker.ts";
 import { type Ingestion, startIngestion } from "./ingest/ingestion.ts";
 import { log } from "./log.ts";
+import { maxOpenFiles } from "./metrics/process.ts";
 import { Watch } from "./metrics/watch.ts";
 import type { KmeId } from "./domain/ids.ts";
 import { PeerChannel } from "./inter_kme/channel.ts";
@@ -30,6 +31,7 @@ import { startHeartbeat } from "./delivery/heartbeat.ts";
 import { startStoreWorker } from "./store/engine/worker_executor.ts";
 import { Store } from "./store/store.ts";
 import { describeStoreFailure, storeFailureLog } from "./store/failure_log.ts";
+import { type ConnectionLimits, connectionLimits } from "./tls/connection_limits.ts";
 import { CrlFile } from "./tls/crl_file.ts";
 import { type Front, type FrontOptions, startFront } from "./tls/front.ts";
 import { formatHostPort } from "./domain/address.ts";
@@ -200,14 +202,15 @@ export async function startKme(config: Config): Promise<Kme> {
   // An SAE that connects at once finds the keys that were there; a great many do not delay the start.
   await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
 
+  const limits = connectionLimits(maxOpenFiles(), neighbours.length);
   const kmes = kmeApp({ delivery, directory, stocks, observer: watch.requests("kme") });
-  const kmesFront = await openFront(thisKme, "kme", watch, opened, {
+  const kmesFront = await openFront(thisKme, "kme", limits.kme, watch, opened, {
     name: "inter-KME",
     ...thisKme.kmesInterface,
     handler: (request, connection) => kmes.fetch(request, { connection }),
   });
   const saes = saeApp({ delivery, directory, observer: watch.requests("sae") });
-  const saesFront = await openFront(thisKme, "sae", watch, opened, {
+  const saesFront = await openFront(thisKme, "sae", limits.sae, watch, opened, {
     name: "SAE",
     ...thisKme.saesInterface,
     handler: (request, connection) => saes.fetch(request, { connection }),
@@ -250,6 +253,7 @@ export async function startKme(config: Config): Promise<Kme> {
 async function openFront(
   thisKme: ThisKme,
   listener: "sae" | "kme",
+  limits: ConnectionLimits,
   watch: Watch,
   opened: AsyncDisposableStack,
   options: FrontOptions & Pick<HttpsInterface, "clientCrl">,
@@ -262,6 +266,7 @@ async function openFront(
   });
   const front = await startFront({
     ...options,
+    ...limits,
     minVersion: `TLSv${thisKme.tlsMinVersion}`,
     revocations: crl && ((authorities) => crl.revocations(authorities)),
     onRefused: (client) => watch.clientRefused(listener, client),

@@ -1,21 +1,22 @@
 /** Checks the limits that the operating system sets for this process. */
 import { maxOpenFiles } from "../metrics/process.ts";
+import { connectionLimits } from "../tls/connection_limits.ts";
 import { type CheckLine, ok, warn } from "./check_line.ts";
-
-/** A connection, its pipe to the HTTP server, and the other end of the pipe. */
-const FILES_A_CONNECTION = 3;
-
-/** Files for the database, key files, logs and the runtime. */
-const FILES_BESIDE = 100;
 
 /** Fewer connections than this are warned of. */
 const FEW_CONNECTIONS = 2000;
 
-/** @param limit open files of this process at most; absent: unknown, as on systems other than Linux. */
-export function checkOpenFiles(limit: number | undefined = maxOpenFiles()): CheckLine[] {
+/**
+ * @param neighbours KMEs that are called.
+ * @param limit open files of this process at most; absent: unknown, as on systems other than Linux.
+ */
+export function checkOpenFiles(neighbours: number, limit: number | undefined = maxOpenFiles()): CheckLine[] {
   if (limit === undefined) return [];
-  const connections = Math.max(0, Math.floor((limit - FILES_BESIDE) / FILES_A_CONNECTION));
-  const found = `this process may open ${limit} files, enough for about ${connections} connections`;
+  const { sae, kme } = connectionLimits(limit, neighbours);
+  const connections = sae.maxConnections + kme.maxConnections;
+  const found =
+    `this process may open ${limit} files, enough for ${sae.maxConnections} connections of SAEs and ` +
+    `${kme.maxConnections} of other KMEs`;
   return [
     connections >= FEW_CONNECTIONS ? ok("open files", found) : warn(
       "open files",

@@ -38,7 +38,7 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
     ...checkCertificates(config),
     ...await checkCrlFiles(config, (options.now ?? new Date()).getTime()),
     ...checkUser(),
-    ...checkOpenFiles(),
+    ...checkOpenFiles(config.otherKmes.filter(isNeighbour).length),
     ...await checkDirectories(config),
     ...await checkDatabase(config),
     ...await checkListeners(config),

@@ -4,6 +4,7 @@
  */
 import type { Events } from "../events/events.ts";
 import type { Incidents } from "../events/incidents.ts";
+import { LastingHttpServer } from "../tls/lasting_http_server.ts";
 import { log } from "../log.ts";
 import { DURATION_BOUNDS } from "../metrics/histogram.ts";
 import { Exposition } from "../metrics/exposition.ts";
@@ -93,7 +94,7 @@ class ConsoleServer implements Console {
   readonly #historyFile: HistoryFile | undefined;
   readonly #sampler: Sampler;
   readonly #streams: EventStreams;
-  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #server: LastingHttpServer;
   readonly #stop = new AbortController();
   readonly #unsubscribe: () => void;
   readonly #ticker: ReturnType<typeof setInterval>;
@@ -134,7 +135,7 @@ class ConsoleServer implements Console {
   }
 
   get address(): Console["address"] {
-    const { hostname, port } = this.#server.addr;
+    const { hostname, port } = this.#server.address;
     return { hostname, port };
   }
 
@@ -163,7 +164,7 @@ class ConsoleServer implements Console {
     this.#saving = this.#saving.then(() => this.#historyFile?.save());
   }
 
-  #listen(hostname: string, port: number): Deno.HttpServer<Deno.NetAddr> {
+  #listen(hostname: string, port: number): LastingHttpServer {
     const onError = (error: unknown) => {
       const reason = errorMessage(error);
       if (error instanceof TooSlow) log("console").debug("{reason}", { reason });
@@ -171,10 +172,14 @@ class ConsoleServer implements Console {
       return answer(500, "internal error\n");
     };
     try {
-      return Deno.serve(
-        { hostname, port, signal: this.#stop.signal, onListen() {}, onError },
-        (request) => this.#answer(request),
-      );
+      return new LastingHttpServer({
+        name: "console",
+        hostname,
+        port,
+        signal: this.#stop.signal,
+        onError,
+        handler: (request) => this.#answer(request),
+      });
     } catch (cause) {
       const reason = errorMessage(cause);
       throw new Error(`console: cannot listen on ${formatHostPort({ hostname, port })}: ${reason}`, {

@@ -3,10 +3,12 @@
  * answers only requests from the front.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { log } from "../log.ts";
+import { LastingHttpServer } from "./lasting_http_server.ts";
 import { CoarseClock } from "./coarse_clock.ts";
+import { TcpListener } from "./tcp_listener.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 import { Pipe, type PipeContext } from "./pipe.ts";
 import { PipePorts } from "./ports.ts";
@@ -62,14 +64,19 @@ export interface FrontOptions extends FrontMaterial {
   readonly idleTimeout?: number;
   /** For a client to stop sending, and to read, after the last answer of a connection; 2 s. */
   readonly lingerTimeout?: number;
-  /** Verified connections at a time; a further one replaces the one that has been idle longest; 10,000. */
+  /**
+   * Verified connections at a time; a further one replaces the one that has been idle longest among those of the client with the
+   * most connections; 10,000. One certificate can have half of them.
+   */
   readonly maxConnections?: number;
-  /** Handshakes at a time, in addition; a further one replaces the oldest; 1,000. */
+  /** Handshakes at a time, in addition; a further one replaces the oldest of the address with the most; 1,000. */
   readonly maxHandshakes?: number;
   /** Called for each client that is refused. */
   readonly onRefused?: (client: RefusedClient) => void;
   /** Certificates that the listener's CAs have revoked; none. */
   readonly revocations?: (authorities: readonly Certificate[]) => Revocations;
+  /** Connections that wait to be accepted; 511. */
+  readonly backlog?: number;
   /** Oldest TLS version that is accepted; TLSv1.2. */
   readonly minVersion?: "TLSv1.2" | "TLSv1.3";
   /** Newest TLS version that is offered; TLSv1.3. */
@@ -108,8 +115,11 @@ export interface Front {
 /** Milliseconds for connections that were cut off to close. */
 const CUT_OFF_MS = 500;
 
-/** Refused clients at a time that get an answer; a further one replaces the oldest. */
-const MAX_REFUSED = 200;
+/** Refused clients at a time that get an answer, for each handshake at a time; a further one replaces the oldest. */
+const REFUSED_A_HANDSHAKE = 0.2;
+
+/** Connections that one certificate can always have. */
+const MIN_SHARE = 8;
 
 const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-store" };
 
@@ -142,16 +152,17 @@ class MtlsFront implements Front {
   readonly #pipes = new Set<Pipe>();
   /** Idle pipes, the longest idle first. */
   readonly #idle = new Set<Pipe>();
+  /** Number of pipes by the fingerprint of the client's certificate. */
+  readonly #counts = new Map<string, number>();
   /** Handshakes under way by the address and port of the client, with their deadlines. */
   readonly #handshakes = new Map<string, { readonly socket: Socket; readonly deadline: number }>();
   /** Refused clients that have not got their answer yet, the oldest first. */
   readonly #refused = new Set<TLSSocket>();
-  readonly #inner: Deno.HttpServer<Deno.NetAddr>;
+  readonly #inner: LastingHttpServer;
   readonly #context: PipeContext;
-  readonly #server: ReturnType<typeof createServer>;
+  readonly #listener: TcpListener;
   readonly #tls: ReturnType<typeof createTlsServer>;
   #verifier: ClientVerifier;
-  #address = { hostname: "", port: 0 };
   #closed: Promise<void> | undefined;
   #whenEmpty: (() => void) | undefined;
 
@@ -169,15 +180,28 @@ class MtlsFront implements Front {
     this.#tls.on("secureConnection", (socket) => this.#secured(socket));
     // The socket's close event follows and does the clean-up.
     this.#tls.on("tlsClientError", (error, socket) => this.#handshakeFailed(error, socket));
-    this.#server = createServer({ noDelay: true }, (socket) => this.#accepted(socket));
+    this.#listener = new TcpListener({
+      name: options.name,
+      listen: options.listen,
+      backlog: options.backlog ?? 511,
+      onConnection: (socket) => this.#accepted(socket),
+    });
     const timeouts = [this.#handshakeTimeout, requestTimeout, idleTimeout, lingerTimeout];
     this.#clock = new CoarseClock(timeouts, (now) => this.#sweep(now));
-    this.#inner = Deno.serve(
-      { hostname: "127.0.0.1", port: 0, onListen() {}, onError: () => internalError() },
-      (request, info) => this.#serve(request, info),
-    );
+    const inner = new LastingHttpServer({
+      name: `inner ${options.name}`,
+      hostname: "127.0.0.1",
+      port: 0,
+      // A process that takes the port while nothing listens there must not get what clients send.
+      keepsPort: false,
+      onError: () => internalError(),
+      handler: (request, info) => this.#serve(request, info),
+    });
+    this.#inner = inner;
     this.#context = {
-      innerPort: this.#inner.addr.port,
+      get innerPort() {
+        return inner.isListening ? inner.address.port : undefined;
+      },
       ports: this.#ports,
       clock: this.#clock,
       requestTimeout,
@@ -186,18 +210,18 @@ class MtlsFront implements Front {
       idle: this.#idle,
       cut: (pipe, reason) => this.#log.debug("{remote} cut off: {reason}", { remote: pipe.remote, reason }),
       released: (pipe) => {
-        this.#pipes.delete(pipe);
+        if (this.#pipes.delete(pipe)) this.#count(pipe.verified, -1);
         this.#checkEmpty();
       },
     };
   }
 
   get address(): Front["address"] {
-    return this.#address;
+    return this.#listener.address;
   }
 
   get innerPort(): number {
-    return this.#context.innerPort;
+    return this.#inner.address.port;
   }
 
   get connections(): number {
@@ -215,23 +239,12 @@ class MtlsFront implements Front {
   async open(): Promise<void> {
     const { name, listen } = this.#options;
     try {
-      await new Promise<void>((resolve, reject) => {
-        this.#server.once("error", reject);
-        this.#server.listen({ host: listen.hostname, port: listen.port, backlog: 511 }, () => {
-          this.#server.off("error", reject);
-          resolve();
-        });
-      });
+      await this.#listener.open();
     } catch (cause) {
       await this.#stopInner();
       const reason = errorMessage(cause);
       throw new Error(`${name}: cannot listen on ${formatHostPort(listen)}: ${reason}`, { cause });
     }
-    // Running out of file descriptors is reported here; the listener keeps working.
-    this.#server.on("error", (error) => this.#log.debug("listener: {reason}", { reason: error.message }));
-    const address = this.#server.address();
-    if (address === null || typeof address === "string") throw new Error(`${name}: not a TCP listener`);
-    this.#address = { hostname: address.address, port: address.port };
   }
 
   reload(material: FrontMaterial): void {
@@ -266,7 +279,7 @@ class MtlsFront implements Front {
   }
 
   async #close(graceMs: number): Promise<void> {
-    this.#server.close();
+    this.#listener.close();
     for (const { socket } of this.#handshakes.values()) socket.destroy();
     for (const socket of this.#refused) socket.destroy();
     for (const pipe of this.#pipes) pipe.endIdle();
@@ -328,13 +341,8 @@ class MtlsFront implements Front {
       this.#handshakes.delete(remote);
       twin.socket.destroy();
     }
-    // Clients that send nothing must not keep others out, and must not displace verified connections.
-    if (this.#handshakes.size >= this.#maxHandshakes) {
-      const [oldest, { socket }] = this.#handshakes.entries().next().value!;
-      this.#handshakes.delete(oldest);
-      this.#log.debug("{remote} makes room for another handshake", { remote: oldest });
-      socket.destroy();
-    }
+    // Clients that send nothing, or many of one address, must not keep others out, and must not displace verified connections.
+    if (this.#handshakes.size >= this.#maxHandshakes) this.#endOldestHandshake();
     this.#handshakes.set(remote, { socket, deadline: this.#clock.deadline(this.#handshakeTimeout) });
     socket.once("close", () => {
       if (this.#handshakes.get(remote)?.socket !== socket) return;
@@ -343,6 +351,23 @@ class MtlsFront implements Front {
       this.#checkEmpty();
     });
     this.#tls.emit("connection", socket);
+  }
+
+  /** Ends the oldest handshake of the address that has the most. */
+  #endOldestHandshake(): void {
+    const counts = new Map<string, number>();
+    let most = "";
+    for (const remote of this.#handshakes.keys()) {
+      const group = addressGroup(remote);
+      const count = (counts.get(group) ?? 0) + 1;
+      counts.set(group, count);
+      if (count > (counts.get(most) ?? 0)) most = group;
+    }
+    const oldest = this.#handshakes.keys().find((remote) => addressGroup(remote) === most)!;
+    this.#log.debug("{remote} makes room for another handshake", { remote: oldest });
+    const { socket } = this.#handshakes.get(oldest)!;
+    this.#handshakes.delete(oldest);
+    socket.destroy();
   }
 
   /** After the handshake: decides whether the client is accepted. */
@@ -361,12 +386,19 @@ class MtlsFront implements Front {
       const message = this.#reportRefused(remote, error, certificateOf(socket));
       return this.#answerRefused(socket, "401 Unauthorized", message);
     }
-    if (!this.#makeRoom()) {
+    if (!this.#makeRoom(verified.identity.fingerprint)) {
       const message = "too many connections";
       this.#reportRefused(remote, new Error(message), verified.chain[0]);
       return this.#answerRefused(socket, "503 Service Unavailable", message);
     }
+    this.#count(verified, 1);
     this.#pipes.add(new Pipe(socket, tcp, remote, verified, this.#context));
+  }
+
+  #count({ identity: { fingerprint } }: VerifiedClient, change: number): void {
+    const count = (this.#counts.get(fingerprint) ?? 0) + change;
+    if (count > 0) this.#counts.set(fingerprint, count);
+    else this.#counts.delete(fingerprint);
   }
 
   /** @throws {CertificateRefused} */
@@ -387,7 +419,9 @@ class MtlsFront implements Front {
     status: "401 Unauthorized" | "503 Service Unavailable",
     message: string,
   ): void {
-    if (this.#refused.size >= MAX_REFUSED) this.#refused.values().next().value!.destroy();
+    if (this.#refused.size >= this.#maxHandshakes * REFUSED_A_HANDSHAKE) {
+      this.#refused.values().next().value?.destroy();
+    }
     this.#refused.add(socket);
     answerRefused(socket, status, message, () => {
       this.#refused.delete(socket);
@@ -431,14 +465,22 @@ class MtlsFront implements Front {
     this.#options.onRefused?.({ reason: "handshake", message: `TLS handshake with ${remote}: ${message}` });
   }
 
-  /** @returns false: a request is under way on every connection. */
-  #makeRoom(): boolean {
-    if (this.#pipes.size < this.#maxConnections) return true;
-    const longest = this.#idle.values().next().value;
-    if (!longest) return false;
-    this.#log.debug("{remote} makes room for another connection", { remote: longest.remote });
-    longest.endIdle();
-    return true;
+  /** @returns false: a request is under way on every connection that could end. */
+  #makeRoom(fingerprint: string): boolean {
+    const share = Math.max(MIN_SHARE, Math.floor(this.#maxConnections / 2));
+    const own = this.#counts.get(fingerprint) ?? 0;
+    if (own < share && this.#pipes.size < this.#maxConnections) return true;
+    const clients = own >= share
+      ? [fingerprint]
+      : [...this.#counts].sort(([, a], [, b]) => b - a).map(([client]) => client);
+    for (const client of clients) {
+      const longest = this.#idle.values().find((pipe) => pipe.verified.identity.fingerprint === client);
+      if (!longest) continue;
+      this.#log.debug("{remote} makes room for another connection", { remote: longest.remote });
+      longest.endIdle();
+      return true;
+    }
+    return false;
   }
 
   #sweep(now: number): void {
@@ -506,6 +548,16 @@ function remoteOf(socket: Socket): string | undefined {
   return remoteAddress === undefined || remotePort === undefined
     ? undefined
     : `${remoteAddress}:${remotePort}`;
+}
+
+/** The addresses that one client may have: an IPv4 address, or the first half of an IPv6 address. */
+function addressGroup(remote: string): string {
+  const address = remote.slice(0, remote.lastIndexOf(":"));
+  if (!address.includes(":") || address.startsWith("::ffff:")) return address;
+  const [head = "", tail] = address.split("::");
+  const groups = head === "" ? [] : head.split(":");
+  const missing = tail === undefined ? 0 : 8 - groups.length - (tail === "" ? 0 : tail.split(":").length);
+  return [...groups, ...Array<string>(missing).fill("0")].slice(0, 4).join(":");
 }
 
 /** The certificate that a client presents, if it can be parsed. */

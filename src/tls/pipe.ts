@@ -10,7 +10,8 @@ import type { VerifiedClient } from "../x509/verifier.ts";
 
 /** What the pipes of one front share. Times in milliseconds. */
 export interface PipeContext {
-  readonly innerPort: number;
+  /** `undefined`: the inner server does not listen now. */
+  readonly innerPort: number | undefined;
   readonly ports: PipePorts<Pipe>;
   readonly clock: CoarseClock;
   readonly requestTimeout: number;
@@ -218,9 +219,16 @@ export class Pipe {
   }
 
   #connect(attempts: number, previous?: Socket): void {
+    const port = this.#context.innerPort;
+    if (port === undefined) {
+      this.#innerOpen = previous !== undefined;
+      // Not within the constructor.
+      queueMicrotask(() => this.destroy("the inner server does not listen"));
+      return void previous?.destroy();
+    }
     const inner: Socket = connect({
       host: "127.0.0.1",
-      port: this.#context.innerPort,
+      port,
       noDelay: true,
       allowHalfOpen: true,
     });

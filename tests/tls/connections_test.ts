@@ -3,7 +3,20 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import type { FrontHandler } from "../../src/tls/front.ts";
 import { PipePorts } from "../../src/tls/ports.ts";
-import { alice, bob, get, secure, sleep, tcp, tls, until, whoAmI, Wire, withFront } from "./front_harness.ts";
+import {
+  alice,
+  ask,
+  bob,
+  get,
+  secure,
+  sleep,
+  tcp,
+  tls,
+  until,
+  whoAmI,
+  Wire,
+  withFront,
+} from "./front_harness.ts";
 
 const GET = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const MEGABYTE = 2 ** 20;
@@ -476,6 +489,43 @@ Deno.test("over the number of connections the longest idle one gives way, none w
     for (const wire of [busy, first, third]) wire.socket.destroy();
     await until(() => front.connections === 0 && front.mappedPorts === 0, "nothing is left");
   });
+});
+
+Deno.test("one certificate has at most half of the connections, so that others get in", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const handler: FrontHandler = async (request, connection) => {
+    if (request.url.endsWith("/wait")) await promise;
+    return await whoAmI(request, connection);
+  };
+  await withFront({ maxConnections: 20, handler }, async (front, port) => {
+    const wires = await Promise.all(Array.from({ length: 10 }, () => secure(port, alice)));
+    for (const wire of wires) wire.send(GET.replace("/", "/wait"));
+    await until(() => front.mappedPorts === 10, "all are there");
+    await sleep(20);
+    assert.deepEqual(await ask(port, alice), { status: 503, body: '{"message":"too many connections"}' });
+    assert.equal(await get(port, bob), "b0b");
+    resolve();
+    await Promise.all(wires.map((wire) => wire.expect(/a11ce/)));
+    assert.equal(await get(port, alice), "a11ce", "an idle one gives way");
+    for (const wire of wires) wire.socket.destroy();
+    await until(() => front.connections === 0, "nothing is left");
+  });
+});
+
+Deno.test({
+  name: "a flood of handshakes from one address ends no handshake of another",
+  // Other systems have one address for the loopback.
+  ignore: Deno.build.os !== "linux",
+  fn: () =>
+    withFront({ maxHandshakes: 10, listen: { hostname: "0.0.0.0", port: 0 } }, async (front, port) => {
+      const other = await tcp(port, "127.0.0.1", { localAddress: "127.0.0.2" });
+      await until(() => front.handshakes === 1, "it is there");
+      const flood = await Promise.all(Array.from({ length: 40 }, () => tcp(port)));
+      await until(() => flood.filter(({ closed }) => closed).length >= 31, "the flood ends its own");
+      assert.equal(other.closed, false);
+      for (const wire of [other, ...flood]) wire.reset();
+      await until(() => front.connections === 0, "nothing is left");
+    }),
 });
 
 Deno.test("close: idle connections at once, requests under way to their end", async () => {

@@ -1,0 +1,110 @@
+/** A KME that may open few files. Each KME runs in a process of its own with that limit. */
+import assert from "node:assert/strict";
+import { connect, type Socket } from "node:net";
+import { fileURLToPath } from "node:url";
+import { eventually } from "../harness/eventually.ts";
+import type { KmeProcess } from "../harness/kme_process.ts";
+import { SaeClient } from "../harness/sae_client.ts";
+import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
+import { connectionLimits } from "../../src/tls/connection_limits.ts";
+
+const posixOnly = { ignore: Deno.build.os === "windows" };
+const FILES = 300;
+
+/** Two SAEs at one KME with a console. */
+async function withFewFiles(test: (network: TestNetwork, kme: KmeProcess) => Promise<void>) {
+  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], console: true }] });
+  const script = `${network.directory}/kme.sh`;
+  const project = fileURLToPath(new URL("../..", import.meta.url));
+  await Deno.writeTextFile(
+    script,
+    `#!/bin/sh\nulimit -n ${FILES}\n` +
+      `exec '${Deno.execPath()}' run -A --config '${project}deno.json' '${project}src/main.ts' "$@"\n`,
+    { mode: 0o700 },
+  );
+  await using kme = await network.start(1, { program: { executable: script } });
+  await test(network, kme);
+}
+
+/** Opens idle TCP connections, some of which may be refused. */
+async function openMany(port: number, count: number): Promise<Socket[]> {
+  return await Promise.all(Array.from({ length: count }, () => {
+    const socket = connect({ port, host: "127.0.0.1" });
+    socket.on("error", () => {});
+    return new Promise<Socket>((resolve) => {
+      socket.once("connect", () => resolve(socket));
+      socket.once("close", () => resolve(socket));
+    });
+  }));
+}
+
+async function answersAgain(network: TestNetwork, kme: KmeProcess) {
+  using client = network.client(1, { agent: false });
+  await eventually(async () => (await client.status(2)).status === 200, {
+    what: "the SAE interface answers",
+    timeout: 20_000,
+  });
+  const origin = `http://127.0.0.1:${network.kme(1).consolePort}`;
+  await eventually(async () => {
+    const response = await fetch(`${origin}/health/live`, { headers: { connection: "close" } });
+    await response.body?.cancel();
+    return response.ok;
+  }, { what: "the console answers", timeout: 20_000 });
+  let ended = false;
+  kme.exited.then(() => ended = true);
+  await Promise.resolve();
+  assert.equal(ended, false);
+}
+
+Deno.test(
+  "more idle connections than files at any listener: the KME goes on when they are gone",
+  posixOnly,
+  () =>
+    withFewFiles(async (network, kme) => {
+      const { consolePort, saesPort, kmesPort } = network.kme(1);
+      for (const port of [consolePort, saesPort, kmesPort]) {
+        const sockets = await openMany(port, FILES + 50);
+        // Long enough for the listener to fail.
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        for (const socket of sockets) socket.destroy();
+        await answersAgain(network, kme);
+      }
+    }),
+);
+
+Deno.test(
+  "an SAE that opens many connections keeps no other SAE from its keys",
+  posixOnly,
+  () =>
+    withFewFiles(async (network, kme) => {
+      const clients: SaeClient[] = [];
+      try {
+        for (let i = 0; i < 150; i++) {
+          const client = network.client(1);
+          clients.push(client);
+          await client.status(2).catch(() => {});
+        }
+        using other = network.client(2, { agent: false });
+        for (let i = 0; i < 5; i++) assert.equal((await other.status(1)).status, 200);
+      } finally {
+        for (const client of clients) client[Symbol.dispose]();
+      }
+      await answersAgain(network, kme);
+    }),
+);
+
+Deno.test("the limits of all listeners fit into the files of the process", () => {
+  for (const files of [256, 1024, 4096, 65_536, 1_048_576]) {
+    const { sae, kme } = connectionLimits(files, 2);
+    const used = [sae, kme].map(({ maxConnections, maxHandshakes, backlog }) =>
+      3 * maxConnections + Math.ceil(1.2 * maxHandshakes) + backlog
+    );
+    assert.ok(used[0]! + used[1]! < files, `${files}: ${used}`);
+    assert.ok(sae.maxConnections > 0 && kme.maxConnections > 0 && kme.maxHandshakes > 0);
+  }
+  assert.deepEqual(connectionLimits(undefined, 2).sae, {
+    maxConnections: 10_000,
+    maxHandshakes: 1_000,
+    backlog: 511,
+  });
+});
