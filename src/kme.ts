@@ -51,7 +51,7 @@ export interface Kme {
    * more is refused from its next request on.
    *
    * @returns what would need a restart and is left out.
-   * @throws Error with one line when a certificate does not serve; then everything stays as it was.
+   * @throws Error with one line when a certificate cannot be used; then everything stays as it was.
    */
   reload(config: Config): readonly string[];
   /**
@@ -151,7 +151,7 @@ export async function startKme(config: Config): Promise<Kme> {
   const delivery = new Delivery({ config, directory, store, peers, stocks, events, observer: watch.keys });
   opened.defer(async () => {
     const closed = delivery.close();
-    // What it still asks neighbours would be waited for as long as they may take; it is settled at the next start.
+    // Do not wait for open requests to neighbours: the next start finishes them.
     for (const channel of channels.values()) channel.close();
     await closed;
   });
@@ -199,7 +199,7 @@ export async function startKme(config: Config): Promise<Kme> {
     mayIngest: () => heartbeat.mayIngest,
   });
   opened.defer(() => ingesting.close());
-  // An SAE that connects at once finds the keys that were there; a great many do not delay the start.
+  // An SAE that connects at once finds the keys that were there; a large number of files does not delay the start.
   await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
 
   const limits = connectionLimits(maxOpenFiles(), neighbours.length);

@@ -57,7 +57,7 @@ export const platform: Platform = describePlatform({ os: Deno.build.os, uid: Den
 const LOCK = "lock";
 
 /**
- * Makes a directory that only this user can enter, and lets it be that for temporary files (`TMPDIR`) until the program
+ * Makes a directory that only this user can enter, and uses it for temporary files (`TMPDIR`) until the program
  * ends. A compiled program unpacks SQLite's library under a name that other users can predict, and uses a file of that
  * name that is there already. Nothing is done on Windows, where each user has a directory for temporary files.
  *

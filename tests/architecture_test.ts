@@ -1,6 +1,6 @@
 /** The rooms of `src` and the diagram of them in docs/architecture.md: imports run one way, and the diagram is true. */
 import assert from "node:assert/strict";
-import { relative, resolve } from "node:path";
+import { basename, relative, resolve } from "node:path";
 
 const SRC = resolve(import.meta.dirname!, "../src");
 const DOCUMENT = resolve(import.meta.dirname!, "../docs/architecture.md");
@@ -53,6 +53,12 @@ async function drawnEdges(): Promise<string[]> {
   ).sort();
 }
 
+/** File names that occur in more than one directory. */
+function repeatedNames(paths: readonly string[]): string[] {
+  const names = paths.map((path) => basename(path));
+  return [...new Set(names.filter((name, i) => names.indexOf(name) !== i))].sort();
+}
+
 /** A way from a room back to itself, if there is one. */
 function cycleIn(graph: Graph): string[] | undefined {
   const finished = new Set<string>();
@@ -95,6 +101,12 @@ Deno.test("docs/architecture.md describes every room", async () => {
     if (COMMON.includes(room) && room !== "domain") continue;
     assert.match(text, new RegExp(`^\\|[^|]*\`${room}(?:/|\\.ts)\``, "m"), room);
   }
+});
+
+Deno.test("no two files of src have the same name", async () => {
+  const paths = await Array.fromAsync(sourcesIn(SRC));
+  assert.deepEqual(repeatedNames(paths), []);
+  assert.deepEqual(repeatedNames(["/src/a/one.ts", "/src/b/two.ts", "/src/c/one.ts"]), ["one.ts"]);
 });
 
 Deno.test("a cycle and a missing edge would be found", () => {

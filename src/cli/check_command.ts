@@ -1,10 +1,10 @@
-/** `kme check`: checks a configuration and its surroundings before the start. */
+/** `kme check`: checks a configuration and its environment before the start. */
 import { command } from "./command.ts";
 import { CONFIG_OPERAND } from "./description.ts";
 
 export const checkCommand = command({
   name: "check",
-  summary: "check a configuration and its surroundings before the start",
+  summary: "check a configuration and its environment before the start",
   usage: "CONFIG [--peers] [--json]",
   description: [
     "Checks everything that a start would check, and more: certificate chains, dates and names, directories, database, listeners, the clock. " +

@@ -187,5 +187,3 @@ export const configSchema = z.strictObject({
 
 /** The content of a correct file after parsing. */
 export type ConfigFile = z.output<typeof configSchema>;
-/** The content of a correct file as written. */
-export type ConfigInput = z.input<typeof configSchema>;

@@ -36,7 +36,7 @@ export async function locate(path: string, { cwd, beside }: PathBase): Promise<s
 }
 
 /** `"keys/x" (searched in /here and /there)` */
-export function describePath(path: string, { cwd, beside }: PathBase): string {
+function describePath(path: string, { cwd, beside }: PathBase): string {
   if (isAbsolute(path)) return JSON.stringify(path);
   return `${JSON.stringify(path)} (searched in ${cwd}${cwd === beside ? "" : ` and ${beside}`})`;
 }

@@ -3,11 +3,10 @@ import { type Certificate, formatSerial } from "../x509/certificate.ts";
 import { parseCertificates, parsePkcs12 } from "../x509/certificate_files.ts";
 import type { ClientCertificate, Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
+import { DAY_MS } from "../domain/time.ts";
 import type { CertificateStatus } from "../metrics/kme_status.ts";
 
 export type KnownCertificate = Omit<CertificateStatus, "daysLeft">;
-
-const DAY = 86_400_000;
 
 /** All certificates that a configuration names, including intermediates, in its order. */
 export function certificatesOf(
@@ -44,7 +43,7 @@ export function daysLeft({ notAfter }: KnownCertificate, now: Date): number {
 
 /** Whole days until a time in milliseconds since 1970; negative afterwards. */
 export function daysUntil(end: number, now: Date): number {
-  return Math.floor((end - now.getTime()) / DAY);
+  return Math.floor((end - now.getTime()) / DAY_MS);
 }
 
 function describe(

@@ -156,7 +156,7 @@ export class History {
 }
 
 /** One point for several that follow each other; at least one. */
-export function mergePoints(points: readonly Point[]): Point {
+function mergePoints(points: readonly Point[]): Point {
   const last = points.at(-1)!;
   const total = (name: "seconds" | "delivered" | "collected" | "ingested" | "burnt") =>
     sum(points.map((point) => point[name]));

@@ -15,7 +15,7 @@ import { type KeyObserver, noopObserver } from "./key_observer.ts";
 import { makePlan, type Plan } from "./delivery_plan.ts";
 import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
-import { Routes } from "./routes.ts";
+import { noLink, Routes } from "./routes.ts";
 import { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
@@ -420,12 +420,6 @@ export class Delivery {
   #expiry(): number {
     return this.#store.now() + this.#config.thisKme.keyLifetimeSeconds * 1000;
   }
-}
-
-function noLink(kme: KmeId): Unavailable {
-  return new Unavailable("the slave's KME cannot be reached", [{
-    peer: `no link with KME ${kme} is configured`,
-  }]);
 }
 
 /** Milliseconds since 1970, a whole number. An age that reaches back before 1970 is no limit. */

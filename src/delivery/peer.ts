@@ -1,7 +1,7 @@
 /** What delivery needs of the KME at the other end of a link. */
 import type { KeyIdBytes } from "../domain/block.ts";
 import type { ConfiguredId, KmeId } from "../domain/ids.ts";
-import type { StockAnswer, StockQuestion } from "../domain/stock_agreement.ts";
+import type { StockAnswer, StockQuestion } from "../domain/stock_questions.ts";
 import type {
   TakeBackAnswer,
   TakeBackRequest,

@@ -1,6 +1,7 @@
 /** Through which neighbour each KME is reached, as configured. */
 import type { OtherKme } from "../config/config.ts";
 import type { KmeId } from "../domain/ids.ts";
+import { Unavailable } from "../domain/refusals.ts";
 import type { Recipients } from "../domain/transaction.ts";
 
 export class Routes {
@@ -35,4 +36,11 @@ export class Routes {
     }
     return hops;
   }
+}
+
+/** The refusal of keys for a KME that no configured link leads to. */
+export function noLink(kme: KmeId): Unavailable {
+  return new Unavailable("the slave's KME cannot be reached", [{
+    peer: `no link with KME ${kme} is configured`,
+  }]);
 }

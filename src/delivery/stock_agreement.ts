@@ -20,7 +20,7 @@ import {
   type StockFile,
   type StockQuestion,
   summarize,
-} from "../domain/stock_agreement.ts";
+} from "../domain/stock_questions.ts";
 import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";

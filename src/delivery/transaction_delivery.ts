@@ -17,6 +17,7 @@ import { Unavailable } from "../domain/refusals.ts";
 import type { Peer } from "./peer.ts";
 import { formatPlan, type Hop, type Plan } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
+import { noLink } from "./routes.ts";
 import type { StockAgreement } from "./stock_agreement.ts";
 import type { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
@@ -290,10 +291,4 @@ function failure({ hop }: Part, reason?: string): Unavailable {
   return new Unavailable("the keys cannot be activated on every slave's KME", [
     { peer: reason?.includes("KME") ? reason : `KME ${hop.kme} ${reason ?? "did not agree"}` },
   ]);
-}
-
-function noLink(kme: KmeId): Unavailable {
-  return new Unavailable("the slave's KME cannot be reached", [{
-    peer: `no link with KME ${kme} is configured`,
-  }]);
 }

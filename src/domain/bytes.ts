@@ -10,3 +10,8 @@ export function buffer(bytes: Uint8Array): Buffer {
 export function mapKey(bytes: Uint8Array): string {
   return buffer(bytes).toString("latin1");
 }
+
+/** Whether two byte strings are equal; not for secrets. */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}

@@ -1,6 +1,7 @@
 /** Ingestion of one link's directory: one loop that looks for files, waits until they do not change, and reads them. */
 import { join } from "node:path";
 import { type Block, BLOCK_BYTES } from "../domain/block.ts";
+import { sameBytes } from "../domain/bytes.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
@@ -244,7 +245,7 @@ export class LinkIngestion {
   /** Finds out whether a file is to be read now, later, or not at all. */
   async #look(name: string): Promise<void> {
     const known = this.#files.remember(name);
-    // Before the state, so that what is told later is about what is seen now or later.
+    // Read the hint before the state, so that no change is missed.
     const hint = this.#watch.takeCompletionHint(name);
     let info: Deno.FileInfo;
     try {
@@ -416,7 +417,8 @@ export class LinkIngestion {
     if (check === undefined || !sameState(state, await stateAt(this.#path(known.name)))) return "look again";
     const { digest, healthProblem } = check;
     // Only the same bytes count as ingested before, whatever name and times the file has.
-    const same = progress?.size === state.size && sameBytes(progress.digest, digest);
+    const same = progress?.size === state.size && progress.digest !== undefined &&
+      sameBytes(progress.digest, digest);
     const offset = same ? wholeBytes(Math.min(progress!.offset, whole)) : 0;
     if (offset === whole) {
       logger.debug("{file} of link {link} was ingested before", { file: known.name, link: this.link });
@@ -726,8 +728,4 @@ function turnOfOthers(): Promise<void> {
 
 function stateText(state: FileState | undefined): string {
   return state ? `${state.size} ${state.mtime} ${state.dev} ${state.ino}` : "";
-}
-
-function sameBytes(a: Uint8Array | undefined, b: Uint8Array): boolean {
-  return a !== undefined && a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

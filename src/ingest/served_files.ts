@@ -9,7 +9,7 @@ import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
 
 /** Name of the record; not that of a key file. */
-export const SERVED_FILES = ".kme_ingested_files";
+const SERVED_FILES = ".kme_ingested_files";
 
 /** One line of the record, as JSON. */
 export interface ServedFile {

@@ -9,6 +9,7 @@ import { parseExactJson } from "../domain/exact_json.ts";
 import { PEER_PATHS } from "./wire.ts";
 import { readBody } from "../http/body.ts";
 import type { FrontEnv } from "../http/context.ts";
+import { answerJson } from "../http/json_answer.ts";
 import { cut, describeRequest, type RefusalReason, type RequestObserver } from "../http/request_observer.ts";
 import { tolerantPath } from "../http/path.ts";
 import { toProblem } from "../http/problem.ts";
@@ -45,7 +46,7 @@ export function kmeApp({ delivery, directory, observer, stocks }: KmeAppOptions)
   app.onError((error, c) => {
     const { status, reason, message, headers } = toProblem(error);
     refused(c, status, reason, message);
-    if (c.req.path.startsWith(PEER_PATHS)) return c.json({ message }, status, headers);
+    if (c.req.path.startsWith(PEER_PATHS)) return answerJson(c, JSON.stringify({ message }), status, headers);
     return c.text(status === 400 ? "Bad request" : message, status, headers);
   });
   app.notFound((c) => {

@@ -26,7 +26,7 @@ import {
 } from "./wire.ts";
 import { readReceptionAnswers, readTakeBackAnswer } from "./read_messages.ts";
 import { inSlices } from "../domain/slices.ts";
-import type { StockAnswer, StockQuestion } from "../domain/stock_agreement.ts";
+import type { StockAnswer, StockQuestion } from "../domain/stock_questions.ts";
 import { formatStockQuestion, readStockAnswer } from "./stock_messages.ts";
 
 /** Messages with transactions under way at the same time; transactions that come meanwhile share the next message. */

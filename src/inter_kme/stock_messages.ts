@@ -9,7 +9,7 @@ import {
   MAX_LISTED_FILES,
   type StockAnswer,
   type StockQuestion,
-} from "../domain/stock_agreement.ts";
+} from "../domain/stock_questions.ts";
 import { parseMessage } from "./wire.ts";
 
 const ID_BYTES = 16;

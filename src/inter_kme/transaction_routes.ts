@@ -19,7 +19,7 @@ import { readHello, readTakeBack, readTransactions } from "./read_messages.ts";
 import { readBodyBytes } from "../http/body.ts";
 import type { RefusalReason } from "../http/request_observer.ts";
 import type { FrontEnv } from "../http/context.ts";
-import { JSON_HEADERS } from "../http/headers.ts";
+import { answerJson } from "../http/json_answer.ts";
 import { HttpProblem } from "../http/problem.ts";
 
 export interface TransactionRoutesOptions {
@@ -46,7 +46,7 @@ export function transactionRoutes(
     }
     const { text: thisKme } = directory.thisKme;
     const answer = formatHelloAnswer(thisKme, directory.saesOf(thisKme), directory.saesOf(sender));
-    return c.body(answer, 200, JSON_HEADERS);
+    return answerJson(c, answer);
   });
 
   app.all(PeerPath.transactions, async (c) => {
@@ -65,13 +65,13 @@ export function transactionRoutes(
       if (reason === undefined) continue;
       refused(c, 200, reason, "reason" in answer ? answer.reason : "the blocks are not free here");
     }
-    return c.body(await inSlices(formatReceptionAnswers(answers)), 200, JSON_HEADERS);
+    return answerJson(c, await inSlices(formatReceptionAnswers(answers)));
   });
 
   app.all(PeerPath.takeBack, async (c) => {
     const { sender, request } = await message(c, directory, readTakeBack);
     const answer = await delivery.takeBack(c.env.connection.identity, sender, request);
-    return c.body(await inSlices(formatTakeBackAnswer(answer)), 200, JSON_HEADERS);
+    return answerJson(c, await inSlices(formatTakeBackAnswer(answer)));
   });
 }
 
@@ -90,7 +90,7 @@ export function stockRoute(
     if (stock === undefined || !directory.mayActFor(c.env.connection.identity, sender)) {
       throw new HttpProblem(400, "Bad request");
     }
-    return c.body(formatStockAnswer(await stock.answer(question)), 200, JSON_HEADERS);
+    return answerJson(c, formatStockAnswer(await stock.answer(question)));
   });
 }
 

@@ -13,7 +13,7 @@ const LEVELS: Record<string, LogLevel> = {
 };
 
 /** Parts of the program that have a logger of their own. */
-export const ROOMS = [
+const ROOMS = [
   "cli",
   "config",
   "console",

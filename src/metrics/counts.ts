@@ -68,7 +68,7 @@ export interface IngestionCounts {
   readonly recent: FileRecord[];
 }
 
-/** When an SAE of this KME was here. */
+/** When each SAE of this KME last sent a request. */
 export interface Presence {
   /** Milliseconds since 1970. */
   lastSeen: number;

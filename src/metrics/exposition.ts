@@ -319,7 +319,7 @@ export class Exposition {
   }
 }
 
-/** Without a sample there is nothing to say about a family either. */
+/** Families without samples are left out. */
 function* formatFamily(family: Family, counts: Counts, status: KmeStatus): Generator<string> {
   let isFirst = true;
   for (const [labels, value] of family.read(counts, status)) {

@@ -5,14 +5,14 @@ import { z } from "zod";
 const instant = z.iso.datetime();
 
 /** The file from which blocks were stored last. */
-export const ingestionStatusSchema = z.object({
+const ingestionStatusSchema = z.object({
   at: instant,
   /** File name without directory. */
   file: z.string(),
 });
 
 /** What became of a key file, in this process. */
-export const fileStatusSchema = z.object({
+const fileStatusSchema = z.object({
   /** File name without directory. */
   file: z.string(),
   at: instant,
@@ -26,7 +26,7 @@ export const fileStatusSchema = z.object({
   error: z.string().nullable(),
 });
 
-export const unmatchedFileSchema = z.object({
+const unmatchedFileSchema = z.object({
   /** File name without directory. */
   name: z.string(),
   /** Blocks that only this KME has. */
@@ -35,7 +35,7 @@ export const unmatchedFileSchema = z.object({
   there: z.int().nonnegative(),
 });
 
-export const linkStatusSchema = z.object({
+const linkStatusSchema = z.object({
   /** The KME at the other end; this KME's own id for keys between its own SAEs. */
   kme: z.string(),
   /** Free blocks of 256 bits; null: the database does not answer. */
@@ -60,7 +60,7 @@ export const linkStatusSchema = z.object({
   servedAgain: z.int().nonnegative(),
 });
 
-export const peerStatusSchema = z.object({
+const peerStatusSchema = z.object({
   kme: z.string(),
   /** As the last message or probe found out; null: there was none yet. */
   up: z.boolean().nullable(),
@@ -70,7 +70,7 @@ export const peerStatusSchema = z.object({
   lastError: z.string().nullable(),
 });
 
-export const certificateStatusSchema = z.object({
+const certificateStatusSchema = z.object({
   /** Member of the configuration that names the file, like `this_kme.saes_https_interface.server_cert_path`. */
   member: z.string(),
   use: z.enum(["server", "client CA", "client", "server CA"]),
@@ -83,7 +83,7 @@ export const certificateStatusSchema = z.object({
   daysLeft: z.int(),
 });
 
-export const saeStatusSchema = z.object({
+const saeStatusSchema = z.object({
   sae: z.string(),
   /** When it sent its last request; null: not known. */
   lastSeen: instant.nullable(),
@@ -133,7 +133,6 @@ export const kmeStatusSchema = z.object({
   entropy: z.number().nullable(),
 });
 
-export type FileStatus = z.infer<typeof fileStatusSchema>;
 export type SaeStatus = z.infer<typeof saeStatusSchema>;
 export type Problem = z.infer<typeof problemSchema>;
 export type LinkStatus = z.infer<typeof linkStatusSchema>;

@@ -57,7 +57,7 @@ export class Reloading {
   #apply(config: Config): void {
     const before = this.#running;
     const { saesFront, kmesFront, channels, directory } = this.#parts;
-    // First and for itself: whatever fails below, access that was taken away is gone.
+    // Done first and separately, so that access is revoked even if the rest fails.
     directory.replace(config);
     this.#running = { ...before, otherKmes: withCertificates(before, config), saes: config.saes };
     try {

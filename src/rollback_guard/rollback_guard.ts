@@ -46,7 +46,7 @@ export async function startGuard(options: GuardOptions): Promise<GenerationGuard
     throw new StoreUnusable(
       `the database is older than it was at ${marker.at} (its generation is ${found}, ${path} says ` +
         `${marker.generation}): it was restored from a backup, or is a new one, and may give out keys a second time. ` +
-        `Put the latest database back, or give up all keys in it and in the key files with: kme burn ${options.config}`,
+        `Restore the latest database, or destroy all keys in it and in the key files with: kme burn ${options.config}`,
     );
   }
 

@@ -18,9 +18,6 @@ const SUPPORTED: Readonly<Record<string, Reader>> = {
   },
 };
 
-/** Names of the parameters that `extension_mandatory` may hold. */
-export const supportedExtensions: readonly string[] = Object.keys(SUPPORTED);
-
 /**
  * The mandatory parameters; optional ones are not read, as the standard allows.
  *

@@ -1,5 +1,4 @@
 /** The SAE interface: ETSI GS QKD 014 V1.1.1, clauses 5 and 6, as Hono routes. */
-import { Buffer } from "node:buffer";
 import { type Context, Hono } from "hono";
 import type { Sae } from "../domain/network.ts";
 import { type Delivery, KeySize } from "../delivery/delivery.ts";
@@ -18,7 +17,7 @@ import {
   type SaeRequestObserver,
 } from "../http/request_observer.ts";
 import { tolerantPath } from "../http/path.ts";
-import { JSON_HEADERS } from "../http/headers.ts";
+import { answerJson } from "../http/json_answer.ts";
 import { HttpProblem, toProblem } from "../http/problem.ts";
 import {
   checkParameters,
@@ -42,12 +41,12 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
   app.onError((error, c) => {
     const { status, reason, message, details, headers } = toProblem(error);
     refused(c, status, reason, message);
-    return c.body(JSON.stringify({ message, details }), status, { ...JSON_HEADERS, ...headers });
+    return answerJson(c, JSON.stringify({ message, details }), status, headers);
   });
   app.notFound((c) => {
     if (/^\/api\/v1\/keys(\/|$)/.test(c.req.path)) identify(c);
     refused(c, 404, "http", "no such resource");
-    return c.body(JSON.stringify({ message: "no such resource" }), 404, JSON_HEADERS);
+    return answerJson(c, JSON.stringify({ message: "no such resource" }), 404);
   });
 
   // One route for all: Hono's fast router does not support overlapping routes. No middleware: it takes as long as the route.
@@ -210,8 +209,5 @@ function container(keys: readonly Key[]) {
 }
 
 function answer(c: SaeContext, value: unknown): Response {
-  const body = JSON.stringify(value);
-  // Otherwise the answer to a HEAD would have a content-length of 0.
-  if (c.req.raw.method === "HEAD") c.header("content-length", String(Buffer.byteLength(body)));
-  return c.body(body, 200, JSON_HEADERS);
+  return answerJson(c, JSON.stringify(value));
 }

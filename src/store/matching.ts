@@ -12,7 +12,7 @@ import {
   hashOfId,
   type HeldFile,
   type StockFile,
-} from "../domain/stock_agreement.ts";
+} from "../domain/stock_questions.ts";
 import { BlockState, type Schema } from "./table_schema.ts";
 
 /** States in which a block can still become a key. */

@@ -39,7 +39,7 @@ import {
 } from "./engine/queries.ts";
 import type { Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
-import type { FileTag, StockFile } from "../domain/stock_agreement.ts";
+import type { FileTag, StockFile } from "../domain/stock_questions.ts";
 import type { BlockPage, HeldPage, PageOfBlocks } from "./matching.ts";
 import { type MatchBlocks, matchBlocks, MAX_FORGOTTEN } from "./operations/match_blocks.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";

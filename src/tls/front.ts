@@ -21,6 +21,7 @@ import { formatSerial, parseCertificate } from "../x509/certificate.ts";
 import type { Revocations } from "../x509/revocations.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import type { RefusedClient } from "./client_refusal.ts";
+import { JSON_HEADERS, jsonBody } from "./json_body.ts";
 import { presentedBy } from "./peer_certificates.ts";
 import { answerRefused } from "./refused_client.ts";
 
@@ -120,8 +121,6 @@ const REFUSED_A_HANDSHAKE = 0.2;
 
 /** Connections that one certificate can always have. */
 const MIN_SHARE = 8;
-
-const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-store" };
 
 /**
  * Opens an mTLS listener.
@@ -593,18 +592,18 @@ function outline(error: unknown): string {
 }
 
 function refused(): Response {
-  return new Response(`{"message":"forbidden"}`, {
+  return new Response(jsonBody(`{"message":"forbidden"}`), {
     status: 403,
     headers: { ...JSON_HEADERS, connection: "close" },
   });
 }
 
 function unauthorized(message: string): Response {
-  return new Response(JSON.stringify({ message }), { status: 401, headers: JSON_HEADERS });
+  return new Response(jsonBody(JSON.stringify({ message })), { status: 401, headers: JSON_HEADERS });
 }
 
 function internalError(): Response {
-  return new Response(`{"message":"internal error"}`, { status: 500, headers: JSON_HEADERS });
+  return new Response(jsonBody(`{"message":"internal error"}`), { status: 500, headers: JSON_HEADERS });
 }
 
 function lastAnswer(response: Response): Response {

@@ -3,6 +3,7 @@
  * completed, and the first request is answered here. Bytes of such a client are not passed on.
  */
 import type { TLSSocket } from "node:tls";
+import { jsonBody } from "./json_body.ts";
 
 /** Maximum bytes of a request's head, and of what is discarded after the answer. */
 const MAX_HEAD = 16_384;
@@ -37,7 +38,7 @@ export function answerRefused(
     answered = true;
     clearTimeout(timer);
     timer = setTimeout(() => socket.destroy(), LINGER_MS);
-    const body = JSON.stringify({ message });
+    const body = jsonBody(JSON.stringify({ message }));
     const length = new TextEncoder().encode(body).length;
     socket.end(
       `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n` +

@@ -5,6 +5,7 @@
  * parse a server's certificate, it asks for no proof of the key. `@peculiar/x509` accepts more, and takes 2 ms to read a
  * certificate, longer than a handshake, where this reader takes 0.1 ms.
  */
+import { sameBytes } from "../domain/bytes.ts";
 import { createHash, X509Certificate } from "node:crypto";
 import {
   bitString,
@@ -14,7 +15,6 @@ import {
   derElements,
   derTime,
   objectIdentifier,
-  sameBytes,
   TAG,
   unsigned,
 } from "./der.ts";

@@ -3,12 +3,12 @@ import { Buffer } from "node:buffer";
 import { createPrivateKey, type KeyObject } from "node:crypto";
 import tls from "node:tls";
 import type { Parsed } from "../domain/parsed.ts";
+import { DAY_MS, formatTime } from "../domain/time.ts";
 import { type Certificate, parseCertificate } from "./certificate.ts";
 import { formatPem, pemBlocks, pemSections } from "./pem.ts";
 
-const DAY = 86_400_000;
-/** From when on a certificate that will expire is spoken of. */
-const SOON = 30 * DAY;
+/** Warn when a certificate expires within this time. */
+const SOON = 30 * DAY_MS;
 
 /** Curves that the TLS of this program has; others would fail at every handshake. */
 const CURVES = ["prime256v1", "P-256", "secp384r1", "P-384", "secp521r1", "P-521"];
@@ -92,19 +92,15 @@ function dateState(certificate: Certificate, now: Date): { outOfDate?: string; s
   if (now < from) {
     return {
       outOfDate: `is not valid before ${
-        iso(from)
+        formatTime(from.getTime())
       }; wait until then, check the clock, or put another one there`,
     };
   }
-  if (now > to) return { outOfDate: `expired on ${iso(to)}; put a new one there` };
+  if (now > to) return { outOfDate: `expired on ${formatTime(to.getTime())}; put a new one there` };
   const left = to.getTime() - now.getTime();
   if (left > SOON) return {};
-  const days = Math.floor(left / DAY);
-  return { soon: `expires on ${iso(to)}, in ${days} day${days === 1 ? "" : "s"}` };
-}
-
-function iso(date: Date): string {
-  return date.toISOString().replace(".000", "");
+  const days = Math.floor(left / DAY_MS);
+  return { soon: `expires on ${formatTime(to.getTime())}, in ${days} day${days === 1 ? "" : "s"}` };
 }
 
 function nameOf(index: number, count: number): string {

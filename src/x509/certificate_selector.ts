@@ -1,7 +1,7 @@
 /** Selectors: what a configuration says about a certificate by which an SAE or a KME is identified. */
 import type { ClientIdentity } from "./client_identity.ts";
 
-/** A certificate matches if it matches every member that is there. One of the first six is. */
+/** A certificate matches if it matches every member that is there. At least one of the first six members is set. */
 export interface CertificateSelector {
   /** Common name; a subject with several common names does not match. */
   readonly subjectCn?: string;

@@ -1,6 +1,6 @@
 /** Chains of certificates, as far as the certificates at hand show them. Pure. */
 import { type Certificate, certificatesInPem } from "./certificate.ts";
-import { sameBytes } from "./der.ts";
+import { sameBytes } from "../domain/bytes.ts";
 import { isIssuedBy } from "./verifier.ts";
 
 export type Chain =

@@ -1,4 +1,5 @@
 /** Certificate revocation lists (RFC 5280 clause 5). */
+import { sameBytes } from "../domain/bytes.ts";
 import { type Certificate, extensionsOf, KeyUsage } from "./certificate.ts";
 import {
   bitString,
@@ -7,7 +8,6 @@ import {
   derElements,
   derTime,
   objectIdentifier,
-  sameBytes,
   TAG,
   unsigned,
 } from "./der.ts";

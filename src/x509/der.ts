@@ -110,11 +110,6 @@ export function derTime({ tag, content }: DerElement): number {
   return date;
 }
 
-/** Whether two byte strings are equal; not for secrets. */
-export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((octet, i) => octet === b[i]);
-}
-
 /** Unsigned value of an INTEGER's contents: a sign octet does not count, a set top bit is magnitude. */
 export function unsigned(content: Uint8Array): bigint {
   let value = 0n;

@@ -5,7 +5,7 @@ export type RefusalReason = keyof typeof REMEDIES;
 
 const REMEDIES = {
   no_certificate: "set up the client with its certificate and key",
-  unreadable: "issue it anew",
+  unreadable: "issue a new certificate",
   version: "issue it with version 3 extensions (openssl x509 -req needs -extfile)",
   ca_certificate: "issue a certificate of its own for this use",
   unknown_ca: "have it issued by a CA that is trusted here, or add its CA to the CA file",
@@ -14,7 +14,7 @@ const REMEDIES = {
   wrong_usage: "issue it with the extended key usage for this use",
   wrong_host: "issue it with this host in subjectAltName",
   critical_extension: "issue it without that extension",
-  tls_verification: "issue it anew, with an algorithm that TLS has here",
+  tls_verification: "issue a new certificate, with an algorithm that TLS has here",
   name_constraints: "issue it within the name constraints of its CA",
   revoked: "issue a new one",
 } as const;

@@ -13,7 +13,8 @@ import {
 } from "./certificate.ts";
 import { alternativeNames, commonNames } from "./certificate_names.ts";
 import type { ClientIdentity } from "./client_identity.ts";
-import { sameBytes } from "./der.ts";
+import { sameBytes } from "../domain/bytes.ts";
+import { formatTime } from "../domain/time.ts";
 import { isForHost } from "./host_name.ts";
 import { formatPem } from "./pem.ts";
 import { CertificateRefused } from "./refusal.ts";
@@ -249,9 +250,14 @@ function refusalOf(
   const { notBefore, notAfter, extendedKeyUsage } = certificate;
   const name = certificate.subjectText;
   if (now < notBefore) {
-    return new CertificateRefused("not_yet_valid", `${name} is not yet valid, only from ${iso(notBefore)}`);
+    return new CertificateRefused(
+      "not_yet_valid",
+      `${name} is not yet valid, only from ${formatTime(notBefore)}`,
+    );
   }
-  if (now > notAfter) return new CertificateRefused("expired", `${name} is expired since ${iso(notAfter)}`);
+  if (now > notAfter) {
+    return new CertificateRefused("expired", `${name} is expired since ${formatTime(notAfter)}`);
+  }
   if (extendedKeyUsage !== undefined && !extendedKeyUsage.includes(Usage[role])) {
     return new CertificateRefused("wrong_usage", `${name} is not for TLS ${role}s`);
   }
@@ -335,8 +341,4 @@ function parse(der: Uint8Array): Certificate {
   } catch (cause) {
     throw new CertificateRefused("unreadable", "badly encoded certificate", { cause });
   }
-}
-
-function iso(time: number): string {
-  return new Date(time).toISOString().replace(".000", "");
 }

@@ -2,7 +2,7 @@
 import { databaseAvailable, startMariadb, startPostgres } from "../harness/databases.ts";
 import { POOL, TIMES } from "./options.ts";
 import type { Row } from "./row.ts";
-import { compare, interleave, type Target } from "./run.ts";
+import { compare, interleave, type Target } from "./comparison.ts";
 import { type Database, type Request, Site } from "./site.ts";
 
 const ENC = { way: "enc", slave: "local" } as const;

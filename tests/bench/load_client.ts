@@ -124,7 +124,7 @@ class Connection {
   }
 }
 
-export async function runLoad(job: LoadJob): Promise<LoadResult> {
+async function runLoad(job: LoadJob): Promise<LoadResult> {
   const endpoint = { port: job.port, context: tls.createSecureContext(job) };
   const then = job.then && { port: job.then.port, context: tls.createSecureContext(job.then) };
   const request = httpRequest(job.path, job.body);

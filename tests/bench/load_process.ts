@@ -4,7 +4,7 @@ import type { LoadJob, LoadResult } from "./load_client.ts";
 const ROOT = new URL("../../", import.meta.url).pathname;
 
 export async function load(job: LoadJob): Promise<LoadResult> {
-  const child = script("load.ts", [], { stdin: "piped", stdout: "piped", stderr: "inherit" }).spawn();
+  const child = script("load_client.ts", [], { stdin: "piped", stdout: "piped", stderr: "inherit" }).spawn();
   const writer = child.stdin.getWriter();
   await writer.write(new TextEncoder().encode(JSON.stringify(job)));
   await writer.close();

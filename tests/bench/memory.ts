@@ -3,7 +3,7 @@ import { freePorts } from "../harness/free_port.ts";
 import { load, serve } from "./load_process.ts";
 import { POOL, TIMES } from "./options.ts";
 import type { Row } from "./row.ts";
-import { compare, interleave, type Target } from "./run.ts";
+import { compare, interleave, type Target } from "./comparison.ts";
 import { type Request, Site } from "./site.ts";
 
 const STATUS = { way: "status", slave: "local" } as const;

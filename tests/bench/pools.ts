@@ -1,7 +1,7 @@
 /** What a large stock costs: speed, start-up, memory. */
 import { POOLS, QUICK, ROUNDS } from "./options.ts";
 import { type Row, rowOf } from "./row.ts";
-import { compare, interleave, type Target } from "./run.ts";
+import { compare, interleave, type Target } from "./comparison.ts";
 import { Site, type Times } from "./site.ts";
 
 /**

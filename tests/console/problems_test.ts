@@ -46,7 +46,7 @@ Deno.test("a peer that is down, an empty link and unmatched blocks are problems,
   assert.deepEqual(texts(facts), [
     "no blocks left in the link with KME 3",
     "KME 3 does not answer, nor can KME 4 be reached through it: connection refused",
-    "7 blocks of the link with KME 2 are at one end only",
+    "7 blocks of the link with KME 2 are at one end only (7 here, 0 there)",
   ]);
   assert.equal(deliverable(facts), "some");
   assert.equal(deliverable({ ...facts, ready: false, reason: "the disk of the database is full" }), "none");

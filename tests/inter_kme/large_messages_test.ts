@@ -36,6 +36,7 @@ Deno.test("an unknown caller is refused before its body has come, a neighbour is
   using caller = new KmeCaller(network, 1, network.kme(2).interKmeClient);
   const hello = await caller.raw("POST", "/kme/v1/hello", `{"sender_KME_ID":"2"}`);
   assert.equal(hello.status, 200, "one connection waits for its body, the others do not");
+  assert.match(hello.text, /\}\n$/);
   assert.equal(await Promise.race([answer, Promise.resolve("nothing yet")]), "nothing yet");
   socket.destroy();
 });

@@ -61,7 +61,8 @@ export function assertForm(response: SaeResponse): void {
   assert.equal(response.headers["content-type"], "application/json");
   assert.equal(response.headers["cache-control"], "no-store");
   assert.ok(response.json !== undefined, "the body is not JSON");
-  assert.ok(response.text === JSON.stringify(JSON.parse(response.text)), "the body is not compact JSON");
+  const compact = `${JSON.stringify(JSON.parse(response.text))}\n`;
+  assert.ok(response.text === compact, "the body is not compact JSON and a newline");
 }
 
 /** Fails unless it is this error, in the form of clause 6.5, with exactly these details. */

@@ -22,7 +22,7 @@ Deno.test("TLS 1.2 and TLS 1.3 are both served", async () => {
     const socket = await client.openSocket();
     assert.equal(socket.getProtocol(), version);
     socket.destroy();
-    assert.equal((await client.raw({ path: "/api/v1/sae/info/me" })).text, '{"SAE_ID":1,"KME_ID":1}');
+    assert.equal((await client.raw({ path: "/api/v1/sae/info/me" })).text, '{"SAE_ID":1,"KME_ID":1}\n');
   }
 });
 
@@ -128,7 +128,7 @@ Deno.test("serials are numbers: leading zeros, a top bit and the way they are wr
   await using network = await startNetwork({ kmes: [{ id: 1, saes }] });
   for (const { id, serialHex } of saes) {
     const me = await network.client(id).raw({ path: "/api/v1/sae/info/me" });
-    assert.equal(me.text, `{"SAE_ID":${id},"KME_ID":1}`, `serial ${serialHex}`);
+    assert.equal(me.text, `{"SAE_ID":${id},"KME_ID":1}\n`, `serial ${serialHex}`);
     assertForm(me);
   }
   for (const serialHex of ["0a0b0f", "a0b0c0", "ff01", "0f0102", "7f0102", "0b", "10", "010000"]) {

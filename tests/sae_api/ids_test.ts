@@ -23,7 +23,7 @@ Deno.test("an id is an integer or a string as it was configured, and never round
     const client = network.client(id);
     // Quotes are the only way to write an integer beyond 2^53 in a configuration: it is one all the same.
     const json = typeof id === "number" ? String(id) : id in digits ? id : JSON.stringify(id);
-    assert.equal((await client.raw(INFO)).text, `{"SAE_ID":${json},"KME_ID":${kme}}`);
+    assert.equal((await client.raw(INFO)).text, `{"SAE_ID":${json},"KME_ID":${kme}}\n`);
     const status = await client.status(id);
     assert.equal(status.json.source_KME_ID, kme);
     assert.equal(status.json.target_KME_ID, kme);
@@ -42,8 +42,8 @@ Deno.test("an id is an integer or a string as it was configured, and never round
 
 Deno.test("a KME with a string as its id says so", async () => {
   await using network = await startNetwork({ kmes: [{ id: "north", saes: ["alice", 5] }] });
-  assert.equal((await network.client("alice").raw(INFO)).text, '{"SAE_ID":"alice","KME_ID":"north"}');
-  assert.equal((await network.client(5).raw(INFO)).text, '{"SAE_ID":5,"KME_ID":"north"}');
+  assert.equal((await network.client("alice").raw(INFO)).text, '{"SAE_ID":"alice","KME_ID":"north"}\n');
+  assert.equal((await network.client(5).raw(INFO)).text, '{"SAE_ID":5,"KME_ID":"north"}\n');
   const { json } = await network.client("alice").status(5);
   assert.deepEqual([json.source_KME_ID, json.target_KME_ID], ["north", "north"]);
 });

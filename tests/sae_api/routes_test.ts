@@ -50,6 +50,7 @@ Deno.test("HEAD of Status answers like GET, without the body", async () => {
   assert.equal(head.headers["content-type"], "application/json");
   assert.equal(head.headers["cache-control"], "no-store");
   // What is announced is what GET sends, or nothing is.
+  assert.ok(get.text.endsWith("}\n"), "for people who use curl");
   const length = head.headers["content-length"];
   assert.ok(length === undefined || Number(length) === get.text.length, `content-length ${length}`);
   assert.equal((await client.raw({ method: "HEAD", path: "/api/v1/keys/9/status" })).status, 400);

@@ -37,7 +37,7 @@ export interface Ledger {
   readonly dialect: StoreDialect;
 }
 
-export const KINDS: readonly LedgerKind[] = ["memory", "sqlite", "postgres", "mariadb"];
+const KINDS: readonly LedgerKind[] = ["memory", "sqlite", "postgres", "mariadb"];
 
 /** Registers a test for each kind of database. */
 export function ledgerTest(

@@ -17,7 +17,7 @@ export type TestRequest =
   /** Until the first number is not 0 any more; the second is set once it hangs. */
   | { readonly kind: "hang"; readonly until: Int32Array };
 
-export const GO_ON = 1;
+const GO_ON = 1;
 export const DIE = 2;
 
 export interface TestReply {

@@ -37,9 +37,12 @@ export async function withFront(
   }
 }
 
+/** Milliseconds that the helpers wait for something to happen. */
+const TIME_LIMIT = 20_000;
+
 /** Polls until the condition holds. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 1000; i++) {
+  for (const end = performance.now() + TIME_LIMIT; performance.now() < end;) {
     if (condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
@@ -97,10 +100,9 @@ export class Wire {
 export async function tcp(port: number, host = "127.0.0.1", options: object = {}): Promise<Wire> {
   const socket = connectTcp({ port, host, ...options });
   const wire = new Wire(socket);
-  await new Promise<void>((resolve) => {
-    socket.once("connect", resolve);
-    socket.once("close", () => resolve());
-  });
+  let connected = false;
+  socket.once("connect", () => connected = true);
+  await until(() => connected || wire.closed, "the connection is open");
   return wire;
 }
 
@@ -131,10 +133,9 @@ export async function secure(
   options: ConnectionOptions = {},
 ): Promise<Wire> {
   const wire = tls(port, who, options);
-  await new Promise<void>((resolve) => {
-    wire.socket.once("secureConnect", () => resolve());
-    wire.socket.once("close", () => resolve());
-  });
+  let secured = false;
+  wire.socket.once("secureConnect", () => secured = true);
+  await until(() => secured || wire.closed, "the handshake is finished");
   return wire;
 }
 
@@ -175,6 +176,7 @@ export function resumingClient(who: TestCertificate) {
         const response = await fetch(`https://localhost:${port}/`, {
           client: http,
           headers: { connection: "close" },
+          signal: AbortSignal.timeout(TIME_LIMIT),
         });
         const text = await response.text();
         return response.status === 200 ? text : undefined;

@@ -90,6 +90,7 @@ for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
         const answer = await ask(port, certificate);
         assert.equal(answer?.status, 401, what);
         assert.match(JSON.parse(answer!.body).message, message, what);
+        assert.ok(answer!.body.endsWith("}\n"), what);
         assert.deepEqual(record.refused.map((client) => client.reason), [reason], what);
         assert.match(record.refused[0]!.message, /^client 127\.0\.0\.1:\d+: /);
       }

@@ -91,7 +91,7 @@ const ECDSA_SHA256 = sequence(oid("1.2.840.10045.4.3.2"));
 const DAY = 86_400_000;
 let serials = 0x2000;
 
-export const newKey = () => generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+const newKey = () => generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
 
 export function forge(parts: Parts = {}): Forged {
   const key = parts.key ?? newKey();

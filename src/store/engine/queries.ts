@@ -5,7 +5,7 @@ import { buffer } from "../../domain/bytes.ts";
 import { shannonEntropy } from "../../domain/entropy.ts";
 import { freeAmong } from "../free_among.ts";
 import type { Link } from "../../domain/link.ts";
-import type { FileTag, StockFile } from "../../domain/stock_agreement.ts";
+import type { FileTag, StockFile } from "../../domain/stock_questions.ts";
 import {
   type BlockPage,
   blockPage,

@@ -4,7 +4,7 @@ import type { Block } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../../domain/link.ts";
-import { type FileTag, fileTag } from "../../domain/stock_agreement.ts";
+import { type FileTag, fileTag } from "../../domain/stock_questions.ts";
 import { BlockState } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { insertRows, ROWS, run } from "../statements.ts";

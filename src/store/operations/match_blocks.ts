@@ -3,7 +3,7 @@ import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
 import { chunks } from "../../domain/chunks.ts";
 import type { Link } from "../../domain/link.ts";
-import type { FileTag } from "../../domain/stock_agreement.ts";
+import type { FileTag } from "../../domain/stock_questions.ts";
 import { BlockState } from "../table_schema.ts";
 import type { Operation, Work } from "../work.ts";
 

@@ -13,7 +13,7 @@ import { encodePkcs12 } from "./pkcs12.ts";
 import type { MadeCertificate, MadeClient, MadeKme, MadeNetwork } from "./made.ts";
 import { planCertificates } from "./issue_plan.ts";
 import type { PlannedCertificate, PlannedLeaf } from "./issue_plan.ts";
-import { type Crl, issueCrl, readCrl, type Revoked } from "./crl.ts";
+import { type Crl, issueCrl, readCrl, type Revoked } from "./issue_crl.ts";
 import { randomSerial } from "./random_serial.ts";
 import {
   certificateFromPem,
