@@ -13,6 +13,7 @@ import type { Store } from "../store/store.ts";
 import type { Place } from "../store/operations/claim.ts";
 import { BlockSearch, type RequestSearch } from "./block_search.ts";
 import { Unavailable } from "../domain/refusals.ts";
+import type { KeyObserver } from "./key_observer.ts";
 import type { Peer, PeerAnswer } from "./peer.ts";
 import type { ReservationFinisher } from "./reservation_finisher.ts";
 import { shortage } from "./shortage.ts";
@@ -43,6 +44,7 @@ interface Agreement {
 export class BlockDelivery {
   readonly #store: Store;
   readonly #reservations: ReservationFinisher;
+  readonly #observer: KeyObserver;
   /**
    * Blocks that a peer refused while it accepted none: either the peer fails, or it does not have these blocks. They stay
    * in the pool until the peer accepts a block. If that is one of them, the peer had failed; otherwise the peer does not
@@ -51,8 +53,9 @@ export class BlockDelivery {
   readonly #suspects = new Map<Link, KeyIdBytes[]>();
   readonly #searches = new Map<Link, BlockSearch>();
 
-  constructor(store: Store, reservations: ReservationFinisher) {
+  constructor(store: Store, reservations: ReservationFinisher, observer: KeyObserver) {
     this.#store = store;
+    this.#observer = observer;
     this.#reservations = reservations;
   }
 
@@ -89,7 +92,7 @@ export class BlockDelivery {
       await this.#reservations.eventually({ reservation, burn: activated, absent, retryAfter });
       throw new Unavailable("keys were lost while they were being agreed with the peer, try again");
     }
-    if (absent.length > 0) logRefused(request.link, absent.length);
+    this.#reportRefused(request.link, absent);
     await this.#peerAccepted(request.link, activated);
     return keys;
   }
@@ -174,6 +177,7 @@ export class BlockDelivery {
   async #giveUp({ link }: BlockRequest, agreement: Agreement, answer?: PeerAnswer): Promise<void> {
     const { reservation, activated, refused } = agreement;
     if (agreement.bits.size === 0) return;
+    this.#reportRefused(link, refused);
     const nothingAccepted = activated.length === 0;
     const burn = [...activated, ...answer?.unknown ?? []];
     await this.#reservations.eventually({
@@ -206,13 +210,15 @@ export class BlockDelivery {
     const accepted = new Set(activated.map(mapKey));
     if (suspects.some((id) => accepted.has(mapKey(id)))) return;
     const retryAfter = this.#search(link).refused(suspects);
-    const count = await this.#store.setAside({ link, blocks: suspects, retryAfter }).catch(() => 0);
-    if (count > 0) logRefused(link, count);
+    await this.#store.setAside({ link, blocks: suspects, retryAfter }).catch(() => {});
   }
-}
 
-function logRefused({ kme }: Link, count: number): void {
-  log("delivery").warn("KME {kme} does not have {count} blocks: they are tried again later", { kme, count });
+  /** The request does not wait for the names of the files. */
+  #reportRefused(link: Link, refused: readonly KeyIdBytes[]): void {
+    if (refused.length === 0) return;
+    void this.#store.fileNamesOf(link, refused).catch((): string[] => [])
+      .then((files) => this.#observer.blocksRefused(link.kme, refused.length, files));
+  }
 }
 
 function peerUnavailable({ link }: BlockRequest, reason?: string): Unavailable {

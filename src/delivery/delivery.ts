@@ -107,7 +107,7 @@ export class Delivery {
     this.#routes = new Routes(otherKmes);
     const reservations = this.#reservations = new ReservationFinisher(store, observer);
     const recovery = this.#recovery = new Recovery({ store, peers, observer, ...thisKme });
-    this.#blocks = new BlockDelivery(store, reservations);
+    this.#blocks = new BlockDelivery(store, reservations, observer);
     this.#transactions = new TransactionDelivery({
       store,
       peers,

@@ -13,6 +13,8 @@ export interface KeyObserver {
   collected(keys: number): void;
   /** Keys expired that a slave had not fetched. */
   expired(keys: number): void;
+  /** A neighbour refused blocks that were offered for keys. `files`: those that the blocks came from, most blocks first. */
+  blocksRefused(kme: KmeId, blocks: number, files: readonly string[]): void;
   /** Blocks were burnt. */
   burnt(reason: BurnReason, blocks: number): void;
 }
@@ -30,5 +32,6 @@ export const noopObserver: KeyObserver = {
   activated() {},
   collected() {},
   expired() {},
+  blocksRefused() {},
   burnt() {},
 };

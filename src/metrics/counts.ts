@@ -84,6 +84,8 @@ export interface Counts {
   readonly delivered: Map<KmeId, number>;
   /** Keys by the master's KME. */
   readonly activated: Map<KmeId, number>;
+  /** Blocks that a neighbour refused, by its id; a block counts each time. */
+  readonly refusedBlocks: Map<KmeId, number>;
   readonly burnt: Record<BurnReason, number>;
   readonly ingestion: ReadonlyMap<KmeId, IngestionCounts>;
   readonly refusals: Map<string, Refusals>;
@@ -106,6 +108,7 @@ export function noCounts(links: readonly KmeId[]): Counts {
     requested: new Map(links.map((kme) => [kme, 0])),
     delivered: new Map(),
     activated: new Map(),
+    refusedBlocks: new Map(),
     burnt: { unresolved: 0, refused: 0 },
     ingestion: new Map(
       links.map((kme) => [kme, { stored: 0, known: 0, files: 0, refused: 0, servedAgain: 0, recent: [] }]),

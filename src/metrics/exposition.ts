@@ -140,6 +140,13 @@ export class Exposition {
     );
     this.#counter(
       {
+        name: "kme_peer_refused_blocks_total",
+        help: "Blocks that a qkd_kme_server refused, by its KME; a block counts each time",
+      },
+      ({ refusedBlocks }) => byKme(refusedBlocks),
+    );
+    this.#counter(
+      {
         name: "kme_requests_refused_total",
         help: "Requests answered with an error, by listener, status code and reason",
       },

@@ -25,6 +25,7 @@ export class Watch {
   readonly counts: Counts;
   readonly #incidents: Incidents;
   readonly #refusedLog = new RateLimitedLog("http");
+  readonly #stockLog = new RateLimitedLog("delivery");
 
   /** @param links ids of the KMEs that a pool is shared with, including this one. */
   constructor(links: readonly KmeId[], incidents: Incidents) {
@@ -43,6 +44,7 @@ export class Watch {
     expired: (keys) => {
       this.counts.expired += keys;
     },
+    blocksRefused: (kme, blocks, files) => this.#blocksRefused(kme, blocks, files),
     burnt: (reason, blocks) => {
       this.counts.burnt[reason] += blocks;
     },
@@ -202,6 +204,16 @@ export class Watch {
       message,
       same: `${link} ${since === undefined}`,
     });
+  }
+
+  #blocksRefused(kme: KmeId, blocks: number, files: readonly string[]): void {
+    add(this.counts.refusedBlocks, kme, blocks);
+    const names = files.length === 0 ? "" : `: blocks of ${files.slice(0, 5).join(", ")}`;
+    const message = `KME ${kme} refused ${blocks} blocks, which are tried again later${names}${
+      files.length > 5 ? ", ..." : ""
+    }`;
+    this.#stockLog.warn(`refused blocks ${kme}`, "{message}", { message });
+    this.#incidents.report({ kind: "stock", severity: "warning", message, same: `refused blocks ${kme}` });
   }
 
   /** A key file is ingested whose keys another database may have given out. */

@@ -68,6 +68,32 @@ export async function unmatchedFilesOf(db: Kysely<Schema>, kme: KmeId): Promise<
   }));
 }
 
+/** Names of the files that these blocks came from, those of the most blocks first. Blocks that are gone have none. */
+export async function fileNamesOf(
+  db: Kysely<Schema>,
+  linkId: number,
+  ids: readonly KeyIdBytes[],
+): Promise<string[]> {
+  const counts = new Map<FileTag, number>();
+  for (const part of chunks(ids, 2000)) {
+    const rows = await db.selectFrom("blocks")
+      .select((e) => ["file_tag", e.fn.countAll<number>().as("blocks")] as const)
+      .where("block_id", "in", part.map(buffer)).where("link_id", "=", linkId).groupBy("file_tag").execute();
+    for (const { file_tag, blocks } of rows) {
+      const tag = Number(file_tag ?? 0);
+      counts.set(tag, Number(blocks) + (counts.get(tag) ?? 0));
+    }
+  }
+  if (counts.size === 0) return [];
+  const files = await db.selectFrom("key_files").select(["name", "digest"]).where("link_id", "=", linkId)
+    .execute();
+  const names = new Map(files.map(({ name, digest }) => [fileTag(digest), name]));
+  return [...counts].sort(([, a], [, b]) => b - a).map(([tag]) => names.get(tag) ?? NO_NAME);
+}
+
+/** Of a file whose name a later one has taken. */
+const NO_NAME = "(a file of an earlier time)";
+
 export interface BlockPage {
   readonly linkId: number;
   readonly states: readonly number[];

@@ -18,6 +18,7 @@ import { prepareSqlite } from "./dialects/sqlite_library.ts";
 import { NoThread, WorkerExecutor } from "./engine/worker_executor.ts";
 import {
   blockPageQuery,
+  fileNamesQuery,
   fileProgressQuery,
   forgottenFilesQuery,
   freeAmongQuery,
@@ -278,6 +279,11 @@ export class Store implements BlockStore {
   /** Key files of the link of which blocks were ingested, except forgotten ones. */
   ingestedFiles(link: Link): Promise<StockFile[]> {
     return this.#read(ingestedFilesQuery, { link });
+  }
+
+  /** Names of the files that these blocks came from, those of the most blocks first. */
+  fileNamesOf(link: Link, ids: readonly KeyIdBytes[]): Promise<string[]> {
+    return this.#read(fileNamesQuery, { link, ids });
   }
 
   /** Files of the link of which the operator has dropped the unmatched blocks. */

@@ -4,10 +4,11 @@ import { assertProblem, stockOf } from "../sae_api/api_fixture.ts";
 import { eventually } from "../harness/eventually.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import type { NetworkSpec } from "../harness/test_network.ts";
+import { scrape } from "../metrics/scrape.ts";
 import { RustKme, startFirst } from "./rust_kme.ts";
 
 const spec = (options: Record<string, unknown> = {}): NetworkSpec => ({
-  kmes: [{ id: 1, saes: [1], options }, { id: 2, saes: [3] }],
+  kmes: [{ id: 1, saes: [1], console: true, options }, { id: 2, saes: [3] }],
 });
 
 /** Requests that deliver nothing before shared blocks are found. */
@@ -41,7 +42,14 @@ for (
     }
     assert.deepEqual(given.toSorted(), shared.toSorted());
     assert.equal(peer.free.size, 0);
-    await network.process.waitForLine(/KME 2 does not have \d+ blocks: they are tried again later/);
+    await network.process.waitForLine(
+      /KME 2 refused \d+ blocks, which are tried again later: blocks of [\w.-]+\.cor/,
+    );
+    const console = `http://127.0.0.1:${network.kme(1).consolePort}`;
+    const metrics = scrape(await (await fetch(`${console}/metrics`)).text());
+    assert.ok(metrics.of("kme_peer_refused_blocks_total")['kme="2"']! > 0);
+    const incidents: { message: string }[] = await (await fetch(`${console}/incidents`)).json();
+    assert.ok(incidents.some(({ message }) => /^KME 2 refused \d+ blocks.*\.cor/.test(message)));
   });
 }
 

@@ -11,6 +11,7 @@ async function everyMetric(): Promise<{ text: string; samples: Samples }> {
   const { watch, world } = served;
   watch.keys.delivered("2", 1);
   watch.keys.activated("2", 1);
+  watch.keys.blocksRefused("2", 1, ["a.cor"]);
   const caller = { caller: "SAE 1", request: "GET /", message: "for a test" };
   watch.requests("sae").refused({ status: 400, reason: "invalid", ...caller });
   watch.requests("sae").answered("enc_keys", 5);

@@ -9,6 +9,7 @@ import type { FileTag, StockFile } from "../../domain/stock_questions.ts";
 import {
   type BlockPage,
   blockPage,
+  fileNamesOf,
   forgottenFiles,
   type HeldPage,
   heldPage,
@@ -141,6 +142,12 @@ export const forgottenFilesQuery: Query<{ link: Pick<Link, "id"> }, FileTag[]> =
   run: (db, { link }) => forgottenFiles(db, link.id),
 };
 
+/** Names of the files that blocks came from. */
+export const fileNamesQuery: Query<{ link: Pick<Link, "id">; ids: readonly KeyIdBytes[] }, string[]> = {
+  name: "fileNames",
+  run: (db, { link, ids }) => fileNamesOf(db, link.id, ids),
+};
+
 export const blockPageQuery: Query<BlockPage, PageOfBlocks> = { name: "blockPage", run: blockPage };
 
 export const heldPageQuery: Query<{ linkId: number; after: number; limit: number }, HeldPage> = {
@@ -184,6 +191,7 @@ export const QUERIES = [
   freeRangeQuery,
   ingestedFilesQuery,
   forgottenFilesQuery,
+  fileNamesQuery,
   blockPageQuery,
   heldPageQuery,
   presenceQuery,
