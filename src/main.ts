@@ -1,7 +1,8 @@
 /** The command line. */
 import { COMMANDS } from "./cli/commands.ts";
-import { findCommand, nearestCommand, unknownCommand } from "./cli/help_command.ts";
+import { findCommand, nearestCommand } from "./cli/help_command.ts";
 import { USAGE } from "./cli/help_text.ts";
+import { nearest } from "./config/spelling.ts";
 import { printMessage } from "./cli/stderr.ts";
 
 /** Options in the place of a command. */
@@ -9,22 +10,32 @@ const FLAGS = new Map([["-h", "help"], ["--help", "help"], ["-V", "version"], ["
 
 async function main([first, ...rest]: string[]): Promise<number> {
   if (first === undefined) return refuse("a command or a configuration file is missing");
+  if (first === "") return refuse("the first argument is empty");
   const command = findCommand(COMMANDS, FLAGS.get(first) ?? first);
   if (command !== undefined) return await command.run(rest);
   if (first.startsWith("-")) return refuse(`unknown option ${first}`);
-  if (!await isFileName(first)) return refuse(unknownCommand(COMMANDS, first));
+  if (!await isFileName(first)) return refuse(await neitherCommandNorFile(first));
   return await findCommand(COMMANDS, "start")!.run([first, ...rest]);
 }
 
-/** Whether the argument means a configuration file rather than a mistyped command. */
+/** Whether the argument names a configuration file: it has a directory, or the file exists. */
 async function isFileName(text: string): Promise<boolean> {
-  if (/[./\\]/.test(text) || nearestCommand(COMMANDS, text) === undefined) return true;
+  return /[/\\]/.test(text) || await Deno.stat(text).then(() => true, () => false);
+}
+
+/** Message on an argument that is no command and no file; it names the nearest one of either. */
+async function neitherCommandNorFile(text: string): Promise<string> {
+  const message = `${text} is neither a command nor a file`;
+  const command = nearestCommand(COMMANDS, text);
+  if (command !== undefined) return `${message}; did you mean "kme ${command}"?`;
+  const names: string[] = [];
   try {
-    await Deno.stat(text);
-    return true;
+    for await (const { name, isFile } of Deno.readDir(".")) if (isFile) names.push(name);
   } catch {
-    return false;
+    // The message does without a suggestion.
   }
+  const file = nearest(text, names);
+  return file === undefined ? message : `${message}; did you mean "kme ${file}"?`;
 }
 
 function refuse(message: string): number {

@@ -135,6 +135,7 @@ function checkOperands(operand: Operand | undefined, operands: readonly string[]
   }
   const { what, optional, many } = operand;
   if (operands.length === 0 && !optional) throw new UsageError(`the ${what} is missing`);
+  if (operands.includes("")) throw new UsageError(`${operand.name}, the ${what}, must not be empty`);
   if (operands.length > 1 && !many) {
     throw new UsageError(`only one ${what} can be given, not also ${operands.slice(1).join(" ")}`);
   }

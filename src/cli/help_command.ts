@@ -19,6 +19,7 @@ export function helpCommand(commands: () => readonly CommandDescription[]): Comm
     exitCodes: { 0: "done", 2: "wrong command line" },
     async run({ man }, [name]) {
       if (man) {
+        if (name !== undefined) throw new UsageError("--man cannot be combined with a command");
         const { manPage } = await import("./man_page.ts");
         console.log(manPage(commands()));
         return 0;

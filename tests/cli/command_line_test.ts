@@ -49,10 +49,22 @@ Deno.test("a usage error is one line and the usage line, with exit code 2", asyn
       [["--frob"], /^kme: unknown option --frob$/, /^Usage: kme COMMAND/],
       [
         ["chekc", "a.json5"],
-        /^kme: unknown command chekc; did you mean "kme check"\?$/,
+        /^kme: chekc is neither a command nor a file; did you mean "kme check"\?$/,
         /^Usage: kme COMMAND/,
       ],
-      [["strat"], /^kme: unknown command strat; did you mean "kme start"\?$/, /^Usage: kme COMMAND/],
+      [
+        ["strat"],
+        /^kme: strat is neither a command nor a file; did you mean "kme start"\?$/,
+        /^Usage: kme COMMAND/,
+      ],
+      [["xyzzy"], /^kme: xyzzy is neither a command nor a file$/, /^Usage: kme COMMAND/],
+      [
+        ["confg_kme1.json5"],
+        /^kme: confg_kme1\.json5 is neither a command nor a file; did you mean "kme config_kme1\.json5"\?$/,
+        /^Usage: kme COMMAND/,
+      ],
+      [["start", ""], /^kme start: CONFIG, the configuration file, must not be empty$/, /^Usage: kme start/],
+      [["help", "--man", "start"], /^kme help: --man cannot be combined with a command$/, /^Usage: kme help/],
       [
         ["help", "statsu"],
         /^kme help: unknown command statsu; did you mean "kme status"\?$/,
