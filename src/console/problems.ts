@@ -3,8 +3,8 @@ import type { KmeStatus, Problem } from "../metrics/kme_status.ts";
 
 export type StatusFacts = Omit<KmeStatus, "delivery" | "since">;
 
-/** A problem without the time since when it exists; `name` tells it from others. */
-export type FoundProblem = Omit<Problem, "since"> & { readonly name: string };
+/** A problem; `name` tells it from others. `since` is absent where nothing but the status notices the problem. */
+export type FoundProblem = Omit<Problem, "since"> & { readonly name: string; readonly since?: string };
 
 /** Days before the end of a certificate from which on it is a problem. */
 const CERTIFICATE_DAYS = 14;
@@ -13,11 +13,20 @@ const CERTIFICATE_DAYS = 14;
 export function findProblems(facts: StatusFacts): FoundProblem[] {
   const { kme, ready, reason, links, peers, relayed, certificates, saes } = facts;
   const problems: FoundProblem[] = [];
-  const add = (severity: Problem["severity"], link: string | null, name: string, what: string) => {
-    problems.push({ severity, link, name, what });
+  const add = (
+    severity: Problem["severity"],
+    link: string | null,
+    name: string,
+    what: string,
+    since?: string | null,
+  ) => {
+    problems.push({ severity, link, name, what, ...since ? { since } : {} });
   };
   if (!ready) add("error", null, "not ready", reason ?? "not ready");
-  for (const { kme: link, free, used, files, unmatched, unmatchedFiles = [], servedAgain } of links) {
+  for (
+    const { kme: link, free, used, files, unmatched, unmatchedSince, unmatchedFiles = [], servedAgain }
+      of links
+  ) {
     const pool = link === kme ? "the pool of this KME's own SAEs" : `the link with KME ${link}`;
     if (used && free === 0) add("error", link, `empty ${link}`, `no blocks left in ${pool}`);
     const there = unmatchedFiles.reduce((sum, file) => sum + file.there, 0);
@@ -30,6 +39,7 @@ export function findProblems(facts: StatusFacts): FoundProblem[] {
         `${unmatched + there} blocks of ${pool} are at one end only (${unmatched} here, ${there} there)${
           names === "" ? "" : `: ${names}${unmatchedFiles.length > 3 ? ", ..." : ""}`
         }`,
+        unmatchedSince,
       );
     }
     if (servedAgain > 0) {
@@ -49,7 +59,7 @@ export function findProblems(facts: StatusFacts): FoundProblem[] {
       }
     }
   }
-  for (const { kme: peer, up, lastError } of peers) {
+  for (const { kme: peer, up, since, lastError } of peers) {
     if (up !== false) continue;
     const beyond = relayed.filter(({ through }) => through === peer).map((each) => `KME ${each.kme}`);
     const reached = beyond.length === 0 ? "" : `, nor can ${beyond.join(", ")} be reached through it`;
@@ -58,6 +68,7 @@ export function findProblems(facts: StatusFacts): FoundProblem[] {
       peer,
       `down ${peer}`,
       `KME ${peer} does not answer${reached}${lastError === null ? "" : `: ${lastError}`}`,
+      since,
     );
   }
   for (const { member, daysLeft, serial } of certificates) {
@@ -100,8 +111,8 @@ export class ProblemTimes {
   update(found: readonly FoundProblem[], now: Date): Problem[] {
     const names = new Set(found.map(({ name }) => name));
     for (const name of [...this.#since.keys()]) if (!names.has(name)) this.#since.delete(name);
-    return found.map(({ name, ...problem }) => {
-      const since = this.#since.get(name) ?? now.toISOString();
+    return found.map(({ name, since: began, ...problem }) => {
+      const since = began ?? this.#since.get(name) ?? now.toISOString();
       this.#since.set(name, since);
       return { ...problem, since };
     });

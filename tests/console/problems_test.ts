@@ -48,6 +48,16 @@ Deno.test("a peer that is down, an empty link and unmatched blocks are problems,
     "KME 3 does not answer, nor can KME 4 be reached through it: connection refused",
     "7 blocks of the link with KME 2 are at one end only (7 here, 0 there)",
   ]);
+  const began = { unmatched: "2026-01-01T00:00:00.000Z", down: "2026-01-02T00:00:00.000Z" };
+  const times = findProblems({
+    ...facts,
+    links: facts.links.map((each) => ({
+      ...each,
+      unmatchedSince: each.kme === "2" ? began.unmatched : null,
+    })),
+    peers: facts.peers.map((each) => ({ ...each, since: began.down })),
+  }).map(({ since }) => since);
+  assert.deepEqual(times, [undefined, began.down, began.unmatched]);
   assert.equal(deliverable(facts), "some");
   assert.equal(deliverable({ ...facts, ready: false, reason: "the disk of the database is full" }), "none");
 });
@@ -75,6 +85,8 @@ Deno.test("the time of a problem is that of its beginning, and a new one after i
   const at = (seconds: number) => new Date(seconds * 1000);
   const found = [{ name: "a", severity: "error" as const, link: null, what: "7 are missing" }];
   assert.equal(times.update(found, at(1))[0]!.since, at(1).toISOString());
+  const began = { ...found[0]!, name: "b", since: at(0).toISOString() };
+  assert.equal(times.update([...found, began], at(1))[1]!.since, at(0).toISOString(), "noticed before");
   // Its words may change.
   assert.equal(times.update([{ ...found[0]!, what: "8 are missing" }], at(2))[0]!.since, at(1).toISOString());
   times.update([], at(3));
