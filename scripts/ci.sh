@@ -34,17 +34,17 @@ case $step in
     CI='' deno task test "$@"
     ;;
   version)
-    if [ "$1" != "v$(version)" ]; then
+    if [ "${1:?TAG}" != "v$(version)" ]; then
       echo "the tag is $1, but src/version.ts says $(version)" >&2
       exit 1
     fi
     ;;
   compile)
     deno install --frozen
-    deno run -A scripts/compile.ts "$1"
+    deno run -A scripts/compile.ts "${1:?TARGET}"
     ;;
   test-binary)
-    KME_TEST_BINARY=$PWD/$(binary_of "$1")
+    KME_TEST_BINARY=$PWD/$(binary_of "${1:?TARGET}")
     export KME_TEST_BINARY
     deno test -A tests/release/binary_test.ts tests/cli/first_steps_test.ts
     ;;
@@ -59,9 +59,8 @@ case $step in
     (cd dist && checksums kme* >SHA256SUMS)
     ;;
   publish)
-    awk -v version="$(version)" '/^## /{on = index($0, "[" version "]") > 0; next} on' CHANGELOG.md >notes.md
-    gh release create "$1" --title "kme $(version)" --notes-file notes.md dist/*
-    rm notes.md
+    awk -v version="$(version)" '/^## /{on = index($0, "[" version "]") > 0; next} on' CHANGELOG.md |
+      gh release create "${1:?TAG}" --title "kme $(version)" --notes-file - dist/*
     ;;
   *)
     sed -n '4,11s/^# \{0,1\}//p' "$0" >&2

@@ -54,6 +54,9 @@ export async function embed(
     await runDeno(["compile", ...args], {
       DENO_DIR: staged,
       ...runtime === undefined ? {} : { DENORT_BIN: resolve(runtime) },
+    }).catch((error: Error) => {
+      if (runtime !== undefined) throw error;
+      throw new Error(`${error.message}; without internet access set KME_DENORT_DIR; see docs/operations.md`);
     });
   } finally {
     await Deno.remove(staged, { recursive: true });

@@ -12,6 +12,10 @@ if [ $# -lt 2 ]; then
   exit 2
 fi
 target=$1
+if [ ! -f "$2" ]; then
+  echo "there is no file $2; make it with: deno task compile" >&2
+  exit 2
+fi
 binary=$(realpath "$2")
 mkdir -p "${3:-dist}"
 out=$(realpath "${3:-dist}")
