@@ -84,7 +84,7 @@ export class PeerChannel {
   #fresh: https.Agent;
   readonly #slots = new Slots(MAX_SOCKETS);
   readonly #closed = new AbortController();
-  readonly #log = log("peer");
+  readonly #log = log("inter_kme");
   #health: PeerHealth = { up: undefined };
   #material: ChannelMaterial;
   #probing: Promise<PostOutcome> | undefined;

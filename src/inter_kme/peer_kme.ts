@@ -121,7 +121,7 @@ export class PeerKme implements Peer {
       : { kind: "transactions", comparesStock: hello.protocol >= 2 };
     this.#ability = ability;
     if (ability.kind !== before?.kind) {
-      log("peer").info("KME {kme} understands {ability}", {
+      log("inter_kme").info("KME {kme} understands {ability}", {
         kme: this.kme,
         ability: hello === undefined ? "whole blocks for one slave only" : "transactions",
       });

@@ -1,4 +1,4 @@
-/** `LOG_LEVEL` and `LOG_FORMAT`. Apart from the log itself, so that a message can be printed before the log is loaded. */
+/** `LOG_LEVEL` and `LOG_FORMAT`. Separate module, so that a message can be printed before the logger is loaded. */
 import type { LogLevel } from "@logtape/logtape";
 import type { Parsed } from "../domain/parsed.ts";
 
@@ -21,8 +21,11 @@ const ROOMS = [
   "event",
   "http",
   "ingest",
+  "inter_kme",
   "kme",
-  "peer",
+  "metrics",
+  "reload",
+  "rollback_guard",
   "store",
   "tls",
 ] as const;
