@@ -10,6 +10,8 @@ export interface KnownFile {
   since: number;
   /** Its state when nothing was left to be done with it: ingested, or refused. */
   done?: FileState;
+  /** Of what was read of it then. */
+  digest?: Uint8Array;
   /** The system told that its writer has closed it. */
   complete: boolean;
   /** To be deleted as soon as its writer is done with it. */

@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
-import { type Block, BLOCK_BYTES, blockKeyId } from "../domain/block.ts";
+import { type Block, BLOCK_BYTES, blockKeyId, type KeyIdBytes } from "../domain/block.ts";
 import { platform } from "../platform.ts";
 import { KeyHealth } from "./key_health.ts";
 
@@ -25,8 +25,9 @@ export function compareNames(a: string, b: string): number {
 export interface FileState {
   /** Bytes. */
   readonly size: number;
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970: of the contents, and of anything about the file, which no user can set back. */
   readonly mtime: number;
+  readonly ctime: number;
   /** Device and inode; 0 where the platform has none. */
   readonly dev: number;
   readonly ino: number;
@@ -44,12 +45,19 @@ export async function stateAt(path: string): Promise<FileState | undefined> {
 
 /** The part of an `lstat` that ingestion compares. */
 export function fileState(info: Deno.FileInfo): FileState {
-  return { size: info.size, mtime: info.mtime?.getTime() ?? 0, dev: info.dev, ino: info.ino ?? 0 };
+  return {
+    size: info.size,
+    mtime: info.mtime?.getTime() ?? 0,
+    ctime: info.ctime?.getTime() ?? 0,
+    dev: info.dev,
+    ino: info.ino ?? 0,
+  };
 }
 
 /** Whether nothing tells the two apart. */
 export function sameState(a: FileState | undefined, b: FileState | undefined): boolean {
   return a !== undefined && b !== undefined && a.size === b.size && a.mtime === b.mtime &&
+    a.ctime === b.ctime &&
     a.dev === b.dev && a.ino === b.ino;
 }
 
@@ -62,6 +70,8 @@ export function wholeBytes(size: number): number {
 export interface FileCheck {
   /** SHA-256 of the whole blocks: tells the file from every other one, whatever its name and times. */
   readonly digest: Uint8Array;
+  /** key_ID of the first block; absent where there is none. */
+  readonly first?: KeyIdBytes;
   /** Why the bytes do not look random. */
   readonly healthProblem?: string;
 }
@@ -109,15 +119,17 @@ export class KeyFile implements AsyncDisposable {
     const whole = wholeBytes(this.size);
     const hash = createHash("sha256");
     const health = testHealth ? new KeyHealth(whole) : undefined;
+    let first: KeyIdBytes | undefined;
     for (let offset = 0; offset < whole;) {
       const bytes = await this.#read(offset, Math.min(CHECK_BYTES, whole - offset));
       if (bytes === undefined) return undefined;
+      first ??= blockKeyId(bytes.subarray(0, BLOCK_BYTES));
       hash.update(bytes);
       health?.update(bytes);
       offset += bytes.length;
       if (offset < whole) await pause();
     }
-    return { digest: Uint8Array.from(hash.digest()), healthProblem: health?.problem };
+    return { digest: Uint8Array.from(hash.digest()), first, healthProblem: health?.problem };
   }
 
   /**

@@ -55,6 +55,8 @@ interface CheckedFile {
   readonly file: KeyFile;
   readonly state: FileState;
   readonly digest: Uint8Array;
+  /** key_ID of the first block. */
+  readonly first: Uint8Array;
   /** Bytes whose blocks are stored already. */
   readonly offset: number;
   /** It was ingested into another database before. */
@@ -276,6 +278,8 @@ export class LinkIngestion {
       known.since = now;
       known.complete = hint ?? false;
       known.refused = undefined;
+      known.done = undefined;
+      known.deletable = false;
       known.tally = { stored: 0, known: 0, ms: 0 };
     }
     if (sameState(state, known.done)) {
@@ -415,7 +419,8 @@ export class LinkIngestion {
     if (whole === 0) return "done";
     const check = await file.check(health !== "off", turnOfOthers);
     if (check === undefined || !sameState(state, await stateAt(this.#path(known.name)))) return "look again";
-    const { digest, healthProblem } = check;
+    const { digest, first, healthProblem } = check;
+    known.digest = digest;
     // Only the same bytes count as ingested before, whatever name and times the file has.
     const same = progress?.size === state.size && progress.digest !== undefined &&
       sameBytes(progress.digest, digest);
@@ -435,7 +440,7 @@ export class LinkIngestion {
         `does not look random (${healthProblem}), ingested all the same`,
       );
     }
-    const servedBefore = await this.#served.servedBefore(digest);
+    const servedBefore = await this.#served.servedBefore({ name: known.name, digest, first: first! });
     if (servedBefore && servedFiles === "refuse") {
       this.#refuse(
         known,
@@ -447,7 +452,7 @@ export class LinkIngestion {
       return "refused";
     }
     unused.move();
-    return { known, file, state, digest, offset, servedBefore };
+    return { known, file, state, digest, first: first!, offset, servedBefore };
   }
 
   /** Reads what is left of a file into the store. Throws the file's errors, and {@linkcode StoreFailure}. */
@@ -537,7 +542,7 @@ export class LinkIngestion {
     return sameState(state, await stateAt(this.#path(known.name))) ? blocks : undefined;
   }
 
-  /** Files that stay in their directory are recorded beside them, before any of their blocks is stored. */
+  /** Files are recorded beside them before any of their blocks is stored: one that is to be deleted may stay for a while. */
   async #recordServed(files: readonly CheckedFile[]): Promise<void> {
     for (const { known, servedBefore } of files) {
       if (!servedBefore || known.tally.stored + known.tally.known > 0) continue;
@@ -548,8 +553,7 @@ export class LinkIngestion {
       this.#options.onServedAgain?.({ link: this.link, file: known.name, reason });
       this.#warn(known, `served ${stateText(known.state)}`, reason);
     }
-    if (this.#options.deleteAfterRead) return;
-    await this.#served.record(files.map(({ known, digest }) => ({ name: known.name, digest })));
+    await this.#served.record(files.map(({ known, digest, first }) => ({ name: known.name, digest, first })));
   }
 
   #report({ name, tally }: KnownFile, ms = 0): void {
@@ -603,13 +607,27 @@ export class LinkIngestion {
         return;
       }
       known.deletable = false;
+      if (!await this.#isWhatWasRead(known)) {
+        known.done = undefined;
+        this.#files.hint(known.name);
+        return;
+      }
       await Deno.remove(path);
+      if (known.digest !== undefined) await this.#served.forget(known.digest);
       this.#files.forget(known.name);
       logger.debug("{file} of link {link} deleted", { file: known.name, link: this.link });
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return;
       this.#warn(known, `delete ${stateText(known.done)}`, `cannot be deleted: ${errorMessage(error)}`);
     }
+  }
+
+  /** Whether a file that is about to be deleted has the contents that were read: its times alone do not prove that. */
+  async #isWhatWasRead({ name, done, digest }: KnownFile): Promise<boolean> {
+    if (digest === undefined) return false;
+    await using file = await KeyFile.open(this.#path(name), done!);
+    const check = await file?.check(false, turnOfOthers);
+    return check !== undefined && sameBytes(check.digest, digest);
   }
 
   /** Asks the store something, telling its failures from a file's. */

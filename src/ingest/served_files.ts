@@ -3,13 +3,24 @@
  * directory would otherwise be ingested again after a restart with a database in memory, or with another database, and
  * their keys be given out twice.
  */
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import type { KmeId } from "../domain/ids.ts";
 import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
+import { platform } from "../platform.ts";
 
 /** Name of the record; not that of a key file. */
 const SERVED_FILES = ".kme_ingested_files";
+
+/** Bytes of a record that are read: some 300,000 files. */
+const MAX_BYTES = 64 * 1024 * 1024;
+
+/** Deleted files from which on the record is written again without them. */
+const MAX_DELETED = 1000;
+
+const APPEND = platform.openRegularFile | constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT;
 
 /** One line of the record, as JSON. */
 export interface ServedFile {
@@ -19,104 +30,178 @@ export interface ServedFile {
   readonly file: string;
   /** SHA-256 of the file's whole blocks, hex. */
   readonly digest: string;
+  /** key_ID of its first block, hex: the file is recognized when something was appended or cut off. */
+  readonly first: string;
   /** Identifies the database, hex; a database in memory is another one after each start. */
   readonly database: string;
   /** ISO 8601. */
   readonly at: string;
 }
 
-/** Reads a record; lines that are damaged are left out. An absent record is an empty one. */
+/** What tells a key file from others. */
+export interface FileIdentity {
+  /** Name without directory. */
+  readonly name: string;
+  readonly digest: Uint8Array;
+  /** key_ID of the first block. */
+  readonly first: Uint8Array;
+}
+
+/**
+ * Reads a record; lines that are damaged are left out. An absent record is an empty one.
+ *
+ * @throws Error when it cannot be read or is not a regular file.
+ */
 export async function readServedFiles(directory: string): Promise<ServedFile[]> {
-  let text: string;
+  let handle: FileHandle;
   try {
-    text = await Deno.readTextFile(join(directory, SERVED_FILES));
+    handle = await open(join(directory, SERVED_FILES), platform.openRegularFile);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
+    if ((error as { code?: unknown }).code === "ENOENT") return [];
     throw error;
   }
-  return text.split("\n").flatMap((line) => {
-    try {
-      const { kme, file, digest, database, at } = JSON.parse(line) as ServedFile;
-      return [kme, file, digest, database, at].every((value) => typeof value === "string")
-        ? [{ kme, file, digest, database, at }]
-        : [];
-    } catch {
-      return [];
+  try {
+    const bytes = new Uint8Array(Math.min(await sizeOfRegular(handle), MAX_BYTES));
+    let filled = 0;
+    while (filled < bytes.length) {
+      const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, filled);
+      if (bytesRead === 0) break;
+      filled += bytesRead;
     }
-  });
+    return new TextDecoder().decode(bytes.subarray(0, filled)).split("\n").flatMap(parseLine);
+  } finally {
+    await handle.close();
+  }
+}
+
+function parseLine(line: string): ServedFile[] {
+  try {
+    const { kme, file, digest, first, database, at } = JSON.parse(line) as ServedFile;
+    return [kme, file, digest, first, database, at].every((value) => typeof value === "string")
+      ? [{ kme, file, digest, first, database, at }]
+      : [];
+  } catch {
+    return [];
+  }
+}
+
+/** Others may write the directory: a pipe or a file of another user is not used as the record. */
+async function sizeOfRegular(handle: FileHandle): Promise<number> {
+  const info = await handle.stat();
+  const isOwn = !platform.hasFileModes || info.uid === Deno.uid();
+  if (!info.isFile() || !isOwn) throw new Error("it is not a regular file of this user");
+  return info.size;
 }
 
 /** The record of one directory. */
 export class ServedFiles {
+  readonly #path: string;
   readonly #directory: string;
   readonly #kme: KmeId;
   readonly #database: string;
-  #databases?: Map<string, Set<string>>;
+  #lines?: ServedFile[];
+  /** Databases by the digest of a file, and by its first block. */
+  readonly #databases = new Map<string, Set<string>>();
+  /** Digests of files that were deleted: their lines are not needed any more. */
+  readonly #deleted = new Set<string>();
   #warned = false;
 
   /** @param database identifies the database that files are ingested into. */
   constructor(directory: string, kme: KmeId, database: Uint8Array) {
     this.#directory = directory;
+    this.#path = join(directory, SERVED_FILES);
     this.#kme = kme;
     this.#database = database.toHex();
   }
 
-  /** Whether this KME ingested a file with these blocks into another database. */
-  async servedBefore(digest: Uint8Array): Promise<boolean> {
-    const databases = (await this.#load()).get(digest.toHex());
-    return databases !== undefined && [...databases].some((database) => database !== this.#database);
+  /** Whether this KME ingested this file, or one that begins like it, into another database. */
+  async servedBefore({ digest, first }: FileIdentity): Promise<boolean> {
+    await this.#load();
+    return [digest, first].some((key) =>
+      [...this.#databases.get(key.toHex()) ?? []].some((database) => database !== this.#database)
+    );
   }
 
   /** Records files durably, before any of their blocks is stored. */
-  async record(files: readonly { readonly name: string; readonly digest: Uint8Array }[]): Promise<void> {
-    const known = await this.#load();
-    const fresh = files.filter(({ digest }) => !known.get(digest.toHex())?.has(this.#database));
-    if (fresh.length === 0) return;
+  async record(files: readonly FileIdentity[]): Promise<void> {
+    const lines = await this.#load();
     const at = new Date().toISOString();
-    const lines = fresh.map(({ name, digest }) =>
-      JSON.stringify(
-        {
-          kme: this.#kme,
-          file: name,
-          digest: digest.toHex(),
-          database: this.#database,
-          at,
-        } satisfies ServedFile,
-      )
-    );
+    const fresh = files.filter(({ digest }) => !this.#databases.get(digest.toHex())?.has(this.#database))
+      .map(({ name, digest, first }): ServedFile => ({
+        kme: this.#kme,
+        file: name,
+        digest: digest.toHex(),
+        first: first.toHex(),
+        database: this.#database,
+        at,
+      }));
+    if (fresh.length === 0) return;
+    await this.#guarded(() => append(this.#path, fresh));
+    lines.push(...fresh);
+    for (const line of fresh) this.#add(line);
+  }
+
+  /** A file was deleted: it cannot be ingested again. */
+  async forget(digest: Uint8Array): Promise<void> {
+    this.#deleted.add(digest.toHex());
+    if (this.#deleted.size < MAX_DELETED) return;
+    const left = (await this.#load()).filter((line) => !this.#deleted.has(line.digest));
+    this.#deleted.clear();
+    this.#lines = left;
+    this.#databases.clear();
+    for (const line of left) this.#add(line);
+    await this.#guarded(async () => {
+      const path = `${this.#path}.${crypto.randomUUID()}`;
+      await append(path, left);
+      await Deno.rename(path, this.#path);
+    });
+  }
+
+  async #load(): Promise<ServedFile[]> {
+    if (this.#lines !== undefined) return this.#lines;
+    const lines = await readServedFiles(this.#directory).catch((error) => {
+      this.#warn(error);
+      return [];
+    });
+    for (const line of lines) this.#add(line);
+    return this.#lines = lines;
+  }
+
+  #add({ kme, digest, first, database }: ServedFile): void {
+    if (kme !== this.#kme) return;
+    for (const key of [digest, first]) {
+      const known = this.#databases.get(key);
+      if (known === undefined) this.#databases.set(key, new Set([database]));
+      else known.add(database);
+    }
+  }
+
+  async #guarded(write: () => Promise<void>): Promise<void> {
     try {
-      using file = await Deno.open(join(this.#directory, SERVED_FILES), {
-        append: true,
-        create: true,
-        mode: 0o600,
-      });
-      await file.write(new TextEncoder().encode(`${lines.join("\n")}\n`));
-      await file.sync();
+      await write();
     } catch (error) {
-      if (!this.#warned) {
-        log("ingest").warn(
-          "cannot write {path}: a later start with another database will not notice that these key files were served " +
-            "({reason})",
-          { path: join(this.#directory, SERVED_FILES), reason: errorMessage(error) },
-        );
-      }
-      this.#warned = true;
+      this.#warn(error);
     }
-    for (const { digest } of fresh) this.#add(known, digest.toHex(), this.#database);
   }
 
-  async #load(): Promise<Map<string, Set<string>>> {
-    if (this.#databases !== undefined) return this.#databases;
-    const databases = new Map<string, Set<string>>();
-    for (const { kme, digest, database } of await readServedFiles(this.#directory)) {
-      if (kme === this.#kme) this.#add(databases, digest, database);
-    }
-    return this.#databases = databases;
+  #warn(error: unknown): void {
+    if (this.#warned) return;
+    this.#warned = true;
+    log("ingest").warn(
+      "{path} cannot be used: a later start with another database will not notice that these key files were served " +
+        "({reason})",
+      { path: this.#path, reason: errorMessage(error) },
+    );
   }
+}
 
-  #add(databases: Map<string, Set<string>>, digest: string, database: string): void {
-    const known = databases.get(digest);
-    if (known === undefined) databases.set(digest, new Set([database]));
-    else known.add(database);
+async function append(path: string, lines: readonly ServedFile[]): Promise<void> {
+  const handle = await open(path, APPEND, 0o600);
+  try {
+    await sizeOfRegular(handle);
+    await handle.writeFile(lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
 }

@@ -51,6 +51,25 @@ roomTest(
   },
 );
 
+roomTest(
+  "a file that is overwritten in place after it was ingested is read before it is deleted",
+  async (room) => {
+    const [first, second] = [testKey(320), testKey(320)];
+    const time = new Date(Date.now() - 60_000);
+    const put = (bytes: Uint8Array) => {
+      Deno.writeFileSync(room.path("a.cor"), bytes);
+      Deno.utimeSync(room.path("a.cor"), time, time);
+    };
+    put(first);
+    // It waits to be deleted, since nothing tells that its writer is done.
+    await room.start({ deleteAfterRead: true, quietMs: 300, rescanMs: 20 }).started;
+    await room.ingested.next();
+    put(second);
+    await room.ingested.next();
+    assert.deepEqual(room.store.stored, idsOf(first, second));
+  },
+);
+
 roomTest("further events for a file that has not changed do nothing", async (room) => {
   room.drop("a.cor", testKey(64));
   await room.start().started;

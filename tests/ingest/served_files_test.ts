@@ -47,3 +47,32 @@ roomTest(
     assert.deepEqual(room.complaints, []);
   },
 );
+
+roomTest("a file of which a part was ingested, and that grew since, is remembered too", async (room) => {
+  room.drop("a.cor", testKey(10 * 32));
+  // The link is full after half of the file, which therefore stays although files are deleted.
+  await room.start({ deleteAfterRead: true, maxKeyCount: 5 }).started;
+  await room.stop();
+  Deno.writeFileSync(room.path("a.cor"), testKey(64), { append: true });
+  const store = otherDatabase();
+  await room.start({ store, servedFiles: "refuse", deleteAfterRead: true }).started;
+  assert.equal((await room.refused.next()).file, "a.cor");
+  assert.deepEqual(store.stored, []);
+});
+
+roomTest("a link or a pipe in place of the record is not used, and does not stop ingestion", async (room) => {
+  if (Deno.build.os === "windows") return;
+  const victim = `${room.outside}/victim`;
+  Deno.writeTextFileSync(victim, "untouched");
+  Deno.symlinkSync(victim, room.path(".kme_ingested_files"));
+  room.drop("a.cor", testKey(64));
+  await room.start().started;
+  assert.equal(room.store.stored.length, 2);
+  assert.equal(Deno.readTextFileSync(victim), "untouched");
+  await room.stop();
+  Deno.removeSync(room.path(".kme_ingested_files"));
+  new Deno.Command("mkfifo", { args: [room.path(".kme_ingested_files")] }).outputSync();
+  room.drop("b.cor", testKey(64));
+  await room.start().started;
+  assert.equal(room.store.stored.length, 4);
+});
