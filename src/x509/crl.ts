@@ -16,10 +16,18 @@ import { pemBlocks } from "./pem.ts";
 import type { Revocations } from "./revocations.ts";
 import { isSignedBy } from "./verifier.ts";
 
+const CRL_NUMBER = "2.5.29.20";
+const DELTA_CRL_INDICATOR = "2.5.29.27";
 const ISSUING_DISTRIBUTION_POINT = "2.5.29.28";
 
-/** `indirectCRL` of the issuing distribution point: entries may be of other CAs. */
-const INDIRECT = 0x84;
+/** What of the issuing distribution point says that a CRL is not about all certificates of its CA, or about others too. */
+const SCOPES: ReadonlyMap<number, string> = new Map([
+  [0x81, "onlyContainsUserCerts"],
+  [0x82, "onlyContainsCACerts"],
+  [0x83, "onlySomeReasons"],
+  [0x84, "indirectCRL"],
+  [0x85, "onlyContainsAttributeCerts"],
+]);
 
 export interface Crl {
   /** DER of the CA's name. */
@@ -27,6 +35,8 @@ export interface Crl {
   readonly issuerText: string;
   /** Milliseconds since 1970. */
   readonly thisUpdate: number;
+  /** The CRL number (RFC 5280 clause 5.2.3), which grows with each CRL of a CA. */
+  readonly number?: bigint;
   /** When a newer one is issued at the latest; absent: the CRL does not say. */
   readonly nextUpdate?: number;
   readonly serials: ReadonlySet<bigint>;
@@ -36,10 +46,13 @@ export interface Crl {
   readonly signature: Uint8Array;
 }
 
+/** A CRL of a kind that cannot be used here. */
+class UnsupportedCrl extends RangeError {}
+
 /**
  * @param der One CRL.
- * @throws {RangeError} When the bytes are not a CRL that can be used here: one that names only changes, or certificates of other
- * CAs, cannot.
+ * @throws {RangeError} When the bytes are not a CRL that can be used here: one that names only changes, only some of the
+ * certificates of its CA, or certificates of other CAs, cannot.
  */
 export function parseCrl(der: Uint8Array): Crl {
   const [signed, algorithm, signature, ...rest] = derElements(derElement(der, TAG.sequence).content);
@@ -58,10 +71,14 @@ export function parseCrl(der: Uint8Array): Crl {
   const entries = optional[0]?.tag === TAG.sequence ? derElements(optional.shift()!.content) : [];
   const extensions = optional[0]?.tag === TAG.context(0) ? extensionsOf(optional.shift()!) : [];
   if (optional.length > 0) throw malformed();
+  let number: bigint | undefined;
   for (const { id, critical, value } of extensions) {
-    const isDirect = id === ISSUING_DISTRIBUTION_POINT &&
-      derElements(derElement(value, TAG.sequence).content).every(({ tag }) => tag !== INDIRECT);
-    if (critical && !isDirect) throw new RangeError(`a CRL with the critical extension ${id}`);
+    if (id === CRL_NUMBER) number = unsigned(derElement(value, TAG.integer).content);
+    // Refused even if not marked as critical, which it has to be: certificates would be taken for valid that are revoked.
+    else if (id === DELTA_CRL_INDICATOR) {
+      throw new UnsupportedCrl("it names only changes (deltaCRLIndicator)");
+    } else if (id === ISSUING_DISTRIBUTION_POINT) checkScope(value);
+    else if (critical) throw new UnsupportedCrl(`it has the critical extension ${id}`);
   }
   const algorithmId = derElements(algorithm.content)[0];
   if (algorithmId?.tag !== TAG.objectIdentifier) throw malformed();
@@ -69,12 +86,22 @@ export function parseCrl(der: Uint8Array): Crl {
     issuer: issuer.whole,
     issuerText: commonNames(issuer.whole).map((name) => `CN=${name}`).join(", ") || "(no name)",
     thisUpdate: derTime(thisUpdate),
+    number,
     nextUpdate,
     serials: new Set(entries.map(serialOf)),
     signed: signed.whole,
     signatureAlgorithm: objectIdentifier(algorithmId.content),
     signature: bitString(signature),
   };
+}
+
+/** @throws {UnsupportedCrl} When the issuing distribution point (RFC 5280 clause 5.2.5) limits or widens the scope. */
+function checkScope(issuingDistributionPoint: Uint8Array): void {
+  const members = derElements(derElement(issuingDistributionPoint, TAG.sequence).content);
+  const scopes = members.flatMap(({ tag }) => SCOPES.get(tag) ?? []);
+  if (scopes.length > 0) {
+    throw new UnsupportedCrl(`its issuingDistributionPoint sets ${scopes.join(" and ")}`);
+  }
 }
 
 function serialOf(entry: DerElement): bigint {
@@ -85,12 +112,12 @@ function serialOf(entry: DerElement): bigint {
 
 /** What is wrong with a CRL or a file of CRLs. */
 export interface CrlProblem {
-  readonly kind: "unreadable" | "not_of_ca" | "expired";
+  readonly kind: "unreadable" | "unsupported" | "not_of_ca" | "older" | "expired";
   /** One line. */
   readonly message: string;
 }
 
-/** The CRLs that are in force for some CAs: the last ones that could be used, whatever came later. */
+/** The CRLs that are in force for some CAs: the newest ones that could be used, whatever came later. */
 export class CrlSet {
   #read: readonly Crl[] = [];
   #unreadable: readonly CrlProblem[] = [];
@@ -108,8 +135,12 @@ export class CrlSet {
         read.push(parseCrl(block));
       } catch (error) {
         const which = blocks.length === 1 ? "the CRL" : `CRL ${index + 1} of ${blocks.length} in the file`;
-        const message = `${which} cannot be read: ${(error as Error).message}`;
-        unreadable.push({ kind: "unreadable", message });
+        const { message } = error as Error;
+        unreadable.push(
+          error instanceof UnsupportedCrl
+            ? { kind: "unsupported", message: `${which} is not supported: ${message}` }
+            : { kind: "unreadable", message: `${which} cannot be read: ${message}` },
+        );
       }
     }
     this.#read = read;
@@ -126,10 +157,8 @@ export class CrlSet {
     for (const crl of this.#read) {
       for (const authority of issuersOf(crl, authorities)) {
         const before = this.#inForce.get(authority.fingerprint);
-        // A CRL that is out of date is better than none, or than an older one.
-        if (before === undefined || !isExpired(crl, now) || crl.thisUpdate > before.thisUpdate) {
-          this.#inForce.set(authority.fingerprint, crl);
-        }
+        // An older one would make revoked certificates valid again. One that is out of date is better than none.
+        if (before === undefined || !isOlder(crl, before)) this.#inForce.set(authority.fingerprint, crl);
       }
     }
     return authorities.flatMap(({ fingerprint }) => {
@@ -144,7 +173,16 @@ export class CrlSet {
     const problems = [...this.#unreadable];
     const reported = new Set<Crl>();
     for (const crl of this.#read) {
-      if (issuersOf(crl, authorities).length === 0) {
+      const issuers = issuersOf(crl, authorities);
+      const newer = issuers.map(({ fingerprint }) => this.#inForce.get(fingerprint)!)
+        .find((inForce) => isOlder(crl, inForce));
+      if (newer !== undefined) {
+        const message = `the CRL of ${crl.issuerText} ${versionOf(crl)} is older than the one in force, ${
+          versionOf(newer)
+        }, and is not used`;
+        problems.push({ kind: "older", message });
+        reported.add(crl);
+      } else if (issuers.length === 0) {
         const message = `the CRL of ${crl.issuerText} is not signed by a CA that is trusted here`;
         problems.push({ kind: "not_of_ca", message });
         reported.add(crl);
@@ -153,7 +191,7 @@ export class CrlSet {
     const inForce = authorities.flatMap(({ fingerprint }) => this.#inForce.get(fingerprint) ?? []);
     for (const crl of new Set([...this.#read, ...inForce])) {
       if (!reported.has(crl) && isExpired(crl, now)) {
-        const date = new Date(crl.nextUpdate!).toISOString().replace(".000", "");
+        const date = formatDate(crl.nextUpdate!);
         problems.push({
           kind: "expired",
           message: `the CRL of ${crl.issuerText} is out of date since ${date}`,
@@ -201,6 +239,20 @@ function issuersOf(crl: Crl, authorities: readonly Certificate[]): Certificate[]
 
 function isExpired({ nextUpdate }: Crl, now: number): boolean {
   return nextUpdate !== undefined && nextUpdate < now;
+}
+
+/** Whether a CRL was issued before another one of its CA. */
+function isOlder(crl: Crl, other: Crl): boolean {
+  if (crl.thisUpdate < other.thisUpdate) return true;
+  return crl.number !== undefined && other.number !== undefined && crl.number < other.number;
+}
+
+function versionOf({ thisUpdate, number }: Crl): string {
+  return `of ${formatDate(thisUpdate)}${number === undefined ? "" : ` (number ${number})`}`;
+}
+
+function formatDate(milliseconds: number): string {
+  return new Date(milliseconds).toISOString().replace(".000", "");
 }
 
 /** DER of each CRL. */

@@ -1,4 +1,4 @@
-import { basicConstraints, bytes, crl, forge, keyUsage } from "../x509/forge.ts";
+import { basicConstraints, bytes, crl, forge, keyUsage, pemOf } from "../x509/forge.ts";
 import { checked, found, twoKmes } from "./check_fixture.ts";
 
 Deno.test("a CRL file has a line: in order, of another CA, out of date, missing", async () => {
@@ -24,6 +24,9 @@ Deno.test("a CRL file has a line: in order, of another CA, out of date, missing"
   found(await checked(network), "warn", member, /CN=second CA \(for tests\) is not signed by a CA/);
   await Deno.writeFile(path, crl(root, { nextUpdate: new Date(Date.now() - 1000) }));
   found(await checked(network), "warn", member, /is out of date since/);
+  const old = crl(root, { thisUpdate: new Date(Date.now() - 2 * 86_400_000) });
+  await Deno.writeTextFile(path, pemOf("X509 CRL", crl(root)) + pemOf("X509 CRL", old));
+  found(await checked(network), "warn", member, /is older than the one in force, .* and is not used/);
   await Deno.remove(path);
   found(await checked(network), "fail", member, /does not exist/);
 });

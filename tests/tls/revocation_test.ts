@@ -18,7 +18,10 @@ const issueClient = (commonName: string, serial: number) =>
   })
     .pem;
 const [mallory, carol] = [issueClient("mallory (for tests)", 0x66), issueClient("carol (for tests)", 0x0c)];
-const revoking = crl(root, { serials: [bytes(0x66)] });
+/** None of the CRLs is older than another one. */
+const thisUpdate = new Date(Date.now() - 86_400_000);
+const revoking = crl(root, { thisUpdate, serials: [bytes(0x66)] });
+const empty = crl(root, { thisUpdate });
 
 async function withCrl(
   content: Uint8Array,
@@ -67,7 +70,7 @@ Deno.test("a client that is revoked from the start gets 401 with the reason, oth
   }));
 
 Deno.test("a file that changes: open connections of a revoked client are closed within 5 s, sessions open nothing", () =>
-  withCrl(crl(root), async ({ port, put, front }) => {
+  withCrl(empty, async ({ port, put, front }) => {
     using resuming = resumingClient({ ...mallory } as never);
     assert.equal(await resuming.get(port), "66");
     const [idle, busy, other] = [
@@ -89,7 +92,7 @@ Deno.test("a file that changes: open connections of a revoked client are closed 
     assert.equal(await resuming.get(port), undefined);
     assert.equal(await get(port, carol), "c");
     // The other way: a certificate that was on hold.
-    await put(crl(root));
+    await put(empty);
     await until(() => front.connections <= 1, "the connections are gone");
     for (let i = 0; i < 50 && await get(port, mallory) === undefined; i++) {
       await new Promise((resolve) => setTimeout(resolve, 100));
@@ -103,7 +106,13 @@ Deno.test("whatever becomes of the file, the last usable CRL stays in force, and
     const latest = () => statuses.at(-1)!.problems.map(({ kind }) => kind);
     assert.deepEqual(latest(), []);
     const forged = { subject: root.subject, key: forge().key };
-    for (const [content, kind] of [["half a", "unreadable"], [crl(forged), "not_of_ca"]] as const) {
+    for (
+      const [content, kind] of [
+        ["half a", "unreadable"],
+        [crl(forged), "not_of_ca"],
+        [crl(root, { thisUpdate: new Date(thisUpdate.getTime() - 1000) }), "older"],
+      ] as const
+    ) {
       await put(content);
       await until(() => latest()[0] === kind, kind);
       assert.equal(await get(port, mallory), undefined, kind);

@@ -73,7 +73,7 @@ Deno.test("the last usable CRL stays in force whatever comes after it", () => {
     "cut off": [crl(ca).subarray(0, 50), "unreadable"],
     "no base64": [text("-----BEGIN X509 CRL-----\n***\n-----END X509 CRL-----\n"), "unreadable"],
     "of another key": [crl(forged), "not_of_ca"],
-    "out of date and older": [crl(ca, old), "expired"],
+    "out of date and older": [crl(ca, old), "older"],
   };
   for (const [what, [file, kind]] of Object.entries(files)) {
     set.read(file);
@@ -106,9 +106,68 @@ Deno.test("a CA that is trusted later finds its CRL", () => {
   assert.ok(isRevoked(set));
 });
 
+Deno.test("an older CRL never replaces a newer one, and is a problem", () => {
+  const number = (value: number) => extension("2.5.29.20", der(0x02, bytes(value)));
+  const thisUpdate = new Date(now - DAY);
+  const newer = crl(ca, { serials: [bytes(0xf1)], thisUpdate, extensions: [number(7)] });
+  const older: Record<string, Uint8Array> = {
+    "an earlier date": crl(ca, { thisUpdate: new Date(now - 2 * DAY) }),
+    "an earlier date and a higher number": crl(ca, {
+      thisUpdate: new Date(now - 2 * DAY),
+      extensions: [number(8)],
+    }),
+    "a lower number": crl(ca, { thisUpdate, extensions: [number(6)] }),
+    "a lower number and a later date": crl(ca, { thisUpdate: new Date(now), extensions: [number(6)] }),
+  };
+  for (const [what, old] of Object.entries(older)) {
+    const copiedBack = new CrlSet();
+    copiedBack.read(newer);
+    assert.ok(isRevoked(copiedBack));
+    copiedBack.read(old);
+    assert.ok(isRevoked(copiedBack), what);
+    assert.deepEqual(kinds(copiedBack), ["older"], what);
+    copiedBack.read(newer);
+    assert.deepEqual(kinds(copiedBack), [], what);
+
+    const both = new CrlSet();
+    both.read(text(pemOf("X509 CRL", newer) + pemOf("X509 CRL", old)));
+    assert.ok(isRevoked(both), `${what}, new and old in a file`);
+    assert.deepEqual(kinds(both), ["older"], what);
+  }
+  const set = new CrlSet();
+  set.read(newer);
+  assert.ok(isRevoked(set));
+  set.read(crl(ca, { thisUpdate, extensions: [number(8)] }));
+  assert.ok(!isRevoked(set), "a newer one counts");
+  assert.deepEqual(kinds(set), []);
+});
+
+Deno.test("a CRL of a limited or wider scope is not supported: the one in force stays, with a problem", () => {
+  const set = new CrlSet();
+  set.read(crl(ca, { serials: [bytes(0xf1)] }));
+  assert.ok(isRevoked(set));
+  const point = (tag: number, value: number[]) =>
+    extension("2.5.29.28", sequence(der(tag, bytes(...value))), 0xff);
+  const limits: Record<string, Uint8Array> = {
+    onlyContainsUserCerts: point(0x81, [0xff]),
+    onlyContainsCACerts: point(0x82, [0xff]),
+    onlySomeReasons: point(0x83, [6, 0x40]),
+    indirectCRL: point(0x84, [0xff]),
+    deltaCRLIndicator: extension("2.5.29.27", der(0x02, bytes(1)), 0xff),
+  };
+  for (const [what, limit] of Object.entries(limits)) {
+    set.read(crl(ca, { thisUpdate: new Date(now), extensions: [limit] }));
+    assert.ok(isRevoked(set), what);
+    const [problem, ...others] = set.problems(authorities, now);
+    assert.equal(problem?.kind, "unsupported", what);
+    assert.match(problem.message, new RegExp(`^the CRL is not supported: .*${what}`));
+    assert.deepEqual(others, []);
+  }
+});
+
 Deno.test("delta and indirect CRLs, and what is not a CRL, are not read", () => {
   const number = der(0x02, bytes(1));
-  const direct = extension("2.5.29.28", sequence(der(0x81, bytes(0xff))), 0xff);
+  const direct = extension("2.5.29.28", sequence(der(0xa0)), 0xff);
   assert.equal(parseCrl(crl(ca, { extensions: [extension("2.5.29.20", number), direct] })).serials.size, 0);
   const indirect = extension("2.5.29.28", sequence(der(0x84, bytes(0xff))), 0xff);
   assert.throws(() => parseCrl(crl(ca, { extensions: [indirect] })), RangeError);
