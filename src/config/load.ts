@@ -25,7 +25,7 @@ export interface LoadOptions {
 export interface LoadedConfig {
   readonly config: Config;
   readonly warnings: Mistake[];
-  /** Links that cannot be used because the certificate of this KME has expired or is not valid yet. */
+  /** Links that cannot be used because the certificate of this KME, or the CA of that one, has expired or is not valid yet. */
   readonly downLinks: Mistake[];
 }
 

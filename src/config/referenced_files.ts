@@ -170,7 +170,7 @@ class Loader {
         openable ? file.https_client_authentication_certificate : undefined,
         file.https_client_authentication_certificate_password ?? "",
       ),
-      serverCa: (await this.#ca(at("inter_kme_ca_cert_path"), file.inter_kme_ca_cert_path))?.pem,
+      serverCa: (await this.#ca(at("inter_kme_ca_cert_path"), file.inter_kme_ca_cert_path, "downLink"))?.pem,
       serverCrl: await this.#path(at("inter_kme_crl_path"), file.inter_kme_crl_path),
     };
   }
@@ -198,9 +198,7 @@ class Loader {
     const wrongPassword = "problem" in parsed && /password/.test(parsed.problem);
     const credentials = this.#value(wrongPassword ? passwordMember : member, parsed);
     if (credentials === undefined) return undefined;
-    const { problem, warning } = checkChainDates(credentials.certificates, this.#now);
-    if (problem !== undefined) this.#findings.downLink(member, problem);
-    if (warning !== undefined) this.#findings.warning(member, warning);
+    this.#dates(member, checkChainDates(credentials.certificates, this.#now), "downLink");
     const validity = validityOf(credentials.certificates);
     return extension === "pem"
       ? { kind: "pem", validity, cert: credentials.cert, key: credentials.key, passphrase: "" }
@@ -222,10 +220,15 @@ class Loader {
     }
   }
 
-  async #ca(member: MemberPath, path: string | undefined): Promise<Certificates | undefined> {
+  /** @param outOfDate what it is that no certificate of the file is in date. */
+  async #ca(
+    member: MemberPath,
+    path: string | undefined,
+    outOfDate: "mistake" | "downLink" = "mistake",
+  ): Promise<Certificates | undefined> {
     const file = await this.#file(member, path);
     const certificates = file && this.#value(member, parseCertificates(file.bytes));
-    if (certificates) this.#dates(member, checkCaDates(certificates.certificates, this.#now));
+    if (certificates) this.#dates(member, checkCaDates(certificates.certificates, this.#now), outOfDate);
     return certificates;
   }
 
@@ -247,8 +250,13 @@ class Loader {
     return file;
   }
 
-  #dates(member: MemberPath, { problem, warning }: DateCheck): void {
-    if (problem !== undefined) this.#findings.mistake(member, problem);
+  /** @param outOfDate a link is down if the certificates are for one neighbour only. */
+  #dates(
+    member: MemberPath,
+    { problem, warning }: DateCheck,
+    outOfDate: "mistake" | "downLink" = "mistake",
+  ): void {
+    if (problem !== undefined) this.#findings[outOfDate](member, problem);
     if (warning !== undefined) this.#findings.warning(member, warning);
   }
 

@@ -10,7 +10,8 @@ import { ConnectError, connectTls, explain } from "./connect.ts";
 import { clientContext } from "./credentials.ts";
 import { serverVerifier } from "../tls/server_trust.ts";
 import { verifyServer } from "../tls/peer_certificates.ts";
-import type { Certificate } from "../x509/certificate.ts";
+import { type Certificate, certificatesInPem } from "../x509/certificate.ts";
+import { checkCaDates } from "../x509/certificate_files.ts";
 import type { Revocations } from "../x509/revocations.ts";
 import type { ServerVerifier } from "../x509/verifier.ts";
 import { type Env, proxyFor } from "./proxy.ts";
@@ -79,6 +80,8 @@ export class PeerChannel {
   readonly #verifyServer: boolean;
   /** Absent: any server is accepted. */
   #verifier: ServerVerifier | undefined;
+  /** What the configuration trusts; empty: the system's trust store, or any server is accepted. */
+  #serverCa: readonly Certificate[] = [];
   #revocations: (authorities: readonly Certificate[]) => Revocations = () => [];
   #kept: https.Agent;
   #fresh: https.Agent;
@@ -120,7 +123,7 @@ export class PeerChannel {
     }
     this.#material = neighbour;
     [this.#kept, this.#fresh] = this.#agents(neighbour);
-    this.#reportOwnCertificate();
+    this.#reportMaterial();
   }
 
   /** Whether the peer can be reached, according to the last message or probe. */
@@ -174,7 +177,7 @@ export class PeerChannel {
     const old = [this.#kept, this.#fresh];
     [this.#kept, this.#fresh] = this.#agents(material);
     this.#material = material;
-    this.#reportOwnCertificate();
+    this.#reportMaterial();
     for (const agent of old) {
       // Connections that are idle now, or become idle later, are closed.
       agent.maxFreeSockets = 0;
@@ -233,6 +236,7 @@ export class PeerChannel {
     const verifier = this.#verifyServer ? serverVerifier(serverCa) : undefined;
     if (verifier) verifier.revocations = this.#revocations(verifier.authorities);
     this.#verifier = verifier;
+    this.#serverCa = this.#verifyServer && serverCa !== undefined ? certificatesInPem(serverCa) : [];
     const { address, ignoreSystemProxySettings } = this.#neighbour;
     const connect = () => {
       const proxy = ignoreSystemProxySettings ? undefined : proxyFor(address, this.#env);
@@ -272,7 +276,7 @@ export class PeerChannel {
     if (this.#closed.signal.aborted) {
       return Promise.resolve({ kind: "unreached", reason: "the channel is closed", ended: true });
     }
-    const invalid = this.#ownCertificateInvalid();
+    const invalid = this.#materialInvalid();
     if (invalid !== undefined) return Promise.resolve({ kind: "unreached", reason: invalid });
     return new Promise((resolve) => {
       const seconds = this.#timeout / 1000;
@@ -365,23 +369,26 @@ export class PeerChannel {
   }
 
   /**
-   * Why the own certificate cannot be used now. Checked before sending, because a peer's refusal may arrive when a message has
-   * already been sent.
+   * Why the own certificate, or the CA certificates of the peer's server, cannot be used now. Checked before sending, because a
+   * peer's refusal may arrive when a message has already been sent.
    */
-  #ownCertificateInvalid(): string | undefined {
+  #materialInvalid(): string | undefined {
     const { notBefore, notAfter } = this.#material.clientCertificate.validity;
     const now = Date.now();
     if (now > notAfter) {
       return `the certificate for calls to KME ${this.kmeId} expired on ${new Date(notAfter).toISOString()}`;
     }
-    if (now >= notBefore) return undefined;
-    return `the certificate for calls to KME ${this.kmeId} is not valid before ${
-      new Date(notBefore).toISOString()
-    }`;
+    if (now < notBefore) {
+      return `the certificate for calls to KME ${this.kmeId} is not valid before ${
+        new Date(notBefore).toISOString()
+      }`;
+    }
+    const { problem } = this.#serverCa.length === 0 ? {} : checkCaDates(this.#serverCa, new Date(now));
+    return problem === undefined ? undefined : `the CA file for the server of KME ${this.kmeId}: ${problem}`;
   }
 
-  #reportOwnCertificate(): void {
-    const reason = this.#ownCertificateInvalid();
+  #reportMaterial(): void {
+    const reason = this.#materialInvalid();
     if (reason !== undefined) this.#report({ kind: "unreached", reason });
   }
 

@@ -8,6 +8,7 @@ import { withoutRights } from "../check/check_fixture.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { configSchema } from "../../src/config/file_schema.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
+import { issue } from "../tls/authority.ts";
 import { type AnyConfig, makeFixture, PASSWORD, right } from "./config_fixture.ts";
 
 Deno.test("a right configuration gives what the program needs", async () => {
@@ -173,6 +174,29 @@ Deno.test("an expired certificate for calls to a neighbour is no mistake: its li
     const [, kme] = config.otherKmes;
     assert.ok(kme !== undefined && "clientCertificate" in kme);
     assert.equal(kme.clientCertificate.validity.notAfter, Math.floor((Date.now() + to * day) / 1000) * 1000);
+  }
+});
+
+Deno.test("an expired CA of a neighbour's server is no mistake: its link is down", async () => {
+  await using fixture = await makeFixture();
+  const day = 86_400_000;
+  const dates: [number, number, RegExp][] = [[-10, -1, /expired on \d{4}-/], [1, 90, /not valid before/]];
+  for (const [from, to, pattern] of dates) {
+    const { cert } = await issue(undefined, {
+      isCa: true,
+      notBefore: new Date(Date.now() + from * day),
+      notAfter: new Date(Date.now() + to * day),
+    });
+    await fixture.write("old-ca.pem", `${cert}\n`);
+    const { config, warnings, downLinks } = right(
+      await fixture.load((c) => c.other_kmes[1].inter_kme_ca_cert_path = "old-ca.pem"),
+    );
+    assert.deepEqual(warnings, []);
+    assert.deepEqual(downLinks.map(({ member }) => member), ["other_kmes[1].inter_kme_ca_cert_path"]);
+    assert.match(downLinks[0]!.message, pattern);
+    const [, kme] = config.otherKmes;
+    assert.ok(kme !== undefined && "serverCa" in kme);
+    assert.equal(kme.serverCa?.trim(), cert.trim());
   }
 });
 

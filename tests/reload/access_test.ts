@@ -7,7 +7,7 @@ import { SaeClient } from "../harness/sae_client.ts";
 import type { ConfigFile, TestNetwork } from "../harness/test_network.ts";
 import { KmeCaller } from "../inter_kme/rust_kme.ts";
 import { assertProblem, startNetwork, stockOf } from "../sae_api/api_fixture.ts";
-import { authority, client as issueClient } from "../tls/authority.ts";
+import { authority, client as issueClient, issue } from "../tls/authority.ts";
 
 const posixOnly = { ignore: Deno.build.os === "windows" };
 
@@ -134,22 +134,35 @@ Deno.test("a neighbour that is removed from the file may not call any more", pos
   assert.equal((await hello()).status, 400);
 });
 
-Deno.test(
-  "an expired certificate for one neighbour keeps nothing else from running",
-  posixOnly,
-  async (t) => {
+const DAY = 86_400_000;
+const past = { notBefore: new Date(Date.now() - 2 * DAY), notAfter: new Date(Date.now() - DAY) };
+
+/** Each makes a file for the link with KME 2 expire; returns the members to write. */
+const EXPIRED_FOR_A_NEIGHBOUR: Record<
+  string,
+  (network: TestNetwork) => Promise<Record<string, string>>
+> = {
+  "client certificate": async (network) => {
+    const path = `${network.kme(1).directory}/expired.pem`;
+    const { cert, key } = await network.interKmeCa.client(past);
+    await Deno.writeTextFile(path, cert + key, { mode: 0o600 });
+    const member = "https_client_authentication_certificate";
+    return { [member]: path, [`${member}_password`]: "" };
+  },
+  "server CA": async (network) => {
+    const path = `${network.kme(1).directory}/expired-ca.pem`;
+    await Deno.writeTextFile(path, `${(await issue(undefined, { isCa: true, ...past })).cert}\n`);
+    return { inter_kme_ca_cert_path: path };
+  },
+};
+
+for (const [what, expire] of Object.entries(EXPIRED_FOR_A_NEIGHBOUR)) {
+  Deno.test(`an expired ${what} for one neighbour keeps nothing else from running`, posixOnly, async (t) => {
     await using network = await startNetwork(SPEC, [1, 3, 10]);
     const kme = network.processes[0]!;
-    const { directory } = network.kme(1);
-    const day = 86_400_000;
-    const expired = await network.interKmeCa.client({
-      notBefore: new Date(Date.now() - 2 * day),
-      notAfter: new Date(Date.now() - day),
-    });
-    await Deno.writeTextFile(`${directory}/expired.pem`, expired.cert + expired.key, { mode: 0o600 });
+    const members = await expire(network);
     const edit = (config: ConfigFile) => {
-      config.other_kmes[0]!.https_client_authentication_certificate = `${directory}/expired.pem`;
-      config.other_kmes[0]!.https_client_authentication_certificate_password = "";
+      Object.assign(config.other_kmes[0]!, members);
       config.saes.splice(1, 1);
     };
     const works = async (process: KmeProcess) => {
@@ -170,7 +183,8 @@ Deno.test(
     await t.step("check reports a config error", async () => {
       const { code, stdout } = await runKme(["check", network.kme(1).configPath]);
       assert.equal(code, 2, stdout);
-      assert.match(stdout, /fail +other_kmes\[0\]\.https_client_authentication_certificate +.*expired on/);
+      const member = Object.keys(members)[0]!;
+      assert.match(stdout, new RegExp(`fail +other_kmes\\[0\\]\\.${member} +.*expired on`));
     });
     await t.step("a start succeeds", async () => {
       assert.equal(await kme.stop(), 0);
@@ -179,5 +193,5 @@ Deno.test(
       await eventually(async () => await stockOf(network.client(1), 5) > 0);
       await works(again);
     });
-  },
-);
+  });
+}
