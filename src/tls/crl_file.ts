@@ -44,7 +44,7 @@ export class CrlFile {
   /** What these CAs have revoked, by the last usable CRLs. */
   revocations(authorities: readonly Certificate[]): Revocations {
     this.#authorities = authorities;
-    const revocations = this.#crls.revocations(authorities, Date.now());
+    const revocations = this.#crls.revocations(authorities);
     this.#report();
     return revocations;
   }

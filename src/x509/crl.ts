@@ -153,7 +153,7 @@ export class CrlSet {
   }
 
   /** What these CAs have revoked. */
-  revocations(authorities: readonly Certificate[], now: number): Revocations {
+  revocations(authorities: readonly Certificate[]): Revocations {
     for (const crl of this.#read) {
       for (const authority of issuersOf(crl, authorities)) {
         const before = this.#inForce.get(authority.fingerprint);
@@ -169,7 +169,7 @@ export class CrlSet {
 
   /** What is wrong now, with the file or with what is in force. */
   problems(authorities: readonly Certificate[], now: number): readonly CrlProblem[] {
-    this.revocations(authorities, now);
+    this.revocations(authorities);
     const problems = [...this.#unreadable];
     const reported = new Set<Crl>();
     for (const crl of this.#read) {
@@ -216,7 +216,7 @@ export function checkCrls(
 ): { readonly problems: readonly CrlProblem[]; readonly revoked: number; readonly nextUpdate?: number } {
   const crls = new CrlSet();
   crls.read(bytes);
-  const revocations = crls.revocations(authorities, now);
+  const revocations = crls.revocations(authorities);
   return {
     problems: crls.problems(authorities, now),
     revoked: revocations.reduce((sum, { serials }) => sum + serials.size, 0),
