@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import type tls from "node:tls";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
 import { log } from "../log.ts";
-import { ConnectError, connectTls, explain } from "./connect.ts";
+import { ConnectError, connectTls, explain, serverValidUntil } from "./connect.ts";
 import { clientContext } from "./credentials.ts";
 import { serverVerifier } from "../tls/server_trust.ts";
 import { verifyServer } from "../tls/peer_certificates.ts";
@@ -83,8 +83,8 @@ export class PeerChannel {
   /** What the configuration trusts; empty: the system's trust store, or any server is accepted. */
   #serverCa: readonly Certificate[] = [];
   #revocations: (authorities: readonly Certificate[]) => Revocations = () => [];
-  #kept: https.Agent;
-  #fresh: https.Agent;
+  #kept: PeerAgent;
+  #fresh: PeerAgent;
   readonly #slots = new Slots(MAX_SOCKETS);
   readonly #closed = new AbortController();
   readonly #log = log("inter_kme");
@@ -226,7 +226,7 @@ export class PeerChannel {
   }
 
   /** Pools of connections: `kept` for many messages, `fresh` for one each. */
-  #agents({ clientCertificate, serverCa }: ChannelMaterial): [kept: https.Agent, fresh: https.Agent] {
+  #agents({ clientCertificate, serverCa }: ChannelMaterial): [kept: PeerAgent, fresh: PeerAgent] {
     let secureContext: tls.SecureContext;
     try {
       secureContext = clientContext(clientCertificate, serverCa, this.#minVersion);
@@ -272,12 +272,13 @@ export class PeerChannel {
     }
   }
 
-  #attempt(agent: https.Agent, path: string, body: Buffer): Promise<Attempt> {
+  #attempt(agent: PeerAgent, path: string, body: Buffer): Promise<Attempt> {
     if (this.#closed.signal.aborted) {
       return Promise.resolve({ kind: "unreached", reason: "the channel is closed", ended: true });
     }
     const invalid = this.#materialInvalid();
     if (invalid !== undefined) return Promise.resolve({ kind: "unreached", reason: invalid });
+    agent.closeExpired();
     return new Promise((resolve) => {
       const seconds = this.#timeout / 1000;
       const request = this.#request(agent, path, body.length);
@@ -417,6 +418,19 @@ class PeerAgent extends https.Agent {
     // No `maxSockets`: the agent does not count connections that are still being opened.
     super({ keepAlive, maxFreeSockets: MAX_SOCKETS, scheduling: "lifo" });
     this.#connect = connect;
+  }
+
+  /** Closes the kept connections with a server whose certificate, or a CA's above it, has expired since the handshake. */
+  closeExpired(): void {
+    const now = Date.now();
+    for (const sockets of Object.values(this.freeSockets) as (tls.TLSSocket[] | undefined)[]) {
+      for (const socket of [...sockets ?? []]) {
+        if (now <= serverValidUntil(socket)) continue;
+        // At once, because the agent may choose a socket that is destroyed but has not told so.
+        sockets!.splice(sockets!.indexOf(socket), 1);
+        socket.destroy();
+      }
+    }
   }
 
   override createConnection(

@@ -19,6 +19,14 @@ export interface TlsTarget {
   readonly proxy?: URL;
 }
 
+/** When the first certificate of the server's chain expires. */
+const ends = new WeakMap<tls.TLSSocket, number>();
+
+/** Milliseconds since 1970 until which the server of a verified connection is valid; `Infinity` where it was not verified. */
+export function serverValidUntil(socket: tls.TLSSocket): number {
+  return ends.get(socket) ?? Infinity;
+}
+
 /** No connection could be opened, and nothing of a request was sent. The message contains no secrets. */
 export class ConnectError extends Error {
   override readonly name = "ConnectError";
@@ -90,7 +98,8 @@ function startTls(
     const secure = () => {
       try {
         if (verifier !== undefined) {
-          verifyServer(socket, verifier, host);
+          const chain = verifyServer(socket, verifier, host);
+          ends.set(socket, Math.min(...chain.map(({ notAfter }) => notAfter)));
           if (!socket.authorized) {
             throw new ConnectError(
               `TLS does not accept the server's certificate: ${socket.authorizationError}`,

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { parseCertificate } from "../../src/x509/certificate.ts";
+import { eventually } from "../harness/eventually.ts";
 import { certificates, ok, openChannel, type Pem, TestPeer } from "./test_peer.ts";
 import {
   altNames,
@@ -128,6 +129,19 @@ Deno.test("names, uses and dates", async () => {
 Deno.test("a server without the certificate's key", async () => {
   const { cert } = forge({ issuer: ca, extensions: server }).pem;
   await refused("genuine certificate, another key", { cert, key: otherKey }, /./);
+});
+
+Deno.test("a kept connection is not used after the server's certificate has expired", async () => {
+  // Certificates have whole seconds.
+  const notAfter = new Date(Math.ceil(Date.now() / 1000) * 1000 + 3000);
+  await using peer = await TestPeer.start(ok, forge({ issuer: ca, notAfter, extensions: server }).pem);
+  using channel = openChannel({ port: peer.port });
+  for (let i = 0; i < 2; i++) assert.equal((await channel.post("/", "{}")).kind, "answer");
+  assert.equal(peer.accepted, 1);
+  await eventually(() => Date.now() > notAfter.getTime(), { what: "the certificate has expired" });
+  const result = await channel.post("/", "{}");
+  assert.ok(result.kind === "unreached" && /is expired since/.test(result.reason), JSON.stringify(result));
+  assert.equal(peer.requests.length, 2);
 });
 
 Deno.test("a server whose certificate is revoked: its connections are closed and no new one is made", async () => {
