@@ -46,9 +46,19 @@ export function planAccess(running: Config, access: Access): AccessPlan {
 /** CA certificates that were trusted before and still are; if none is, those of the file. */
 function planCa(running: string, { pem, isCorrect }: CaAccess): string {
   if (pem === undefined || isCorrect) return pem ?? running;
-  const wanted = new Set(certificatesInPem(pem).map(({ fingerprint }) => fingerprint));
-  const kept = certificatesInPem(running).filter(({ fingerprint }) => wanted.has(fingerprint));
-  return kept.length === 0 ? pem : kept.map(({ der }) => formatPem("CERTIFICATE", der)).join("");
+  return keptCa(running, pem);
+}
+
+/**
+ * The CA certificates that were trusted before and still are, in PEM. Those that are wanted if none is: without a CA certificate
+ * no part runs, and the removed ones must not stay.
+ */
+export function keptCa(running: string, wanted: string): string {
+  const stays = new Set(certificatesInPem(wanted).map(({ fingerprint }) => fingerprint));
+  const before = certificatesInPem(running);
+  const kept = before.filter(({ fingerprint }) => stays.has(fingerprint));
+  if (kept.length === before.length) return running;
+  return kept.length === 0 ? wanted : kept.map(({ der }) => formatPem("CERTIFICATE", der)).join("");
 }
 
 function planKme(running: OtherKme, wanted: readonly KmeAccess[]): OtherKme {

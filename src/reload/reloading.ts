@@ -6,7 +6,7 @@ import type { Directory } from "../delivery/directory.ts";
 import type { KmeId } from "../domain/ids.ts";
 import type { PeerChannel } from "../inter_kme/channel.ts";
 import type { Front } from "../tls/front.ts";
-import { planAccess } from "./access_plan.ts";
+import { keptCa, planAccess } from "./access_plan.ts";
 import { planReload, same } from "./reload_plan.ts";
 
 /** The parts of a running KME that can change. */
@@ -55,11 +55,9 @@ export class Reloading {
   }
 
   #apply(config: Config): void {
-    const before = this.#running;
     const { saesFront, kmesFront, channels, directory } = this.#parts;
-    // Done first and separately, so that access is revoked even if the rest fails.
-    directory.replace(config);
-    this.#running = { ...before, otherKmes: withCertificates(before, config), saes: config.saes };
+    this.#takeAway(config);
+    const before = this.#running;
     try {
       saesFront.reload(config.thisKme.saesInterface);
       kmesFront.reload(config.thisKme.kmesInterface);
@@ -68,10 +66,53 @@ export class Reloading {
       saesFront.reload(before.thisKme.saesInterface);
       kmesFront.reload(before.thisKme.kmesInterface);
       renewChannels(channels, config, before);
-      directory.replace(this.#running);
+      directory.replace(before);
       throw error;
     }
     this.#running = config;
+  }
+
+  /**
+   * Applies who may connect: SAEs, the certificates with which neighbours call, and the CA certificates that were removed. Done
+   * first and separately, and never rolled back, so that access is revoked even if the rest fails.
+   */
+  #takeAway(config: Config): void {
+    const { saesFront, kmesFront, channels, directory } = this.#parts;
+    directory.replace(config);
+    const before = this.#running;
+    this.#running = { ...before, otherKmes: withCertificates(before, config), saes: config.saes };
+    const errors: unknown[] = [];
+    const attempt = (apply: () => void) => {
+      try {
+        apply();
+      } catch (error) {
+        errors.push(error);
+      }
+    };
+    for (const [name, front] of [["saesInterface", saesFront], ["kmesInterface", kmesFront]] as const) {
+      attempt(() => {
+        const { thisKme } = this.#running;
+        const clientCa = keptCa(thisKme[name].clientCa, config.thisKme[name].clientCa);
+        if (clientCa === thisKme[name].clientCa) return;
+        const material = { ...thisKme[name], clientCa };
+        front.reload(material);
+        this.#running = { ...this.#running, thisKme: { ...thisKme, [name]: material } };
+      });
+    }
+    for (const kme of this.#running.otherKmes.filter(isNeighbour)) {
+      attempt(() => {
+        const wanted = config.otherKmes.filter(isNeighbour).find(({ id }) => id.text === kme.id.text)
+          ?.serverCa;
+        // The system's trust store is not a list of the configuration: a change from it or to it is made with the rest.
+        if (kme.serverCa === undefined || wanted === undefined) return;
+        const material = { ...kme, serverCa: keptCa(kme.serverCa, wanted) };
+        if (material.serverCa === kme.serverCa) return;
+        channels.get(kme.id.text)?.renew(material);
+        const otherKmes = this.#running.otherKmes.map((other) => other === kme ? material : other);
+        this.#running = { ...this.#running, otherKmes };
+      });
+    }
+    if (errors.length > 0) throw errors[0];
   }
 }
 

@@ -3,6 +3,10 @@ import { planReload } from "../../src/reload/reload_plan.ts";
 import { Reloading } from "../../src/reload/reloading.ts";
 import type { Config, NeighbourKme } from "../../src/config/config.ts";
 import { loadConfig } from "../../src/config/load.ts";
+import type { ChannelMaterial } from "../../src/inter_kme/channel.ts";
+import type { FrontMaterial } from "../../src/tls/front.ts";
+import { certificatesInPem } from "../../src/x509/certificate.ts";
+import { makeTestCa } from "../harness/test_certificates.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 
 async function loaded(network: TestNetwork): Promise<Config> {
@@ -86,3 +90,55 @@ Deno.test("a part that fails puts the others back, but for who may connect", asy
   assert.deepEqual(applied, ["directory 0", "saes new", "kmes new", "saes ---", "kmes ---", "directory 0"]);
   assert.deepEqual(reloading.running, { ...config, saes: [] });
 });
+
+Deno.test("CA certificates that are removed stay removed, whatever part fails", async () => {
+  await using network = await makeTestNetwork(SPEC);
+  const [stays, goes, comes] = [
+    await makeTestCa("stays"),
+    await makeTestCa("goes"),
+    await makeTestCa("comes"),
+  ].map(({ ca }) => ca) as [string, string, string];
+  const config = withCa(await loaded(network), stays + goes);
+  for (const failing of ["saes", "kmes", "channel"]) {
+    // What each part runs with, and whether the new server certificate is in use.
+    const trusted: Record<string, string[]> = {};
+    const part = (name: string, ca: string, isNew: boolean) => {
+      if (name === failing && isNew) throw new Error("does not serve");
+      trusted[name] = certificatesInPem(ca).map(({ subjectText }) => /CN=\w+/.exec(subjectText)![0]);
+    };
+    const front = (name: string) => ({
+      reload: ({ clientCa, serverCert }: FrontMaterial) => part(name, clientCa, serverCert === "new"),
+    });
+    const reloading = new Reloading(config, {
+      saesFront: front("saes"),
+      kmesFront: front("kmes"),
+      channels: new Map([["2", {
+        renew: ({ serverCa }: ChannelMaterial) => part("channel", serverCa!, serverCa!.includes(comes)),
+      }]]),
+      directory: { replace: () => {} },
+    });
+    const wanted = withCa(config, stays + comes, "new");
+    assert.throws(() => reloading.reload(wanted), /does not serve/);
+    const all = { saes: ["CN=stays"], kmes: ["CN=stays"], channel: ["CN=stays"] };
+    assert.deepEqual(trusted, all, failing);
+    const { thisKme, otherKmes } = reloading.running;
+    assert.ok(!thisKme.saesInterface.clientCa.includes(goes));
+    assert.ok(!thisKme.kmesInterface.clientCa.includes(goes));
+    assert.ok(!(otherKmes as NeighbourKme[])[0]!.serverCa!.includes(goes));
+    assert.equal(thisKme.saesInterface.serverCert, config.thisKme.saesInterface.serverCert);
+  }
+});
+
+/** A configuration in which everything trusts these CA certificates. */
+function withCa({ thisKme, otherKmes, ...config }: Config, ca: string, serverCert?: string): Config {
+  const material = { clientCa: ca, ...serverCert === undefined ? {} : { serverCert } };
+  return {
+    ...config,
+    thisKme: {
+      ...thisKme,
+      saesInterface: { ...thisKme.saesInterface, ...material },
+      kmesInterface: { ...thisKme.kmesInterface, ...material },
+    },
+    otherKmes: (otherKmes as NeighbourKme[]).map((kme) => ({ ...kme, serverCa: ca })),
+  };
+}
