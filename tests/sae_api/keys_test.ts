@@ -55,7 +55,9 @@ Deno.test("the key_ID of a block is the one that other KMEs compute", async () =
     ],
   ];
   const bytes = new Uint8Array(vectors.flatMap(([block]) => [...block]));
-  await using network = await startNetwork(twoKmes, [1, 2, bytes]);
+  const options = { key_file_health: "off" };
+  const spec = { kmes: [{ id: 1, saes: [1], options }, { id: 2, saes: [3], options }] };
+  await using network = await startNetwork(spec, [1, 2, bytes]);
   const keys = keysOf(await network.client(1).encKeys(3, { number: 3 }));
   const expected = vectors.map(([block, key_ID]) => ({ key_ID, key: block.toBase64() }));
   const byId = (a: { key_ID: string }, b: { key_ID: string }) => a.key_ID < b.key_ID ? -1 : 1;
