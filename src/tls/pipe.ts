@@ -32,6 +32,9 @@ const PIPELINE_PAUSE = 20;
 /** Bytes held for an inner server that does not read them; never reached where {@linkcode ReadControl} works. */
 const MAX_HELD = 16 * 2 ** 20;
 
+/** Bytes that a client may still send after its last answer is decided. */
+const MAX_DISCARDED = 2 ** 20;
+
 /**
  * Stops and starts reading from the network. Deno's TLSSocket keeps reading without limit while it is paused; the handle of
  * the TCP socket below it stops.
@@ -96,6 +99,8 @@ export class Pipe {
   #pipelined = false;
   /** The answer was given before the whole body arrived; the rest of the body is discarded. */
   #discarding = false;
+  /** Bytes read from the client and thrown away since then. */
+  #discarded = 0;
   /** Octets of the HTTP/2 preface seen; -1 if the connection is not HTTP/2. */
   #preface = 0;
   /** Number of the current request. */
@@ -273,13 +278,26 @@ export class Pipe {
   }
 
   #fromClient(chunk: Uint8Array): void {
-    if (this.#discarding) return;
+    if (this.#discarding) return this.#discard(chunk.length);
     if (this.#phase === "idle") this.#await("headers", this.#context.requestTimeout);
     else if (this.#phase === "answer") this.#pipelined = true;
     if (this.#preface >= 0 && this.#isHttp2(chunk)) return this.destroy("HTTP/2 without ALPN");
     const waiting = this.#port === 0 ? this.#hold(chunk) : this.#forward(chunk);
     if (waiting === 0) return;
     if (waiting > MAX_HELD) return this.destroy("sends more than the server reads");
+    this.#stop();
+  }
+
+  /**
+   * After the last answer is decided, only so much more is read. The connection is not closed at once: the reset would make
+   * many clients miss the answer. It ends with the linger time.
+   */
+  #discard(bytes: number): void {
+    this.#discarded += bytes;
+    if (this.#discarded > MAX_DISCARDED) this.#stop();
+  }
+
+  #stop(): void {
     this.#stopped = true;
     this.#client.pause();
     this.#tcp._handle?.readStop?.();
@@ -299,7 +317,7 @@ export class Pipe {
   }
 
   #resume(): void {
-    if (!this.#stopped) return;
+    if (!this.#stopped || this.#discarded > MAX_DISCARDED) return;
     this.#stopped = false;
     this.#client.resume();
     this.#tcp._handle?.readStart?.();

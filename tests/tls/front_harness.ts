@@ -49,6 +49,17 @@ export async function until(condition: () => boolean, what: string): Promise<voi
   throw new Error(`never came true: ${what}`);
 }
 
+/** Waits until a growing number has grown and then stays as it is for 200 ms; returns it. */
+export async function whenAtRest(number: () => number, what: string): Promise<number> {
+  await until(() => number() > 0, what);
+  let unchanged = 0;
+  for (let before = -1; unchanged < 20; before = number()) {
+    unchanged = number() === before ? unchanged + 1 : 0;
+    await sleep(10);
+  }
+  return number();
+}
+
 export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 /** What came from the server, and what became of the connection. */
