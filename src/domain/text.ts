@@ -28,3 +28,8 @@ export function escapeControlCharacters(text: string): string {
 export function toOneLine(text: string): string {
   return text.replace(CONTROL_RUNS, " ");
 }
+
+/** At most 200 characters of a text from outside, such as the name in a certificate, so that no client can fill the log. */
+export function cutShort(text: string): string {
+  return text.length <= 200 ? text : `${text.slice(0, 199)}…`;
+}

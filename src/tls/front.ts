@@ -15,7 +15,7 @@ import { PipePorts } from "./ports.ts";
 import { CertificateRefused } from "../x509/refusal.ts";
 import { ClientVerifier, type VerifiedClient } from "../x509/verifier.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
-import { errorMessage } from "../domain/text.ts";
+import { cutShort, errorMessage } from "../domain/text.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import { formatSerial, parseCertificate } from "../x509/certificate.ts";
 import type { Revocations } from "../x509/revocations.ts";
@@ -440,8 +440,8 @@ class MtlsFront implements Front {
         listener: this.#options.name,
         remote,
         message,
-        subject: certificate?.subjectText ?? "unknown",
-        issuer: certificate?.issuerText ?? "unknown",
+        subject: cutShort(certificate?.subjectText ?? "unknown"),
+        issuer: cutShort(certificate?.issuerText ?? "unknown"),
         serial: certificate === undefined ? "unknown" : formatSerial(certificate.serial),
       },
     );
@@ -508,7 +508,10 @@ class MtlsFront implements Front {
     if (this.#date() > verified.notAfter) {
       const [leaf] = verified.chain;
       const until = new Date(verified.notAfter).toISOString();
-      const expired = new CertificateRefused("expired", `${leaf!.subjectText} is expired since ${until}`);
+      const expired = new CertificateRefused(
+        "expired",
+        `${cutShort(leaf!.subjectText)} is expired since ${until}`,
+      );
       pipe.answered(number);
       return lastAnswer(unauthorized(this.#reportRefused(remote, expired, leaf)));
     }

@@ -3,6 +3,7 @@
  * enough: it resumes a client's session under another listener's CA, compares no date again on a resumed session, and accepts
  * a server's certificate that it cannot parse by the name of its issuer.
  */
+import { cutShort } from "../domain/text.ts";
 import { verify as verifySignature } from "node:crypto";
 import {
   type Certificate,
@@ -144,7 +145,10 @@ export class ServerVerifier {
       : verifyChain(leaf, presented, this.authorities, "server", now);
     refuseRevoked(verified, this.revocations);
     if (host !== undefined && !isForHost(leaf, host)) {
-      throw new CertificateRefused("wrong_host", `the certificate of ${leaf.subjectText} is not for ${host}`);
+      throw new CertificateRefused(
+        "wrong_host",
+        `the certificate of ${cutShort(leaf.subjectText)} is not for ${host}`,
+      );
     }
     return verified.chain;
   }
@@ -168,7 +172,7 @@ function verifyChain(
   if (leaf.isCa) {
     throw new CertificateRefused(
       "ca_certificate",
-      `${leaf.subjectText}: a CA certificate instead of a ${role}'s`,
+      `${cutShort(leaf.subjectText)}: a CA certificate instead of a ${role}'s`,
     );
   }
   refuseUnusable(leaf, role, now);
@@ -201,7 +205,7 @@ function findChain(
   let signatures = 0;
   let refusal = new CertificateRefused(
     "unknown_ca",
-    `${leaf.subjectText}: issued by ${leaf.issuerText}, which is not trusted`,
+    `${cutShort(leaf.subjectText)}: issued by ${cutShort(leaf.issuerText)}, which is not trusted`,
   );
   const search = (chain: readonly Certificate[]): Certificate[] | undefined => {
     const subject = chain.at(-1)!;
@@ -230,14 +234,20 @@ function findChain(
 /** Version 1 has no way to say that a certificate is not a CA's, and the TLS layer does not verify it. */
 function refuseVersion(leaf: Certificate): void {
   if (leaf.version === 3) return;
-  throw new CertificateRefused("version", `${leaf.subjectText}: version ${leaf.version} certificate`);
+  throw new CertificateRefused(
+    "version",
+    `${cutShort(leaf.subjectText)}: version ${leaf.version} certificate`,
+  );
 }
 
 function refuseUnusable(leaf: Certificate, role: keyof typeof Usage, now: number): void {
   const refusal = refusalOf(leaf, role, now);
   if (refusal) throw refusal;
   if (leaf.keyUsage !== undefined && (leaf.keyUsage & TLS_KEY_USAGES) === 0) {
-    throw new CertificateRefused("wrong_usage", `${leaf.subjectText}: the key usage does not allow TLS`);
+    throw new CertificateRefused(
+      "wrong_usage",
+      `${cutShort(leaf.subjectText)}: the key usage does not allow TLS`,
+    );
   }
 }
 
@@ -248,7 +258,7 @@ function refusalOf(
   now: number,
 ): CertificateRefused | undefined {
   const { notBefore, notAfter, extendedKeyUsage } = certificate;
-  const name = certificate.subjectText;
+  const name = cutShort(certificate.subjectText);
   if (now < notBefore) {
     return new CertificateRefused(
       "not_yet_valid",
@@ -265,7 +275,7 @@ function refusalOf(
 
 function refuseRevoked({ chain }: Verified, revocations: Revocations): void {
   const revoked = revokedIn(chain, revocations);
-  if (revoked) throw new CertificateRefused("revoked", `${revoked.subjectText} is revoked`);
+  if (revoked) throw new CertificateRefused("revoked", `${cutShort(revoked.subjectText)} is revoked`);
 }
 
 function identityOf(leaf: Certificate, issuer: Certificate): ClientIdentity {

@@ -117,6 +117,15 @@ Deno.test("the log has who, why and what to do, a few lines a minute", async () 
   assert.ok(lines.some((line) => line.includes("no client certificate")), "another reason has its own limit");
 });
 
+Deno.test("long names in a refused certificate are cut in the log", async () => {
+  await using log = await recordLog();
+  const long = forge({ commonName: "x".repeat(5000) });
+  await withFront({ name: "SAE" }, async (_front, port) => void await ask(port, long.pem));
+  const line = log.lines.find((line) => line.startsWith("warning: SAE: client 127.0.0.1:"))!;
+  assert.match(line, /certificate CN=x{196}…, issuer CN=x{196}…, serial/);
+  assert.ok(line.length < 1200, line);
+});
+
 Deno.test("a refused client gets one answer, whatever it sends", async () => {
   const record = recording();
   await withFront(record.options, async (front, port) => {
