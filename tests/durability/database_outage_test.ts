@@ -18,6 +18,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
       const audit = new Audit({ network, kmes: KMES, saes: SAES, random: new Random() });
       for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, 6000);
       await pair.start(...KMES);
+      await pair.untilStocked(6000);
       audit.startLoad(2);
       for (const end of ["kill", "stop"] as const) {
         await audit.untilDelivered(50);

@@ -22,6 +22,7 @@ export async function killsUnderLoad(
   const audit = new Audit({ network: pair.network, kmes: KMES, saes: SAES, random, ...requests });
   for (const [a, b] of [["1", "1"], ["2", "2"], ["1", "2"]] as const) await audit.addKeys(a, b, blocks);
   await pair.start(...KMES);
+  await pair.untilStocked(blocks);
   audit.startLoad(workers);
   for (let round = 0; round < rounds; round++) {
     for (const victims of [["1"], ["2"], ["1", "2"]]) {

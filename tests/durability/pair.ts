@@ -35,6 +35,8 @@ export interface Pair extends AsyncDisposable {
   process(kme: string): KmeProcess;
   /** Free blocks at `kme` of the link with `other`, as an SAE is told. */
   stock(kme: KmeId, other: KmeId): Promise<number>;
+  /** Waits until every link has this many free blocks at both ends. */
+  untilStocked(blocks: number): Promise<void>;
   /** Waits until all reservations are finished, all key files ingested and the stocks of both ends equal, then stops both. */
   finish(options?: FinishOptions): Promise<void>;
   /** Stops both by SIGTERM. */
@@ -95,17 +97,27 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
       await start(...KMES);
     }
   };
+  const stock = async (kme: KmeId, other: KmeId) => {
+    const [first, second] = SAES[kme];
+    const answer = await network.client(first).status(kme === other ? second : SAES[other][0]);
+    return answer.json.stored_key_count;
+  };
+  const untilStocked = async (blocks: number) => {
+    for (const [kme, other] of [["1", "1"], ["1", "2"], ["2", "1"], ["2", "2"]] as const) {
+      await eventually(async () => await stock(kme, other) === blocks, {
+        what: `the blocks of the link ${kme}-${other}`,
+        timeout: 60_000,
+      });
+    }
+  };
   return {
     network,
     start,
     stop,
     finish,
+    stock,
+    untilStocked,
     process: (kme) => running.get(kme)!,
-    stock: async (kme, other) => {
-      const [first, second] = SAES[kme];
-      const answer = await network.client(first).status(kme === other ? second : SAES[other][0]);
-      return answer.json.stored_key_count;
-    },
     kill: async (...kmes) => {
       await Promise.all(kmes.map((kme) => running.get(kme)!.kill()));
       for (const kme of kmes) running.delete(kme);

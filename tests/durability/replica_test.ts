@@ -34,16 +34,13 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     // At the same time, so that both processes of KME 1 find an empty database.
     let [second] = await Promise.all([replica.start(), pair.start(...KMES)]);
     await using _ends = { [Symbol.asyncDispose]: () => second.kill() };
-    await eventually(
-      async () => await pair.stock("1", "1") === BLOCKS && await pair.stock("1", "2") === BLOCKS,
-      {
-        what: "the keys",
-        timeout: 30_000,
-      },
-    );
-    const ingesting = [pair.process("1"), second].filter((process) =>
-      process.lines.some((line) => INGESTED.test(line))
-    );
+    await pair.untilStocked(BLOCKS);
+    const ingesting = await eventually(() => {
+      const found = [pair.process("1"), second].filter(({ lines }) =>
+        lines.some((line) => INGESTED.test(line))
+      );
+      return found.length > 0 && found;
+    }, { what: "the line of the process that ingests" });
     assert.equal(ingesting.length, 1, "one process ingests key files");
     audit.startLoad(2);
 
