@@ -7,6 +7,8 @@ import { ENVIRONMENT, EXIT_CODES, optionName, TITLE, USAGE } from "./help_text.t
 export function manPage(commands: readonly CommandDescription[]): string {
   return [
     `.TH KME 1 "" "kme ${VERSION}" "User Commands"`,
+    // Justified lines would spread the words of commands.
+    ".ad l",
     ".SH NAME",
     `kme \\- ${roff(TITLE)}`,
     ".SH SYNOPSIS",

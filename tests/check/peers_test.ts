@@ -7,6 +7,7 @@ import * as x509 from "@peculiar/x509";
 import { type CheckLine, exitCode } from "../../src/check/check_line.ts";
 import { checkAnswer, checkPeers } from "../../src/check/peer_checks.ts";
 import type { Probe } from "../../src/check/peer_probe.ts";
+import { PROTOCOL } from "../../src/inter_kme/wire.ts";
 import type { NeighbourKme } from "../../src/config/config.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { ConfigFile, TestNetwork } from "../harness/test_network.ts";
@@ -182,7 +183,12 @@ Deno.test("other answers", async () => {
     });
   found(lines({}), "ok", SAES, /it has the 1 that are configured here/);
   found(lines({}), "ok", "KME 2: certificate", /valid until/);
-  found(lines({ body: JSON.stringify({ ...hello, protocol: 2 }) }), "warn", KME, /uses version 2/);
+  found(
+    lines({ body: JSON.stringify({ ...hello, protocol: PROTOCOL + 1 }) }),
+    "warn",
+    KME,
+    new RegExp(`uses version ${PROTOCOL + 1}`),
+  );
   found(lines({ clockAhead: 61_000 }), "warn", "KME 2: clock", /61 s ahead of this machine/);
   found(lines({ clockAhead: -10_000 }), "warn", "KME 2: clock", /10 s behind this machine/);
   found(lines({ status: 503, body: "{}" }), "fail", KME, /answers with status 503/);
