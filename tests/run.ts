@@ -15,7 +15,7 @@ import {
 } from "./harness/databases.ts";
 import { underWatch } from "./harness/child_process.ts";
 import { PROJECT_ROOT } from "./harness/kme_process.ts";
-import { ALONE, LONGEST, PARTS, testFiles } from "./harness/parts.ts";
+import { ALONE, IN_PARALLEL, LONGEST, PARTS, testFiles } from "./harness/parts.ts";
 import { addUp, type Counts, readSummary } from "./harness/summary.ts";
 
 const TESTS = `${PROJECT_ROOT}tests/`;
@@ -101,7 +101,10 @@ try {
   const ports = Object.fromEntries(servers.map(({ kind, port }): [DatabaseKind, number] => [kind, port]));
   const jobs = Deno.env.get("DENO_JOBS") ?? String(2 * availableParallelism());
   const env = { NO_COLOR: "1", [SHARED_SERVERS]: JSON.stringify(ports), DENO_JOBS: jobs };
-  counts = addUp([await runFiles(beside, ["--parallel"], env), await runFiles(alone, [], env)]);
+  counts = addUp([
+    await runFiles(beside, ["--parallel"], { ...env, [IN_PARALLEL]: "true" }),
+    await runFiles(alone, [], env),
+  ]);
 } finally {
   await stopServers();
   console.log(`\n${counts.passed} passed, ${counts.failed} failed`);

@@ -8,6 +8,7 @@ import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 import assert from "node:assert/strict";
 import * as x509 from "@peculiar/x509";
 import { authority, type CertificateOptions, issue, type TestCertificate } from "../tls/authority.ts";
+import { IN_PARALLEL } from "../harness/parts.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -83,8 +84,12 @@ export function found(
   return line;
 }
 
-/** Runs as a user without rights: root may do everything. */
+/**
+ * Runs as a user without rights: root may do everything. The user is that of the whole process, so a file that calls this
+ * must not be run beside others.
+ */
 export async function withoutRights<T>(run: () => Promise<T>): Promise<T> {
+  if (Deno.env.has(IN_PARALLEL)) throw new Error("name this file in ALONE of tests/harness/parts.ts");
   const { default: process } = await import("node:process");
   if (process.getuid?.() !== 0) return await run();
   process.seteuid!(65534);

@@ -11,8 +11,19 @@ export const PARTS: Readonly<Record<string, readonly string[]>> = {
   cli: ["check", "cli", "release", "reload"],
 };
 
-/** Files, relative to `tests/`, that are run one after the other: they set time limits of well under a second. */
-export const ALONE: readonly string[] = ["tls/deadlines_test.ts", "store/store_thread_test.ts"];
+/**
+ * Files, relative to `tests/`, that are run one after the other: they set time limits of well under a second, or change what
+ * belongs to the whole process, such as its user.
+ */
+export const ALONE: readonly string[] = [
+  "check/environment_test.ts",
+  "config/load_test.ts",
+  "store/store_thread_test.ts",
+  "tls/deadlines_test.ts",
+];
+
+/** Variable that is set while files run beside each other, in one process. */
+export const IN_PARALLEL = "KME_TEST_IN_PARALLEL";
 
 /** Files that take longest, in this order: they are begun first, so that none of them is left over at the end. */
 export const LONGEST: readonly string[] = [
