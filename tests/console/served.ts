@@ -6,6 +6,7 @@ import { Facts, type Phase } from "../../src/console/facts.ts";
 import { Incidents } from "../../src/events/incidents.ts";
 import { Events } from "../../src/events/events.ts";
 import { Watch } from "../../src/metrics/watch.ts";
+import type { StockAgreement } from "../../src/delivery/stock_agreement.ts";
 import type { PeerHealth } from "../../src/inter_kme/channel.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 
@@ -31,6 +32,8 @@ export interface Served extends AsyncDisposable {
   readonly events: Events;
   readonly incidents: Incidents;
   readonly facts: Facts;
+  /** What was compared with the other end of a link; none at first. */
+  readonly stocks: Map<string, Pick<StockAgreement, "state">>;
 }
 
 /** Serves KME 1, neighbour of KME 2, with short times. */
@@ -56,6 +59,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
   const incidents = new Incidents();
   const watch = new Watch(["1", "2"], incidents);
   const events = new Events("Alice");
+  const stocks: Served["stocks"] = new Map();
   const facts = new Facts({
     config: () => world.config,
     store: {
@@ -69,6 +73,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
         return world.health;
       },
     }],
+    stocks,
     counts: watch.counts,
     phase: () => world.phase,
     obstacle: () => Promise.resolve(world.obstacle),
@@ -92,6 +97,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     events,
     incidents,
     facts,
+    stocks,
     [Symbol.asyncDispose]: () => console.close(),
   };
 }

@@ -9,6 +9,8 @@ const read = (name: string) => Deno.readTextFile(new URL(`../../docs/${name}`, i
 async function everyMetric(): Promise<{ text: string; samples: Samples }> {
   await using served = await serve();
   const { watch, world } = served;
+  served.stocks.set("2", { state: { link: "2", blocks: 0, files: [] } });
+  watch.counts.crls.set("kme", { problems: 0, nextUpdate: Date.now() });
   watch.keys.delivered("2", 1);
   watch.keys.activated("2", 1);
   watch.keys.blocksRefused("2", 1, ["a.cor"]);
