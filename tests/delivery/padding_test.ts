@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { makeTestNetwork, type NetworkSpec } from "../harness/test_network.ts";
 import { keysOf } from "../harness/sae_client.ts";
-import { allTakenUp, assertEachReadsOnce, bitsOf, chain, triangleWithTail } from "./test_networks.ts";
+import { allKmesIngested, assertEachReadsOnce, bitsOf, chain, triangleWithTail } from "./test_networks.ts";
 import { type Tap, tap, traceOf } from "./tap.ts";
 
 Deno.test("a trace of a key is found however it is written", () => {
@@ -44,7 +44,7 @@ async function overTaps(
   }
   for (const { id } of spec.kmes) await network.writeKeyFile(id, id, 100);
   await network.startAll();
-  await allTakenUp(network, spec);
+  await allKmesIngested(network, spec);
   const keys: Uint8Array[] = [];
   const ids: string[] = [];
   for (const { master, slave, additional } of requests) {

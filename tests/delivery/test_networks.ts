@@ -1,6 +1,6 @@
 /** Networks that the tests of several KMEs share, and what they look at. */
 import assert from "node:assert/strict";
-import { eventually } from "../harness/eventually.ts";
+import { allIngested } from "../harness/key_files.ts";
 import type { NetworkSpec, TestId, TestNetwork } from "../harness/test_network.ts";
 import { assertSameKeys, keyIdsOf, type SaeResponse } from "../harness/sae_client.ts";
 import { stockOf } from "../sae_api/api_fixture.ts";
@@ -83,14 +83,7 @@ export function bitsOf(response: SaeResponse): Uint8Array[] {
   );
 }
 
-/** Resolves when every key file has been taken up: it is deleted then. */
-export async function allTakenUp(network: TestNetwork, spec: NetworkSpec): Promise<void> {
-  for (const { id } of spec.kmes) {
-    for (const directory of network.kme(id).keyDirectories.values()) {
-      await eventually(
-        async () => (await Array.fromAsync(Deno.readDir(directory))).length === 0,
-        { what: `key files taken up from ${directory}`, timeout: 30_000 },
-      );
-    }
-  }
+/** Resolves when the key files of every KME have been ingested. */
+export async function allKmesIngested(network: TestNetwork, spec: NetworkSpec): Promise<void> {
+  for (const { id } of spec.kmes) await allIngested(network.kme(id).keyDirectories.values());
 }

@@ -108,7 +108,7 @@ roomTest("a file is deleted after the commit, not before", async (room) => {
   assert.deepEqual(room.complaints, []);
 });
 
-roomTest("a file that was taken up before a crash is deleted after it", async (room) => {
+roomTest("a file that was ingested before a crash is deleted after it", async (room) => {
   room.drop("a.cor", testKey(64));
   await room.start().started;
   await room.stop();

@@ -1,4 +1,4 @@
-/** A block is taken up once, whatever happens to its file. */
+/** A block is ingested once, whatever happens to its file. */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { idsOf, roomTest, testKey } from "./ingest_harness.ts";

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import https from "node:https";
 import type { TLSSocket } from "node:tls";
-import { eventually } from "../harness/eventually.ts";
+import { allIngested } from "../harness/key_files.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { makeTestNetwork, type NetworkSpec, type TestId, type TestNetwork } from "../harness/test_network.ts";
 import { type ClientCredentials, SaeClient, type SaeResponse } from "../harness/sae_client.ts";
@@ -17,7 +17,7 @@ export interface LoneKme extends TestNetwork {
   readonly blockIds: readonly string[][];
 }
 
-/** Starts the first KME of a network only; the blocks are taken up when this resolves. */
+/** Starts the first KME of a network only; the blocks are ingested when this resolves. */
 export async function startFirst(
   spec: NetworkSpec,
   ...stock: [a: TestId, b: TestId, content: number | Uint8Array][]
@@ -28,12 +28,7 @@ export async function startFirst(
     for (const [a, b, content] of stock) blockIds.push(await network.writeKeyFile(a, b, content));
     const { id } = spec.kmes[0]!;
     const process = await network.start(id);
-    for (const directory of network.kme(id).keyDirectories.values()) {
-      await eventually(
-        async () => (await Array.fromAsync(Deno.readDir(directory))).length === 0,
-        { what: `key files taken up from ${directory}` },
-      );
-    }
+    await allIngested(network.kme(id).keyDirectories.values());
     return Object.assign(network, { process, blockIds });
   } catch (error) {
     await network.remove();

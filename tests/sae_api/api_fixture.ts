@@ -1,6 +1,6 @@
 /** What the tests of the SAE interface share: running networks, and what every answer must look like. */
 import assert from "node:assert/strict";
-import { eventually } from "../harness/eventually.ts";
+import { allIngested } from "../harness/key_files.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { makeTestNetwork, type NetworkSpec, type TestId, type TestNetwork } from "../harness/test_network.ts";
 import type { SaeClient, SaeResponse } from "../harness/sae_client.ts";
@@ -32,21 +32,13 @@ export async function startNetwork(spec: NetworkSpec, ...stock: Stock[]): Promis
     for (const [a, b, content] of stock) await network.writeKeyFile(a, b, content);
     const processes = await network.startAll();
     for (const { keyDirectories } of spec.kmes.map((kme) => network.kme(kme.id))) {
-      for (const directory of keyDirectories.values()) await emptied(directory);
+      await allIngested(keyDirectories.values());
     }
     return Object.assign(network, { processes });
   } catch (error) {
     await network.remove();
     throw error;
   }
-}
-
-/** A key file is deleted once its keys are in stock. */
-async function emptied(directory: string): Promise<void> {
-  await eventually(
-    async () => !(await Array.fromAsync(Deno.readDir(directory))).some(({ name }) => name.endsWith(".cor")),
-    { what: `key files taken up from ${directory}`, timeout: 30_000 },
-  );
 }
 
 /** What enc_keys can deliver now, as Status says. */

@@ -1,6 +1,7 @@
 /** Too few keys in stock, and too many. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
+import { keyFilesIn } from "../harness/key_files.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { assertProblem, oneKme, startNetwork, stockOf, twoKmes } from "./api_fixture.ts";
 
@@ -45,7 +46,7 @@ Deno.test("many who ask at once share what there is, and the rest get 503", asyn
   assert.equal(await stockOf(client, 2), 0);
 });
 
-Deno.test("stock never exceeds max_key_count; a file that is too large is taken up as there is room", async () => {
+Deno.test("stock never exceeds max_key_count; a file that is too large is ingested as there is room", async () => {
   const spec = { kmes: [{ id: 1, saes: [1, 2], options: { max_key_count: 5 } }] };
   await using network = await startNetwork(spec);
   const client = network.client(1);
@@ -56,7 +57,7 @@ Deno.test("stock never exceeds max_key_count; a file that is too large is taken 
       assert.ok(stored <= 5, `${stored} keys are stored`);
       return stored === count;
     }, { what: `a stock of ${count}`, timeout: 30_000 });
-  const files = async () => (await Array.fromAsync(Deno.readDir(network.keyDirectory(1, 1)))).length;
+  const files = async () => (await keyFilesIn(network.keyDirectory(1, 1))).length;
   await stock(5);
   assert.equal(await files(), 1);
   const seen: string[] = [];
