@@ -151,7 +151,7 @@ function startKme(config: string): RunningKme {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", new URL("../../main.ts", import.meta.url).href, "start", config],
     // While both start, each cannot reach the other yet; a KME that stays away makes the demo fail.
-    env: { LOG_LEVEL: Deno.env.get("LOG_LEVEL") ?? "info,peer=error" },
+    env: { LOG_LEVEL: Deno.env.get("LOG_LEVEL") ?? "info,inter_kme=error" },
     stdin: "null",
     stdout: "inherit",
     stderr: "piped",
