@@ -109,7 +109,7 @@ Deno.test("from an empty directory to a key, with only the program", async (t) =
     const table = await run("status", configs[0]!);
     assert.match(table, /^KME 1 \(KME 1\), version /m);
     assert.match(table, /^ready$/m);
-    assert.match(table, /^KME 2 +48 +1000000 +- +\S+ not-quantum/m);
+    assert.match(table, /^KME 2 +48 +1000000 +0 +- +\S+ not-quantum/m);
     assert.match(table, /^KME 2 +up /m);
     const json = JSON.parse(await run("status", configs[1]!, "--json"));
     assert.equal(json.kme, "2");

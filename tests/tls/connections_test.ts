@@ -527,7 +527,7 @@ Deno.test("one certificate has at most half of the connections, so that others g
     for (const wire of wires) wire.send(GET.replace("/", "/wait"));
     await until(() => front.mappedPorts === 10, "all are there");
     await sleep(20);
-    assert.deepEqual(await ask(port, alice), { status: 503, body: '{"message":"too many connections"}' });
+    assert.deepEqual(await ask(port, alice), { status: 503, body: '{"message":"too many connections"}\n' });
     assert.equal(await get(port, bob), "b0b");
     resolve();
     await Promise.all(wires.map((wire) => wire.expect(/a11ce/)));
