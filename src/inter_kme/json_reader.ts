@@ -11,6 +11,9 @@ const ELEMENTS_A_STEP = 64;
 /** Maximum bytes of a member's name. */
 const MAX_NAME = 64;
 
+/** Maximum members of an object, unknown ones included: a newer version of the protocol may add some. */
+const MAX_MEMBERS = 64;
+
 /** Maximum bytes of the value of an unknown member. */
 const MAX_SKIPPED = 64 * 1024;
 
@@ -43,11 +46,13 @@ export class JsonReader {
     do {
       const name = this.string(MAX_NAME);
       if (names.has(name)) throw new UnreadableMessage(`member ${name} twice`);
-      names.add(name);
+      if (names.add(name).size > MAX_MEMBERS) throw new UnreadableMessage(`more than ${MAX_MEMBERS} members`);
       this.#expect(0x3a);
       const reading = read(name);
-      if (reading === false) this.#skip();
-      else if (reading !== undefined) yield* reading;
+      if (reading === false) {
+        this.#skip();
+        yield;
+      } else if (reading !== undefined) yield* reading;
     } while (this.#take(0x2c));
     this.#expect(0x7d);
   }
