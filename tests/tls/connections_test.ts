@@ -451,7 +451,7 @@ Deno.test("a handler that fails tells nothing", () =>
       await wire.whenClosed;
       assert.match(
         wire.text,
-        /^HTTP\/1\.1 500 .*content-type: application\/json.*\{"message":"internal error"\}$/is,
+        /^HTTP\/1\.1 500 .*content-type: application\/json.*\{"message":"internal error"\}\n$/is,
       );
       assert.doesNotMatch(wire.text, /secret/);
     }
