@@ -1,6 +1,7 @@
 /** One running KME: the only place where its parts are put together. */
 import type { Access } from "./config/access.ts";
 import type { Config, HttpsInterface, ThisKme } from "./config/config.ts";
+import { watchedDirectories } from "./config/watched_directories.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
 import { Delivery } from "./delivery/delivery.ts";
@@ -180,10 +181,7 @@ export async function startKme(config: Config): Promise<Kme> {
 
   const ingesting = ingestion = startIngestion({
     kme: thisKme.id.text,
-    directories: [
-      { link: thisKme.id.text, directory: thisKme.keyDirectory },
-      ...neighbours.map((kme) => ({ link: kme.id.text, directory: kme.keyDirectory })),
-    ],
+    directories: watchedDirectories(config),
     store: watch.blockStore(store),
     onIngested: (file) => {
       watch.ingested(file);

@@ -1,7 +1,7 @@
 /** Checks that this machine's clock is plausible: certificates, key lifetimes and leases depend on it. */
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
-import { isNeighbour } from "../domain/network.ts";
+import { watchedDirectories } from "../config/watched_directories.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 
 /** Milliseconds by which a file may be newer than the clock: file servers have their own clocks. */
@@ -27,10 +27,10 @@ export async function checkClock(config: Config, now: number): Promise<CheckLine
 }
 
 /** The newest of: the configuration file, key files, files beside the database. */
-async function newestFile({ file, thisKme, otherKmes }: Config) {
+async function newestFile(config: Config) {
+  const { file, thisKme } = config;
   const directories = [
-    thisKme.keyDirectory,
-    ...otherKmes.flatMap((kme) => isNeighbour(kme) ? [kme.keyDirectory] : []),
+    ...watchedDirectories(config).map(({ directory }) => directory),
     ...thisKme.database.kind === "sqlite" ? [dirname(thisKme.database.path)] : [],
   ];
   const paths = [file];

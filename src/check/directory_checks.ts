@@ -1,6 +1,7 @@
 /** Checks that this user may do with directories and files what a running KME does with them. */
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
+import { watchedDirectories } from "../config/watched_directories.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { readServedFiles } from "../ingest/served_files.ts";
 import { markerPath } from "../rollback_guard/marker.ts";
@@ -121,19 +122,15 @@ async function writableByOthers(directory: string): Promise<string | undefined> 
 }
 
 /** Key files that stay in their directory and were ingested into another database than the configured one. */
-async function checkServedFiles({ thisKme, otherKmes }: Config): Promise<CheckLine[]> {
+async function checkServedFiles(config: Config): Promise<CheckLine[]> {
+  const { thisKme } = config;
   if (thisKme.deleteKeyFileAfterRead) return [];
   const inspection = await inspectDatabase(thisKme.database).catch(() => undefined);
   const database = inspection?.kind === "seen" ? inspection.databaseId?.toHex() : undefined;
   // A database in use is that of the running KME, which says so itself.
   if (inspection === undefined || inspection.kind === "inUse") return [];
   const lines: CheckLine[] = [];
-  for (
-    const path of [
-      thisKme.keyDirectory,
-      ...otherKmes.filter(isNeighbour).map((kme) => kme.keyDirectory),
-    ]
-  ) {
+  for (const { directory: path } of watchedDirectories(config)) {
     const served = new Set<string>();
     for (const { kme, file, database: other } of await readServedFiles(path).catch(() => [])) {
       if (kme !== thisKme.id.text || other === database) continue;

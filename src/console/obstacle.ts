@@ -1,7 +1,7 @@
 /** What prevents this KME from handing out keys, besides an empty stock and a peer that is down. */
 import { access, constants, stat } from "node:fs/promises";
 import type { Config } from "../config/config.ts";
-import { isNeighbour } from "../domain/network.ts";
+import { watchedDirectories } from "../config/watched_directories.ts";
 import { errorMessage } from "../domain/text.ts";
 import { freeDiskBytes, FULL_BYTES } from "../store/disk_space.ts";
 
@@ -10,14 +10,15 @@ import { freeDiskBytes, FULL_BYTES } from "../store/disk_space.ts";
  * @returns one line, or undefined.
  */
 export async function findObstacle(
-  { thisKme, otherKmes }: Config,
+  config: Config,
   notRecorded: string | undefined,
 ): Promise<string | undefined> {
   if (notRecorded !== undefined) return notRecorded;
-  const free = await freeDiskBytes(thisKme.database);
+  const free = await freeDiskBytes(config.thisKme.database);
   if (free !== undefined && free < FULL_BYTES) return "the disk of the database is full";
-  const directories = [thisKme.keyDirectory, ...otherKmes.filter(isNeighbour).map((kme) => kme.keyDirectory)];
-  const failures = await Promise.all(directories.map(whyNotReadable));
+  const failures = await Promise.all(
+    watchedDirectories(config).map(({ directory }) => whyNotReadable(directory)),
+  );
   return failures.find((failure) => failure !== undefined);
 }
 

@@ -19,3 +19,10 @@ export interface Sae {
   readonly id: ConfiguredId;
   readonly kmeId: KmeId;
 }
+
+/** A directory in which key files of one link appear. */
+export interface WatchedDirectory {
+  /** The KME with which the keys are shared; this KME's own id for the local directory. */
+  readonly link: KmeId;
+  readonly directory: string;
+}

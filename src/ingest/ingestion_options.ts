@@ -1,14 +1,8 @@
 /** What ingestion is given, and what it tells. */
+import type { WatchedDirectory } from "../domain/network.ts";
 import type { KmeId } from "../domain/ids.ts";
 import type { BlockStore } from "../store/block_store.ts";
 import type { Watcher } from "./directory_watch.ts";
-
-/** A directory in which key files of one link appear. */
-export interface WatchedDirectory {
-  /** The KME with which the keys are shared; this KME's own id for the local directory. */
-  readonly link: KmeId;
-  readonly directory: string;
-}
 
 /** A file whose whole blocks are all durably stored or known. */
 export interface IngestedFile {

@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { type Block, BLOCK_BYTES } from "../domain/block.ts";
 import { sameBytes } from "../domain/bytes.ts";
 import type { KmeId } from "../domain/ids.ts";
+import type { WatchedDirectory } from "../domain/network.ts";
 import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
 import type { FileProgress } from "../store/block_store.ts";
 import { DirectoryWatch } from "./directory_watch.ts";
 import { FileTable, type KnownFile } from "./file_table.ts";
-import type { IngestionOptions, IngestionState, WatchedDirectory } from "./ingestion_options.ts";
+import type { IngestionOptions, IngestionState } from "./ingestion_options.ts";
 import {
   type FileState,
   fileState,

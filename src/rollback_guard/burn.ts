@@ -1,9 +1,10 @@
 /** Destroys the keys of a restored backup, and lets its database be used again. */
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
-import { isNeighbour } from "../domain/network.ts";
+import { watchedDirectories } from "../config/watched_directories.ts";
+import { sameBytes } from "../domain/bytes.ts";
+import type { WatchedDirectory } from "../domain/network.ts";
 import { startIngestion } from "../ingest/ingestion.ts";
-import type { WatchedDirectory } from "../ingest/ingestion_options.ts";
 import { isKeyFileName, KeyFile, stateAt, wholeBytes } from "../ingest/key_file.ts";
 import type { KmeId } from "../domain/ids.ts";
 import type { Store } from "../store/store.ts";
@@ -48,7 +49,7 @@ export async function burn(config: Config, link?: KmeId): Promise<BurnReport> {
  */
 export async function countBurnable(config: Config, link?: KmeId): Promise<BurnReport> {
   const inspection = await inspectStopped(config, { count: true });
-  const links = link === undefined ? linksOf(config).map(({ link }) => link) : [link];
+  const links = link === undefined ? watchedDirectories(config).map(({ link }) => link) : [link];
   return {
     blocks: links.reduce((sum, kme) => sum + (inspection?.stock?.blocks.get(kme) ?? 0), 0),
     keys: link === undefined ? inspection?.stock?.keys ?? 0 : 0,
@@ -61,7 +62,9 @@ export async function countBurnable(config: Config, link?: KmeId): Promise<BurnR
  * @throws Error that names the files of which not all blocks could be ingested.
  */
 async function ingestAll(config: Config, store: Store, link: KmeId | undefined): Promise<void> {
-  const directories = linksOf(config).filter((watched) => link === undefined || watched.link === link);
+  const directories = watchedDirectories(config).filter((watched) =>
+    link === undefined || watched.link === link
+  );
   const ingestion = startIngestion({
     kme: config.thisKme.id.text,
     directories,
@@ -107,15 +110,8 @@ async function isIngested(store: Store, link: KmeId, name: string, path: string)
     const check = await file.check(false, () => Promise.resolve());
     const progress = (await store.fileProgress(link, [name])).get(name);
     return check !== undefined && progress !== undefined && progress.offset >= whole &&
-      progress.digest.toHex() === check.digest.toHex();
+      sameBytes(progress.digest, check.digest);
   } catch {
     return false;
   }
-}
-
-function linksOf({ thisKme, otherKmes }: Config) {
-  return [
-    { link: thisKme.id.text, directory: thisKme.keyDirectory },
-    ...otherKmes.filter(isNeighbour).map((kme) => ({ link: kme.id.text, directory: kme.keyDirectory })),
-  ];
 }
