@@ -304,9 +304,15 @@ export class LinkIngestion {
     const end = next.findIndex((known) => !isSmall(known));
     const small = next.slice(0, end < 0 ? next.length : end);
     try {
-      if (!await this.#mayIngest() || !await this.#hasRoom(next[0]!)) return this.#files.startedWithAll();
+      if (!await this.#mayIngest()) return this.#files.startedWithAll();
+      const room = await this.#room();
+      // A full link is not read for: opening and checking its files would be for nothing.
+      if (room <= 0 && next[0]!.state!.size >= BLOCK_BYTES) {
+        this.#pauseForRoom(next[0]!);
+        return this.#files.startedWithAll();
+      }
       this.#pause = undefined;
-      if (small.length > 1 && await this.#ingestSmall(small)) return;
+      if (small.length > 1 && await this.#ingestSmall(small, room)) return;
       await this.#ingestFile(next[0]!);
     } catch (error) {
       if (!(error instanceof StoreFailure)) throw error;
@@ -315,11 +321,13 @@ export class LinkIngestion {
     }
   }
 
-  /** @returns false when there is no room for the first of them. */
-  async #ingestSmall(files: readonly KnownFile[]): Promise<boolean> {
+  /**
+   * @param room free places of the link, in blocks.
+   * @returns false when there is no room for the first of them.
+   */
+  async #ingestSmall(files: readonly KnownFile[], room: number): Promise<boolean> {
     await using opened = new AsyncDisposableStack();
     const { store, maxKeyCount } = this.#options;
-    let room = maxKeyCount - await this.#ask(() => store.freeBlocks(this.link));
     const progress = await this.#ask(() => store.fileProgress(this.link, files.map(({ name }) => name)));
     const checked = await Promise.all(files.map((known) =>
       this.#guarded(known, async () => {
@@ -479,7 +487,7 @@ export class LinkIngestion {
     while (offset < whole) {
       if (this.#closed) return "paused";
       if (room <= 0) {
-        room = maxKeyCount - await this.#ask(() => store.freeBlocks(this.link));
+        room = await this.#room();
         if (room <= 0) return this.#pauseForRoom(known);
         this.#resume(room, (whole - offset) / BLOCK_BYTES);
       }
@@ -653,13 +661,9 @@ export class LinkIngestion {
     return false;
   }
 
-  /** A full link is not read for: opening and checking its files would be for nothing. */
-  async #hasRoom(next: KnownFile): Promise<boolean> {
-    if (next.state!.size < BLOCK_BYTES) return true;
-    const room = this.#options.maxKeyCount - await this.#ask(() => this.#options.store.freeBlocks(this.link));
-    if (room > 0) return true;
-    this.#pauseForRoom(next);
-    return false;
+  /** Blocks that the link may get until it is full. */
+  async #room(): Promise<number> {
+    return this.#options.maxKeyCount - await this.#ask(() => this.#options.store.freeBlocks(this.link));
   }
 
   #pauseForStore(error: unknown): void {
