@@ -142,10 +142,13 @@ export class PeerChannel {
       const pause = 1000 * (this.#health.up === false ? seconds / 3 : seconds);
       const idle = performance.now() - this.#reportedAt;
       if (this.#closed.signal.aborted) return;
-      if (idle < pause) this.#probeTimer = setTimeout(next, pause - idle);
-      else {void this.#probe().finally(() => {
-          if (!this.#closed.signal.aborted) this.#probeTimer = setTimeout(next, pause);
-        });}
+      if (idle < pause) {
+        this.#probeTimer = setTimeout(next, pause - idle);
+        return;
+      }
+      void this.#probe().finally(() => {
+        if (!this.#closed.signal.aborted) this.#probeTimer = setTimeout(next, pause);
+      });
     };
     next();
   }
@@ -181,9 +184,7 @@ export class PeerChannel {
     for (const agent of old) {
       // Connections that are idle now, or become idle later, are closed.
       agent.maxFreeSockets = 0;
-      for (const sockets of Object.values(agent.freeSockets)) {
-        for (const socket of [...sockets ?? []]) socket.destroy();
-      }
+      for (const socket of socketsOf(agent.freeSockets)) socket.destroy();
     }
   }
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { assertSameKeys, keysOf, type SaeClient } from "../harness/sae_client.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
+import { chain } from "./test_networks.ts";
 import { eventually } from "../harness/eventually.ts";
 
 const BLOCKS = 100;
@@ -9,18 +10,7 @@ const BLOCKS = 100;
 type Five = [SaeClient, SaeClient, SaeClient, SaeClient, SaeClient];
 
 Deno.test("a chain of four KMEs delivers, and one request reaches slaves on all of them", async () => {
-  await using network = await makeTestNetwork({
-    kmes: [{ id: 1, saes: [1, 11] }, { id: 2, saes: [2] }, { id: 3, saes: [3] }, { id: 4, saes: [4] }],
-    links: [[1, 2], [2, 3], [3, 4]],
-    reachedThrough: [
-      { kme: 1, other: 3, through: 2 },
-      { kme: 1, other: 4, through: 3 },
-      { kme: 2, other: 4, through: 3 },
-      { kme: 3, other: 1, through: 2 },
-      { kme: 4, other: 2, through: 3 },
-      { kme: 4, other: 1, through: 2 },
-    ],
-  });
+  await using network = await makeTestNetwork(chain);
   for (const [a, b] of [[1, 2], [2, 3], [3, 4]] as const) await network.writeKeyFile(a, b, BLOCKS);
   await network.startAll();
   const [one, eleven, two, three, four] = ["1", "11", "2", "3", "4"].map((sae) =>

@@ -9,6 +9,7 @@ import type { Operation, Work } from "../work.ts";
 import { applyPad, composeBits, type Key } from "../../domain/key.ts";
 import type { Link } from "../../domain/link.ts";
 import type { NotNull } from "kysely";
+import type { TransactionKey } from "../../domain/transaction.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { ROWS, run } from "../statements.ts";
@@ -21,22 +22,12 @@ import {
   voidedAmong,
 } from "./voided.ts";
 
-/** One key and the blocks it is made of, in order. */
-export interface KeyComposition {
-  readonly id: KeyIdBytes;
-  /** In bits, a multiple of 8. */
-  readonly size: number;
-  readonly blocks: readonly KeyIdBytes[];
-  /** The key encrypted with the blocks as its pad; absent: the blocks are the key. */
-  readonly padded?: Uint8Array;
-}
-
 export interface PeerActivation {
   /** With the peer that sends. */
   readonly link: Link;
   /** The KME of the master. */
   readonly origin: KmeId;
-  readonly keys: readonly KeyComposition[];
+  readonly keys: readonly TransactionKey[];
   readonly master: SaeId;
   /** Empty on a KME that only passes the key on. */
   readonly slaves: readonly SaeId[];
@@ -144,7 +135,7 @@ export const activate: Operation<PeerActivation, Activated> = {
 
 /** Whether the key_ID of a new key is already that of another key, or of a block that is not exactly this key. */
 function isTaken(
-  { id, size, blocks: parts, padded }: KeyComposition,
+  { id, size, blocks: parts, padded }: TransactionKey,
   keys: ReadonlyMap<string, StoredKey>,
   blocks: ReadonlyMap<string, StoredBlock>,
 ): boolean {
