@@ -1,4 +1,5 @@
 /** Checks the database without creating or migrating anything. */
+import { resolve } from "node:path";
 import type { Config, Database } from "../config/config.ts";
 import { markerPath, readMarker } from "../rollback_guard/marker.ts";
 import { explain } from "../inter_kme/connect.ts";
@@ -111,6 +112,11 @@ export function nameOf(database: Database): string {
       return `${kind} database ${url.pathname.slice(1)} at ${url.host || "a socket"}`;
     }
   }
+}
+
+/** {@linkcode nameOf}, with the whole path of a file. */
+export function fullNameOf(database: Database): string {
+  return database.kind === "sqlite" ? resolve(database.path) : nameOf(database);
 }
 
 /** By the error codes of the drivers, whose messages may contain the user name. */

@@ -37,11 +37,10 @@ export const burnCommand = command({
     if (link !== undefined && ![thisKme, ...otherKmes].some(({ id }) => id.text === link)) {
       throw new InputError([`--link: no KME ${link} is configured`]);
     }
-    const { resolve } = await import("node:path");
-    const { nameOf } = await import("../check/database_checks.ts");
+    const { fullNameOf } = await import("../check/database_checks.ts");
     const { burn, countBurnable } = await import("../rollback_guard/burn.ts");
     const { database } = thisKme;
-    console.log(`database: ${database.kind === "sqlite" ? resolve(database.path) : nameOf(database)}`);
+    console.log(`database: ${fullNameOf(database)}`);
     let report: BurnReport;
     try {
       report = await (yes ? burn : countBurnable)(config, link);

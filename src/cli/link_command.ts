@@ -48,10 +48,9 @@ export const linkCommand = command({
     if (!otherKmes.filter(isNeighbour).some(({ id }) => id.text === link)) {
       throw new InputError([`LINK: no link with KME ${link} is configured`]);
     }
-    const { resolve } = await import("node:path");
-    const { nameOf } = await import("../check/database_checks.ts");
+    const { fullNameOf } = await import("../check/database_checks.ts");
     const { forget, unmatchedFiles } = await import("../rollback_guard/forget.ts");
-    console.log(`database: ${database.kind === "sqlite" ? resolve(database.path) : nameOf(database)}`);
+    console.log(`database: ${fullNameOf(database)}`);
     try {
       const unmatched = await unmatchedFiles(config, link);
       const named = unmatched.filter(({ names }) => names.includes(file));
