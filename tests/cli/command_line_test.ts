@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { findProgram, runChild } from "../harness/child_process.ts";
 import { eventually } from "../harness/eventually.ts";
 import { freePort } from "../harness/free_port.ts";
+import { testWith } from "../harness/installed.ts";
 import { runKme } from "../harness/kme_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
@@ -238,18 +239,18 @@ Deno.test({
 });
 
 for (const shell of ["zsh", "fish"]) {
-  const program = findProgram(shell);
-  Deno.test({
-    name: `${shell} reads its completion script`,
-    ignore: program === undefined,
-    fn: async () => {
+  testWith(
+    findProgram(shell),
+    `${shell} is not installed`,
+    `${shell} reads its completion script`,
+    async (program) => {
       await using temp = await makeTempDir();
       const path = `${temp.path}/completion`;
       await Deno.writeTextFile(path, (await runKme(["completion", shell])).stdout);
-      const output = await runChild(program!, { args: ["-n", path] });
+      const output = await runChild(program, { args: ["-n", path] });
       assert.deepEqual(output, { code: 0, stdout: "", stderr: "" });
     },
-  });
+  );
 }
 
 Deno.test("completion knows three shells", async () => {
@@ -264,20 +265,23 @@ Deno.test("completion knows three shells", async () => {
   assert.match(unknown.stderr, /use bash, zsh or fish/);
 });
 
-const groff = findProgram("groff");
-
-Deno.test("the man page describes every command and option", { ignore: groff === undefined }, async () => {
-  await using temp = await makeTempDir();
-  const { code, stdout } = await runKme(["help", "--man"]);
-  assert.equal(code, 0);
-  await Deno.writeTextFile(`${temp.path}/kme.1`, stdout);
-  const { stdout: page, stderr } = await runChild(groff!, {
-    args: ["-man", "-Tutf8", "-P-cbou", "-ww", `${temp.path}/kme.1`],
-  });
-  assert.equal(stderr, "");
-  for (const title of ["NAME", "SYNOPSIS", "COMMANDS", "ENVIRONMENT", "EXIT STATUS"]) {
-    assert.match(page, new RegExp(`^${title}$`, "m"));
-  }
-  for (const command of COMMANDS) assert.match(page, new RegExp(`^ +kme ${command}\\b`, "m"));
-  assert.match(page, /--file-blocks M\n/);
-});
+testWith(
+  findProgram("groff"),
+  "groff is not installed",
+  "the man page describes every command and option",
+  async (groff) => {
+    await using temp = await makeTempDir();
+    const { code, stdout } = await runKme(["help", "--man"]);
+    assert.equal(code, 0);
+    await Deno.writeTextFile(`${temp.path}/kme.1`, stdout);
+    const { stdout: page, stderr } = await runChild(groff, {
+      args: ["-man", "-Tutf8", "-P-cbou", "-ww", `${temp.path}/kme.1`],
+    });
+    assert.equal(stderr, "");
+    for (const title of ["NAME", "SYNOPSIS", "COMMANDS", "ENVIRONMENT", "EXIT STATUS"]) {
+      assert.match(page, new RegExp(`^${title}$`, "m"));
+    }
+    for (const command of COMMANDS) assert.match(page, new RegExp(`^ +kme ${command}\\b`, "m"));
+    assert.match(page, /--file-blocks M\n/);
+  },
+);

