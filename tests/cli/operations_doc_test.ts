@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { runChild } from "../harness/child_process.ts";
+import { sectionOf, shellBlocks, writeKmeCommand } from "../harness/document_commands.ts";
 import { freePorts } from "../harness/free_port.ts";
 import { type KmeProgram, PROJECT_ROOT, startKme } from "../harness/kme_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
@@ -23,8 +24,8 @@ const binary = Deno.env.get("KME_TEST_BINARY");
 const program: KmeProgram | undefined = binary ? { executable: binary } : undefined;
 
 const document = await Deno.readTextFile(join(PROJECT_ROOT, "docs/operations.md"));
-const section = document.split("\n## Two KMEs on two hosts\n")[1]!.split("\n## ")[0]!;
-const blocks = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block]) => block!);
+const section = sectionOf(document, "Two KMEs on two hosts");
+const blocks = shellBlocks(section);
 
 const withoutComment = (line: string) => line.replace(/\s+#.*$/, "");
 const lines = blocks.map((block) => block.trimEnd().split("\n"));
@@ -59,9 +60,7 @@ Deno.test({
     ) {
       await Deno.mkdir(join(root, path), { recursive: true });
     }
-    const command = binary ??
-      `${Deno.execPath()}' run -A --config '${PROJECT_ROOT}deno.json' '${PROJECT_ROOT}src/main.ts`;
-    await Deno.writeTextFile(join(root, "work/kme"), `#!/bin/sh\nexec '${command}' "$@"\n`, { mode: 0o755 });
+    await writeKmeCommand(join(root, "work"), program);
     const ports = freePorts(3);
 
     /** The commands that can run here, with directories of the system below `root` and ports that are free. */
