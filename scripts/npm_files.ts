@@ -71,8 +71,9 @@ export async function stagePackages(target: Target, directory: string): Promise<
       const inPackage = relative(localPath, path).replaceAll("\\", "/");
       if (isNeeded(name, inPackage, target)) await link(path, place(path));
     }
+    // Deno has fetched it only where `deno.lock` did not tell enough about the package.
     const registry = join(dirname(localPath), "registry.json");
-    await link(registry, place(registry));
+    if (await isFile(registry)) await link(registry, place(registry));
   }
 }
 
@@ -87,11 +88,14 @@ async function link(from: string, to: string): Promise<void> {
   }
 }
 
-async function isDirectory(path: string): Promise<boolean> {
+const isDirectory = async (path: string) => (await statIfThere(path))?.isDirectory === true;
+const isFile = async (path: string) => (await statIfThere(path))?.isFile === true;
+
+async function statIfThere(path: string): Promise<Deno.FileInfo | undefined> {
   try {
-    return (await Deno.stat(path)).isDirectory;
+    return await Deno.stat(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
 }
