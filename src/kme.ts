@@ -1,6 +1,7 @@
 /** One running KME: the only place where its parts are put together. */
 import type { Access } from "./config/access.ts";
 import type { Config, HttpsInterface, ThisKme } from "./config/config.ts";
+import type { HttpsInterfaceName } from "./config/https_interfaces.ts";
 import { watchedDirectories } from "./config/watched_directories.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
@@ -17,11 +18,13 @@ import { findObstacle } from "./console/obstacle.ts";
 import { historyPath } from "./console/history_file.ts";
 import { kmeApp } from "./inter_kme/kme_app.ts";
 import { saeApp } from "./sae_api/sae_app.ts";
+import { skipApp } from "./skip_api/skip_app.ts";
 import { startGuard } from "./rollback_guard/rollback_guard.ts";
 import { markerPath } from "./rollback_guard/marker.ts";
 import { type Ingestion, startIngestion } from "./ingest/ingestion.ts";
 import { log } from "./log.ts";
 import { maxOpenFiles } from "./metrics/process.ts";
+import type { Listener } from "./metrics/counts.ts";
 import { Watch } from "./metrics/watch.ts";
 import type { KmeId } from "./domain/ids.ts";
 import { PeerChannel } from "./inter_kme/channel.ts";
@@ -89,7 +92,12 @@ export async function startKme(config: Config): Promise<Kme> {
     log("kme").warn("{message}", { message });
     incidents.report({ kind: "program", severity: "warning", message });
   }));
-  const watch = new Watch([thisKme, ...neighbours].map((kme) => kme.id.text), incidents);
+  const { skipInterface } = thisKme;
+  const watch = new Watch(
+    [thisKme, ...neighbours].map((kme) => kme.id.text),
+    incidents,
+    skipInterface === undefined ? ["sae", "kme"] : ["sae", "kme", "skip"],
+  );
   const logFailure = storeFailureLog();
   let ingestion: Ingestion | undefined;
   const store = await Store.open({
@@ -200,7 +208,7 @@ export async function startKme(config: Config): Promise<Kme> {
   // An SAE that connects at once finds the keys that were there; a large number of files does not delay the start.
   await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
 
-  const limits = connectionLimits(maxOpenFiles(), neighbours.length);
+  const limits = connectionLimits(maxOpenFiles(), neighbours.length, skipInterface !== undefined);
   const kmes = kmeApp({ delivery, directory, stocks, observer: watch.requests("kme") });
   const kmesFront = await openFront(thisKme, "kme", limits.kme, watch, opened, {
     name: "inter-KME",
@@ -213,15 +221,31 @@ export async function startKme(config: Config): Promise<Kme> {
     ...thisKme.saesInterface,
     handler: (request, connection) => saes.fetch(request, { connection }),
   });
+  const fronts = new Map<HttpsInterfaceName, Front>([["saesInterface", saesFront], [
+    "kmesInterface",
+    kmesFront,
+  ]]);
+  let skipAddress = "";
+  if (skipInterface !== undefined) {
+    const skip = skipApp({ delivery, directory, observer: watch.requests("skip") });
+    const front = await openFront(thisKme, "skip", limits.skip, watch, opened, {
+      name: "SKIP",
+      ...skipInterface,
+      handler: (request, connection) => skip.fetch(request, { connection }),
+    });
+    fronts.set("skipInterface", front);
+    skipAddress = `, SKIP interface on ${formatHostPort(front.address)}`;
+  }
 
-  const reloading = new Reloading(config, { saesFront, kmesFront, channels, directory });
+  const reloading = new Reloading(config, { fronts, channels, directory });
   current = () => reloading.running;
 
   phase = "running";
-  log("kme").info("KME {id} is ready: SAE interface on {saes}, inter-KME interface on {kmes}", {
+  log("kme").info("KME {id} is ready: SAE interface on {saes}, inter-KME interface on {kmes}{skip}", {
     id: thisKme.id.text,
     saes: formatHostPort(saesFront.address),
     kmes: formatHostPort(kmesFront.address),
+    skip: skipAddress,
   });
   const running = opened.move();
   return {
@@ -250,7 +274,7 @@ export async function startKme(config: Config): Promise<Kme> {
 /** Opens an mTLS listener that closes with the KME, and watches the CRLs of its clients. */
 async function openFront(
   thisKme: ThisKme,
-  listener: "sae" | "kme",
+  listener: Listener,
   limits: ConnectionLimits,
   watch: Watch,
   opened: AsyncDisposableStack,

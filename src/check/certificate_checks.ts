@@ -1,6 +1,7 @@
 /** Checks the certificates of a configuration. Pure but for the list of the system's CAs. */
 import { parsePkcs12 } from "../x509/certificate_files.ts";
 import type { ClientCertificate, Config, HttpsInterface, NeighbourKme } from "../config/config.ts";
+import { httpsInterfacesOf } from "../config/https_interfaces.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { systemCa } from "../tls/server_trust.ts";
 import { type Certificate, certificatesInPem } from "../x509/certificate.ts";
@@ -16,13 +17,13 @@ export function checkCertificates(config: Config): CheckLine[] {
   const neighbours = config.otherKmes.map((kme, index) => ({ kme, member: `other_kmes[${index}]` }))
     .flatMap(({ kme, member }) => isNeighbour(kme) ? [{ kme, member }] : []);
   const authorities = [
-    ...certificatesInPem(thisKme.saesInterface.clientCa),
-    ...certificatesInPem(thisKme.kmesInterface.clientCa),
+    ...httpsInterfacesOf(thisKme).flatMap(({ material }) => certificatesInPem(material.clientCa)),
     ...neighbours.flatMap(({ kme }) => certificatesInPem(kme.serverCa ?? "")),
   ];
   return [
-    ...checkInterface("this_kme.saes_https_interface", thisKme.saesInterface, authorities),
-    ...checkInterface("this_kme.kmes_https_interface", thisKme.kmesInterface, authorities),
+    ...httpsInterfacesOf(thisKme).flatMap(({ member, material }) =>
+      checkInterface(member, material, authorities)
+    ),
     ...neighbours.flatMap(({ kme, member }) => checkNeighbour(member, kme, authorities)),
   ];
 }

@@ -1,6 +1,7 @@
 /** Checks the files of certificate revocation lists. */
 import { serverVerifier } from "../tls/server_trust.ts";
 import type { Config } from "../config/config.ts";
+import { httpsInterfacesOf } from "../config/https_interfaces.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { errorMessage } from "../domain/text.ts";
 import type { Certificate } from "../x509/certificate.ts";
@@ -10,19 +11,9 @@ import { type CheckLine, ok, warn } from "./check_line.ts";
 
 /** A line for each file, or for each of its problems. */
 export async function checkCrlFiles({ thisKme, otherKmes }: Config, now: number): Promise<CheckLine[]> {
-  const { saesInterface, kmesInterface } = thisKme;
   const lines = [
-    check(
-      "this_kme.saes_https_interface.client_crl_path",
-      saesInterface.clientCrl,
-      () => issuersOf(saesInterface.clientCa),
-      now,
-    ),
-    check(
-      "this_kme.kmes_https_interface.client_crl_path",
-      kmesInterface.clientCrl,
-      () => issuersOf(kmesInterface.clientCa),
-      now,
+    ...httpsInterfacesOf(thisKme).map(({ member, material: { clientCrl, clientCa } }) =>
+      check(`${member}.client_crl_path`, clientCrl, () => issuersOf(clientCa), now)
     ),
     ...otherKmes.map((kme, index) =>
       isNeighbour(kme)

@@ -8,15 +8,19 @@ const FEW_CONNECTIONS = 2000;
 
 /**
  * @param neighbours KMEs that are called.
+ * @param hasSkip whether there is a listener for SKIP.
  * @param limit open files of this process at most; absent: unknown, as on systems other than Linux.
  */
-export function checkOpenFiles(neighbours: number, limit: number | undefined = maxOpenFiles()): CheckLine[] {
+export function checkOpenFiles(
+  neighbours: number,
+  hasSkip: boolean,
+  limit: number | undefined = maxOpenFiles(),
+): CheckLine[] {
   if (limit === undefined) return [];
-  const { sae, kme } = connectionLimits(limit, neighbours);
-  const connections = sae.maxConnections + kme.maxConnections;
-  const found =
-    `this process may open ${limit} files, enough for ${sae.maxConnections} connections of SAEs and ` +
-    `${kme.maxConnections} of other KMEs`;
+  const { sae, kme, skip } = connectionLimits(limit, neighbours, hasSkip);
+  const connections = sae.maxConnections + kme.maxConnections + skip.maxConnections;
+  const found = `this process may open ${limit} files, enough for ${sae.maxConnections} connections of SAEs` +
+    `${hasSkip ? `, ${skip.maxConnections} of SKIP clients` : ""} and ${kme.maxConnections} of other KMEs`;
   return [
     connections >= FEW_CONNECTIONS ? ok("open files", found) : warn(
       "open files",

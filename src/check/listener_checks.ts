@@ -2,6 +2,7 @@
 import { X509Certificate } from "node:crypto";
 import tls from "node:tls";
 import type { Config, HttpsInterface } from "../config/config.ts";
+import { httpsInterfacesOf } from "../config/https_interfaces.ts";
 import { askStatus, consoleUrl, reachable } from "../console/status_client.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
@@ -11,10 +12,10 @@ import { errorMessage } from "../domain/text.ts";
 const TIME_LIMIT_MS = 3000;
 
 export async function checkListeners({ thisKme }: Config): Promise<CheckLine[]> {
-  const lines = [
-    await checkHttps("this_kme.saes_https_interface.listen_address", thisKme.saesInterface),
-    await checkHttps("this_kme.kmes_https_interface.listen_address", thisKme.kmesInterface),
-  ];
+  const lines: CheckLine[] = [];
+  for (const { member, material } of httpsInterfacesOf(thisKme)) {
+    lines.push(await checkHttps(`${member}.listen_address`, material));
+  }
   if (thisKme.consoleInterface !== undefined) {
     lines.push(await checkConsole(thisKme.id.text, thisKme.consoleInterface));
   }
@@ -23,9 +24,9 @@ export async function checkListeners({ thisKme }: Config): Promise<CheckLine[]> 
 
 /** Whether a KME with this id or with the certificates of this configuration answers at one of its addresses. */
 export async function isRunning({ thisKme }: Pick<Config, "thisKme">): Promise<boolean> {
-  const { saesInterface, kmesInterface, consoleInterface } = thisKme;
+  const { consoleInterface } = thisKme;
   const answers = await Promise.all([
-    ...[saesInterface, kmesInterface].map(async ({ listen, serverCert }) =>
+    ...httpsInterfacesOf(thisKme).map(async ({ material: { listen, serverCert } }) =>
       (await certificateAt(listen))?.raw.equals(new X509Certificate(serverCert).raw) ?? false
     ),
     consoleInterface !== undefined && isKmeAt(thisKme.id.text, consoleInterface),

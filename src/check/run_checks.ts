@@ -38,7 +38,10 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
     ...checkCertificates(config),
     ...await checkCrlFiles(config, (options.now ?? new Date()).getTime()),
     ...checkUser(),
-    ...checkOpenFiles(config.otherKmes.filter(isNeighbour).length),
+    ...checkOpenFiles(
+      config.otherKmes.filter(isNeighbour).length,
+      config.thisKme.skipInterface !== undefined,
+    ),
     ...await checkDirectories(config),
     ...await checkDatabase(config),
     ...await checkListeners(config),

@@ -36,6 +36,7 @@ export interface Access {
   readonly thisKme?: KmeId;
   readonly saesCa: CaAccess;
   readonly kmesCa: CaAccess;
+  readonly skipCa: CaAccess;
   /** `undefined` where `saes` is not a list. */
   readonly saes?: readonly SaeAccess[];
   /** No mistake is in `saes`. */
@@ -52,7 +53,7 @@ export function readAccess(
 ): Access {
   const isCorrect = (...member: (string | number)[]) => !findings.hasMistake(member);
   const ca = (
-    name: "saes_https_interface" | "kmes_https_interface",
+    name: "saes_https_interface" | "kmes_https_interface" | "skip_https_interface",
     loaded: LoadedInterface,
     users: string,
   ) => ({
@@ -63,6 +64,7 @@ export function readAccess(
     thisKme: content.this_kme?.id?.text,
     saesCa: ca("saes_https_interface", files.saesInterface, "saes"),
     kmesCa: ca("kmes_https_interface", files.kmesInterface, "other_kmes"),
+    skipCa: ca("skip_https_interface", files.skipInterface, "saes"),
     saes: content.saes?.map((sae, index) => ({
       id: isCorrect("saes", index, "id") ? sae?.id : undefined,
       kmeId: isCorrect("saes", index, "kme_id") ? sae?.kme_id?.text : undefined,

@@ -25,6 +25,8 @@ export function assemble(
       keyDirectory: files.keyDirectory!,
       saesInterface: httpsInterface(thisKme.saes_https_interface, files.saesInterface),
       kmesInterface: httpsInterface(thisKme.kmes_https_interface, files.kmesInterface),
+      skipInterface: thisKme.skip_https_interface &&
+        httpsInterface(thisKme.skip_https_interface, files.skipInterface),
       consoleInterface: thisKme.debugging_http_interface,
       maxKeyPerRequest: thisKme.max_key_per_request,
       maxKeyCount: thisKme.max_key_count,

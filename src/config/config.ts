@@ -53,6 +53,8 @@ export interface ThisKme {
   readonly keyDirectory: string;
   readonly saesInterface: HttpsInterface;
   readonly kmesInterface: HttpsInterface;
+  /** Absent: no SKIP. */
+  readonly skipInterface?: HttpsInterface;
   /** Absent: no web console. */
   readonly consoleInterface?: HostPort;
   /** Keys in one enc_keys, key_IDs in one dec_keys. */

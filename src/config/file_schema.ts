@@ -130,6 +130,7 @@ const thisKme = z.strictObject({
   key_directory_to_watch: path("a directory"),
   saes_https_interface: httpsInterface("SAEs"),
   kmes_https_interface: httpsInterface("other KMEs"),
+  skip_https_interface: optional(httpsInterface("SAEs")),
   debugging_http_interface: optional(address),
   max_key_per_request: withDefault(integer(1, 10_000), 128),
   max_key_count: withDefault(integer(1, 1_000_000_000), 1_000_000),

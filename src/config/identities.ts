@@ -12,7 +12,7 @@ import { commonNames } from "../x509/certificate_names.ts";
 import { Findings } from "./findings.ts";
 import { otherKmeIds, ownKmeId } from "./kme_ids.ts";
 import type { PartialConfig } from "./partial_config.ts";
-import type { LoadedInterface, ReferencedFiles } from "./referenced_files.ts";
+import type { ReferencedFiles } from "./referenced_files.ts";
 
 /** Selectors of one SAE or KME; `undefined`: they have a mistake. */
 export type Selectors = readonly CertificateSelector[] | undefined;
@@ -40,14 +40,21 @@ export function readIdentities(
   files: ReferencedFiles,
   findings: Findings,
 ): Identities {
-  const saes = readSaes(partial, files.saesInterface, findings);
-  const otherKmes = readOtherKmes(partial, files.kmesInterface, findings);
+  const saes = readSaes(partial, saeIssuers(files), findings);
+  const otherKmes = readOtherKmes(partial, files.kmesInterface.clientIssuers, findings);
   return { saes, otherKmes };
+}
+
+/** The CA certificates of all listeners for SAEs, each once; `undefined` where one has a mistake. */
+function saeIssuers({ saesInterface, skipInterface }: ReferencedFiles): readonly Certificate[] | undefined {
+  if (saesInterface.clientIssuers === undefined) return undefined;
+  const all = [...saesInterface.clientIssuers, ...skipInterface.clientIssuers ?? []];
+  return [...new Map(all.map((issuer) => [issuer.fingerprint, issuer])).values()];
 }
 
 function readSaes(
   partial: PartialConfig,
-  { clientIssuers: issuers }: LoadedInterface,
+  issuers: readonly Certificate[] | undefined,
   findings: Findings,
 ): Selectors[] {
   const own = ownKmeId(partial);
@@ -77,7 +84,10 @@ function readSaes(
     }
     const located = locate(partial, member, sae ?? {}, findings);
     if (located === undefined) return undefined;
-    checkIssuers(located, "saes_https_interface", issuers, findings);
+    const listeners = partial.given(["this_kme", "skip_https_interface"])
+      ? "saes_https_interface with skip_https_interface"
+      : "saes_https_interface";
+    checkIssuers(located, listeners, issuers, findings);
     all.push(located);
     return located.map(({ selector }) => selector);
   });
@@ -87,7 +97,7 @@ function readSaes(
 
 function readOtherKmes(
   partial: PartialConfig,
-  { clientIssuers: issuers }: LoadedInterface,
+  issuers: readonly Certificate[] | undefined,
   findings: Findings,
 ): (Selectors | "any")[] {
   const all: Located[][] = [];
@@ -194,14 +204,14 @@ export function warnOfUnnamedNeighbours(
   { otherKmes }: Identities,
   findings: Findings,
 ): void {
-  const saesCa = new Set(files.saesInterface.clientIssuers?.map(({ fingerprint }) => fingerprint));
+  const saesCa = new Set(saeIssuers(files)?.map(({ fingerprint }) => fingerprint));
   const shared = (files.kmesInterface.clientIssuers ?? []).some(({ fingerprint }) => saesCa.has(fingerprint));
   const unnamed = otherKmes.flatMap((selectors, index) => selectors === "any" ? [index] : []);
   const idOf = (index: number) => partial.content.other_kmes?.[index]?.id?.text ?? "?";
   if (shared && unnamed.length > 0) {
     findings.warning(
       ["this_kme", "kmes_https_interface", "ca_client_cert_path"],
-      `trusts a CA that saes_https_interface trusts too: every SAE can call as KME ${
+      `trusts a CA that the listener for SAEs trusts too: every SAE can call as KME ${
         unnamed.map(idOf).join(", ")
       }; use a separate CA for KMEs, and write certificates for each of them in other_kmes`,
     );

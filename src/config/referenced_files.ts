@@ -38,6 +38,8 @@ export interface ReferencedFiles {
   readonly keyDirectory?: string;
   readonly saesInterface: LoadedInterface;
   readonly kmesInterface: LoadedInterface;
+  /** Empty if it is not configured. */
+  readonly skipInterface: LoadedInterface;
   /** In the order of `other_kmes`. */
   readonly otherKmes: readonly LoadedKme[];
 }
@@ -86,6 +88,7 @@ class Loader {
     const keyDirectory = await this.#directory(at("key_directory_to_watch"), thisKme.key_directory_to_watch);
     const saesInterface = await this.#interface(at("saes_https_interface"), thisKme.saes_https_interface);
     const kmesInterface = await this.#interface(at("kmes_https_interface"), thisKme.kmes_https_interface);
+    const skipInterface = await this.#interface(at("skip_https_interface"), thisKme.skip_https_interface);
     const otherKmes: LoadedKme[] = [];
     for (const [index, kme] of (content.other_kmes ?? []).entries()) {
       const member: MemberPath = ["other_kmes", index];
@@ -96,7 +99,7 @@ class Loader {
       const openable = kme?.[password] !== undefined || !given([...member, password]);
       otherKmes.push(linked && kme ? await this.#kme(member, kme, openable) : {});
     }
-    return { database, keyDirectory, saesInterface, kmesInterface, otherKmes };
+    return { database, keyDirectory, saesInterface, kmesInterface, skipInterface, otherKmes };
   }
 
   async #database(member: MemberPath, database: Database | undefined): Promise<Database | undefined> {

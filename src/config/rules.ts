@@ -160,6 +160,7 @@ function checkListeners({ content }: PartialConfig, findings: Findings): void {
   const listeners: [MemberPath, HostPort | undefined][] = [
     [["this_kme", "saes_https_interface", "listen_address"], thisKme?.saes_https_interface?.listen_address],
     [["this_kme", "kmes_https_interface", "listen_address"], thisKme?.kmes_https_interface?.listen_address],
+    [["this_kme", "skip_https_interface", "listen_address"], thisKme?.skip_https_interface?.listen_address],
     [["this_kme", "debugging_http_interface"], thisKme?.debugging_http_interface],
   ];
   for (const [index, [member, address]] of listeners.entries()) {

@@ -2,6 +2,7 @@
 import { type Certificate, formatSerial } from "../x509/certificate.ts";
 import { parseCertificates, parsePkcs12 } from "../x509/certificate_files.ts";
 import type { ClientCertificate, Config } from "../config/config.ts";
+import { httpsInterfacesOf } from "../config/https_interfaces.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { DAY_MS } from "../domain/time.ts";
 import type { CertificateStatus } from "../metrics/kme_status.ts";
@@ -12,12 +13,8 @@ export type KnownCertificate = Omit<CertificateStatus, "daysLeft">;
 export function certificatesOf(
   { thisKme, otherKmes }: Pick<Config, "thisKme" | "otherKmes">,
 ): KnownCertificate[] {
-  const interfaces = [
-    ["this_kme.saes_https_interface", thisKme.saesInterface],
-    ["this_kme.kmes_https_interface", thisKme.kmesInterface],
-  ] as const;
   return [
-    ...interfaces.flatMap(([member, { serverCert, clientCa }]) => [
+    ...httpsInterfacesOf(thisKme).flatMap(({ member, material: { serverCert, clientCa } }) => [
       ...describe(`${member}.server_cert_path`, "server", inPem(serverCert)),
       ...describe(`${member}.ca_client_cert_path`, "client CA", inPem(clientCa)),
     ]),

@@ -78,6 +78,11 @@ export class Directory {
     return [...this.#tables.saes.values()].filter((sae) => sae.kmeId === kme).map((sae) => sae.id.text);
   }
 
+  /** SAEs of other KMEs, in the order of the configuration. */
+  remoteSaes(): Sae[] {
+    return [...this.#tables.saes.values()].filter((sae) => !this.isLocal(sae));
+  }
+
   kme(id: KmeId): OtherKme | undefined {
     return this.#tables.kmes.get(id);
   }
@@ -114,8 +119,9 @@ export class Directory {
 }
 
 function tablesOf({ thisKme, otherKmes, saes }: DirectoryContent): Tables {
-  const [saeIssuers, kmeIssuers] = [thisKme.saesInterface, thisKme.kmesInterface]
-    .map(({ clientCa }) => issuersOf(clientCa).map(({ fingerprint }) => fingerprint)) as [string[], string[]];
+  const issuers = (...pems: string[]) => issuersOf(pems.join("\n")).map(({ fingerprint }) => fingerprint);
+  const saeIssuers = issuers(thisKme.saesInterface.clientCa, thisKme.skipInterface?.clientCa ?? "");
+  const kmeIssuers = issuers(thisKme.kmesInterface.clientCa);
   const party = (id: string, certificates: readonly CertificateSelector[], authorities: string[]): Party => ({
     id,
     selectors: certificates.flatMap((selector) => withIssuer(selector, authorities) ?? []),

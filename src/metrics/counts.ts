@@ -6,7 +6,7 @@ import { CLIENT_REFUSALS, type ClientRefusal } from "../tls/client_refusal.ts";
 import { Histogram } from "./histogram.ts";
 
 /** A listener whose requests are counted. */
-export type Listener = "sae" | "kme";
+export type Listener = "sae" | "kme" | "skip";
 
 export interface Refusals {
   readonly listener: Listener;
@@ -89,7 +89,7 @@ export interface Counts {
   readonly burnt: Record<BurnReason, number>;
   readonly ingestion: ReadonlyMap<KmeId, IngestionCounts>;
   readonly refusals: Map<string, Refusals>;
-  /** By the use of the file: `sae`, `kme`, or the id of a neighbour after `server of KME `. */
+  /** By the use of the file: `sae`, `kme`, `skip`, or the id of a neighbour after `server of KME `. */
   readonly crls: Map<string, CrlState>;
   readonly refusedClients: Map<string, RefusedClients>;
   readonly durations: Readonly<Record<Operation, Histogram>>;
@@ -102,8 +102,11 @@ export interface Counts {
   events: number;
 }
 
-/** @param links ids of the KMEs that a pool is shared with, including this one. */
-export function noCounts(links: readonly KmeId[]): Counts {
+/**
+ * @param links ids of the KMEs that a pool is shared with, including this one.
+ * @param listeners that this KME has.
+ */
+export function noCounts(links: readonly KmeId[], listeners: readonly Listener[]): Counts {
   return {
     requested: new Map(links.map((kme) => [kme, 0])),
     delivered: new Map(),
@@ -116,7 +119,7 @@ export function noCounts(links: readonly KmeId[]): Counts {
     refusals: new Map(),
     // Each from the start, so that the first one is an increase.
     refusedClients: new Map(
-      (["sae", "kme"] as const).flatMap((listener) =>
+      listeners.flatMap((listener) =>
         CLIENT_REFUSALS.map((reason) => [`${listener} ${reason}`, { listener, reason, count: 0 }])
       ),
     ),

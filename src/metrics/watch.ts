@@ -19,7 +19,7 @@ const MAX_FILES = 20;
 /** SAEs whose last request is remembered: more than a KME has, unless its configuration is reloaded again and again. */
 const MAX_SAES = 10_000;
 
-const LISTENER_NAMES: Record<Listener, string> = { sae: "SAE", kme: "inter-KME" };
+const LISTENER_NAMES: Record<Listener, string> = { sae: "SAE", kme: "inter-KME", skip: "SKIP" };
 
 export class Watch {
   readonly counts: Counts;
@@ -27,9 +27,16 @@ export class Watch {
   readonly #refusedLog = new RateLimitedLog("http");
   readonly #stockLog = new RateLimitedLog("delivery");
 
-  /** @param links ids of the KMEs that a pool is shared with, including this one. */
-  constructor(links: readonly KmeId[], incidents: Incidents) {
-    this.counts = noCounts(links);
+  /**
+   * @param links ids of the KMEs that a pool is shared with, including this one.
+   * @param listeners that this KME has.
+   */
+  constructor(
+    links: readonly KmeId[],
+    incidents: Incidents,
+    listeners: readonly Listener[] = ["sae", "kme"],
+  ) {
+    this.counts = noCounts(links, listeners);
     this.#incidents = incidents;
   }
 

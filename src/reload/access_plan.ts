@@ -27,13 +27,15 @@ export function planAccess(running: Config, access: Access): AccessPlan {
     return { config: running, changes: [] };
   }
   const { thisKme } = running;
-  const [saesInterface, kmesInterface] = [thisKme.saesInterface, thisKme.kmesInterface];
+  const { saesInterface, kmesInterface, skipInterface } = thisKme;
   const config: Config = {
     ...running,
     thisKme: {
       ...thisKme,
       saesInterface: { ...saesInterface, clientCa: planCa(saesInterface.clientCa, access.saesCa) },
       kmesInterface: { ...kmesInterface, clientCa: planCa(kmesInterface.clientCa, access.kmesCa) },
+      skipInterface: skipInterface &&
+        { ...skipInterface, clientCa: planCa(skipInterface.clientCa, access.skipCa) },
     },
     otherKmes: access.otherKmes === undefined
       ? running.otherKmes
@@ -133,8 +135,13 @@ function changesOf(before: Config, after: Config): string[] {
       changes.push(`the certificates with which KME ${kme.id.text} calls`);
     }
   }
-  for (const [name, member] of [["saesInterface", "SAEs"], ["kmesInterface", "other KMEs"]] as const) {
-    if (!same(before.thisKme[name], after.thisKme[name])) changes.push(`the CA certificates for ${member}`);
+  const users = [
+    ["saesInterface", "SAEs"],
+    ["kmesInterface", "other KMEs"],
+    ["skipInterface", "SAEs that use SKIP"],
+  ] as const;
+  for (const [name, who] of users) {
+    if (!same(before.thisKme[name], after.thisKme[name])) changes.push(`the CA certificates for ${who}`);
   }
   return changes;
 }

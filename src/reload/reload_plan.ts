@@ -1,5 +1,6 @@
 /** Decides what of a changed configuration a running KME applies, and what needs a restart. Pure. */
-import type { Config, HttpsInterface, OtherKme, ThisKme } from "../config/config.ts";
+import type { Config, OtherKme, ThisKme } from "../config/config.ts";
+import { HTTPS_INTERFACE_NAMES, HTTPS_INTERFACES, httpsInterfacesOf } from "../config/https_interfaces.ts";
 import { isNeighbour } from "../domain/network.ts";
 
 export interface ReloadPlan {
@@ -57,26 +58,21 @@ function planThisKme(running: ThisKme, wanted: ThisKme, ignored: string[]): This
   for (const [name, member] of FIXED) {
     if (!same(running[name], wanted[name])) ignored.push(`this_kme.${member}`);
   }
-  const interfaces = {
-    saesInterface: "saes_https_interface",
-    kmesInterface: "kmes_https_interface",
-  } as const;
-  for (const [name, member] of Object.entries(interfaces) as [keyof typeof interfaces, string][]) {
-    if (!same(running[name].listen, wanted[name].listen)) ignored.push(`this_kme.${member}.listen_address`);
-    if (running[name].clientCrl !== wanted[name].clientCrl) {
-      ignored.push(`this_kme.${member}.client_crl_path`);
+  for (const name of HTTPS_INTERFACE_NAMES) {
+    if ((running[name] === undefined) !== (wanted[name] === undefined)) {
+      ignored.push(`this_kme.${HTTPS_INTERFACES[name]}`);
     }
   }
-  const planInterface = ({ listen, clientCrl }: HttpsInterface, changed: HttpsInterface) => ({
-    ...changed,
-    listen,
-    clientCrl,
-  });
-  return {
-    ...running,
-    saesInterface: planInterface(running.saesInterface, wanted.saesInterface),
-    kmesInterface: planInterface(running.kmesInterface, wanted.kmesInterface),
-  };
+  const interfaces = httpsInterfacesOf(running).flatMap(
+    ({ name, member, material: { listen, clientCrl } }) => {
+      const changed = wanted[name];
+      if (changed === undefined) return [];
+      if (!same(listen, changed.listen)) ignored.push(`${member}.listen_address`);
+      if (clientCrl !== changed.clientCrl) ignored.push(`${member}.client_crl_path`);
+      return [[name, { ...changed, listen, clientCrl }] as const];
+    },
+  );
+  return { ...running, ...Object.fromEntries(interfaces) };
 }
 
 function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: string[]): OtherKme {

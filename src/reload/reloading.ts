@@ -1,6 +1,7 @@
 /** Applies a changed configuration to a running KME. */
 import type { Access } from "../config/access.ts";
-import type { Config } from "../config/config.ts";
+import type { Config, ThisKme } from "../config/config.ts";
+import type { HttpsInterfaceName } from "../config/https_interfaces.ts";
 import { isNeighbour } from "../domain/network.ts";
 import type { Directory } from "../delivery/directory.ts";
 import type { KmeId } from "../domain/ids.ts";
@@ -11,8 +12,8 @@ import { planReload, same } from "./reload_plan.ts";
 
 /** The parts of a running KME that can change. */
 export interface Reloadable {
-  readonly saesFront: Pick<Front, "reload">;
-  readonly kmesFront: Pick<Front, "reload">;
+  /** Those of the configuration with which the KME started. */
+  readonly fronts: ReadonlyMap<HttpsInterfaceName, Pick<Front, "reload">>;
   /** By the neighbour's id. */
   readonly channels: ReadonlyMap<KmeId, Pick<PeerChannel, "renew">>;
   readonly directory: Pick<Directory, "replace">;
@@ -55,16 +56,14 @@ export class Reloading {
   }
 
   #apply(config: Config): void {
-    const { saesFront, kmesFront, channels, directory } = this.#parts;
+    const { fronts, channels, directory } = this.#parts;
     this.#takeAway(config);
     const before = this.#running;
     try {
-      saesFront.reload(config.thisKme.saesInterface);
-      kmesFront.reload(config.thisKme.kmesInterface);
+      reloadFronts(fronts, config.thisKme);
       renewChannels(channels, before, config);
     } catch (error) {
-      saesFront.reload(before.thisKme.saesInterface);
-      kmesFront.reload(before.thisKme.kmesInterface);
+      reloadFronts(fronts, before.thisKme);
       renewChannels(channels, config, before);
       directory.replace(before);
       throw error;
@@ -77,7 +76,7 @@ export class Reloading {
    * first and separately, and never rolled back, so that access is revoked even if the rest fails.
    */
   #takeAway(config: Config): void {
-    const { saesFront, kmesFront, channels, directory } = this.#parts;
+    const { fronts, channels, directory } = this.#parts;
     directory.replace(config);
     const before = this.#running;
     this.#running = { ...before, otherKmes: withCertificates(before, config), saes: config.saes };
@@ -89,12 +88,14 @@ export class Reloading {
         errors.push(error);
       }
     };
-    for (const [name, front] of [["saesInterface", saesFront], ["kmesInterface", kmesFront]] as const) {
+    for (const [name, front] of fronts) {
       attempt(() => {
         const { thisKme } = this.#running;
-        const clientCa = keptCa(thisKme[name].clientCa, config.thisKme[name].clientCa);
-        if (clientCa === thisKme[name].clientCa) return;
-        const material = { ...thisKme[name], clientCa };
+        const [running, wanted] = [thisKme[name], config.thisKme[name]];
+        if (running === undefined || wanted === undefined) return;
+        const clientCa = keptCa(running.clientCa, wanted.clientCa);
+        if (clientCa === running.clientCa) return;
+        const material = { ...running, clientCa };
         front.reload(material);
         this.#running = { ...this.#running, thisKme: { ...thisKme, [name]: material } };
       });
@@ -113,6 +114,13 @@ export class Reloading {
       });
     }
     if (errors.length > 0) throw errors[0];
+  }
+}
+
+function reloadFronts(fronts: Reloadable["fronts"], thisKme: ThisKme): void {
+  for (const [name, front] of fronts) {
+    const material = thisKme[name];
+    if (material !== undefined) front.reload(material);
   }
 }
 

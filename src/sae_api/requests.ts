@@ -5,6 +5,7 @@ import { InvalidRequest } from "../domain/refusals.ts";
 import { parseExtensions } from "./extensions.ts";
 import { type KeyIdBytes, parseKeyId } from "../domain/block.ts";
 import { isBlank } from "../http/body.ts";
+import { checkParameters } from "../http/sae_requests.ts";
 import { formatMember } from "../domain/member_path.ts";
 
 /** `null` means absent. */
@@ -102,16 +103,6 @@ export function parseKeyIdParameter(parameters: URLSearchParams): KeyIdBytes[] {
   const text = parameters.get("key_ID");
   if (text === null) throw new InvalidRequest("key_ID: is missing");
   return [requireKeyId(text, "key_ID")];
-}
-
-/** @throws InvalidRequest for any parameter that is not named, or that is repeated. */
-export function checkParameters(parameters: URLSearchParams, names: readonly string[]): void {
-  const seen = new Set<string>();
-  for (const name of parameters.keys()) {
-    if (!names.includes(name)) throw new InvalidRequest(`${name}: is not a parameter of this request`);
-    if (seen.has(name)) throw new InvalidRequest(`${name}: is given more than once`);
-    seen.add(name);
-  }
 }
 
 function integerParameter(

@@ -1,5 +1,5 @@
 /** The SAE interface: ETSI GS QKD 014 V1.1.1, clauses 5 and 6, as Hono routes. */
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import type { Sae } from "../domain/network.ts";
 import { type Delivery, KeySize } from "../delivery/delivery.ts";
 import type { Directory } from "../delivery/directory.ts";
@@ -10,22 +10,19 @@ import { idToJson } from "../domain/ids.ts";
 import type { Key } from "../domain/key.ts";
 import { isBlank, readBody } from "../http/body.ts";
 import type { FrontEnv } from "../http/context.ts";
+import type { SaeRequestObserver } from "../http/request_observer.ts";
 import {
-  cut,
-  describeRequest,
-  type RefusalReason,
-  type SaeRequestObserver,
-} from "../http/request_observer.ts";
+  allow,
+  checkParameters,
+  parameters,
+  type SaeContext,
+  saeRequests,
+  withoutBody,
+} from "../http/sae_requests.ts";
 import { tolerantPath } from "../http/path.ts";
 import { answerJson } from "../http/json_answer.ts";
-import { HttpProblem, toProblem } from "../http/problem.ts";
-import {
-  checkParameters,
-  parseKeyIdParameter,
-  parseKeyIds,
-  parseKeyRequest,
-  parseKeyRequestParameters,
-} from "./requests.ts";
+import { HttpProblem } from "../http/problem.ts";
+import { parseKeyIdParameter, parseKeyIds, parseKeyRequest, parseKeyRequestParameters } from "./requests.ts";
 
 export interface SaeAppOptions {
   readonly delivery: Delivery;
@@ -33,21 +30,15 @@ export interface SaeAppOptions {
   readonly observer?: SaeRequestObserver;
 }
 
-type SaeContext = Context<FrontEnv>;
-
 export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<FrontEnv> {
   const app = new Hono<FrontEnv>({ getPath: tolerantPath });
 
-  app.onError((error, c) => {
-    const { status, reason, message, details, headers } = toProblem(error);
-    refused(c, status, reason, message);
-    return answerJson(c, JSON.stringify({ message, details }), status, headers);
+  const { identify, answerErrorsOf } = saeRequests({
+    directory,
+    observer,
+    hidesPath: (path) => /^\/api\/v1\/keys(\/|$)/.test(path),
   });
-  app.notFound((c) => {
-    if (/^\/api\/v1\/keys(\/|$)/.test(c.req.path)) identify(c);
-    refused(c, 404, "http", "no such resource");
-    return answerJson(c, JSON.stringify({ message: "no such resource" }), 404);
-  });
+  answerErrorsOf(app);
 
   // One route for all: Hono's fast router does not support overlapping routes. No middleware: it takes as long as the route.
   app.all("/api/v1/keys/:sae/:resource", (c) => {
@@ -75,24 +66,6 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
   });
 
   return app;
-
-  function refused(c: SaeContext, status: number, reason: RefusalReason, message: string): void {
-    observer?.refused({
-      status,
-      reason,
-      caller: directory.saeName(c.env.connection.identity),
-      request: describeRequest(c.req.raw.method, c.req.path),
-      message: cut(message),
-    });
-  }
-
-  /** Identifies the caller, before anything else about a request for keys is checked. */
-  function identify(c: SaeContext): Sae {
-    const sae = directory.saeOf(c.env.connection.identity);
-    if (sae === undefined) throw new HttpProblem(401, "the client certificate belongs to no SAE of this KME");
-    observer?.seen(sae.id.text, c.env.connection.identity.notAfter);
-    return sae;
-  }
 
   async function entropy(c: SaeContext): Promise<Response> {
     allow(c, ["GET"]);
@@ -152,30 +125,6 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
     observer?.answered("dec_keys", performance.now() - begin);
     return answer(c, container(keys));
   }
-}
-
-const NO_PARAMETERS = new URLSearchParams();
-
-function parameters(c: SaeContext): URLSearchParams {
-  const mark = c.req.url.indexOf("?");
-  return mark < 0 ? NO_PARAMETERS : new URLSearchParams(c.req.url.slice(mark + 1));
-}
-
-/** Hono treats HEAD as GET, but HEAD must not consume keys. */
-function allow(c: SaeContext, methods: readonly string[]): void {
-  if (!methods.includes(c.req.raw.method)) {
-    throw new HttpProblem(405, `${c.req.raw.method} is not allowed here`, { allow: methods.join(", ") });
-  }
-}
-
-/** Refuses a GET with a body: its content would be ignored. */
-function withoutBody(c: SaeContext): void {
-  // Deno does not give access to the body of a GET, only to its headers.
-  const { headers } = c.req.raw;
-  if (headers.has("transfer-encoding") || Number(headers.get("content-length") ?? 0) !== 0) {
-    throw new InvalidRequest(`${c.req.raw.method} takes no body`);
-  }
-  c.env.connection.requestComplete();
 }
 
 async function jsonBody(c: SaeContext): Promise<string> {

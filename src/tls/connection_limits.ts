@@ -22,19 +22,22 @@ const MOST: ConnectionLimits = { maxConnections: 10_000, maxHandshakes: 1_000, b
 /**
  * @param maxFiles files that the process may open; absent: unknown.
  * @param neighbours KMEs that are called.
+ * @param skip whether there is a listener for SKIP.
  */
 export function connectionLimits(
   maxFiles: number | undefined,
   neighbours: number,
-): { readonly sae: ConnectionLimits; readonly kme: ConnectionLimits } {
-  if (maxFiles === undefined) return { sae: MOST, kme: MOST };
+  skip: boolean,
+): { readonly sae: ConnectionLimits; readonly kme: ConnectionLimits; readonly skip: ConnectionLimits } {
+  if (maxFiles === undefined) return { sae: MOST, kme: MOST, skip: MOST };
   const backlog = Math.min(MOST.backlog, Math.max(8, Math.floor(maxFiles / 16)));
-  const files = Math.max(60, maxFiles - FILES_BESIDE - neighbours * FILES_A_NEIGHBOUR - 2 * backlog);
+  const waiting = (skip ? 3 : 2) * backlog;
+  const files = Math.max(60, maxFiles - FILES_BESIDE - neighbours * FILES_A_NEIGHBOUR - waiting);
   const share = (part: number): ConnectionLimits => ({
     maxConnections: Math.min(MOST.maxConnections, Math.floor(files * part * 0.75 / FILES_A_CONNECTION)),
     maxHandshakes: Math.min(MOST.maxHandshakes, Math.floor(files * part * 0.15)),
     backlog,
   });
   // The rest of the files is for clients that are refused, which are told why.
-  return { sae: share(2 / 3), kme: share(1 / 3) };
+  return { sae: share(skip ? 1 / 3 : 2 / 3), kme: share(1 / 3), skip: share(skip ? 1 / 3 : 0) };
 }

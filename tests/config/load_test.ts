@@ -35,6 +35,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
       keyDirectory: `${path}/keys-1`,
       saesInterface: httpsInterface(13000, ca.ca),
       kmesInterface: httpsInterface(13001, kmesCa.ca),
+      skipInterface: undefined,
       consoleInterface: { hostname: "127.0.0.1", port: 18080 },
       maxKeyPerRequest: 128,
       maxKeyCount: 1_000_000,

@@ -345,6 +345,35 @@ Deno.test("listeners: wrong addresses, one port twice", async () => {
       kmes,
       /saes_https_interface/,
     ),
+    one(
+      "SKIP on the port of another listener",
+      (c) => c.this_kme.skip_https_interface = { ...c.this_kme.saes_https_interface },
+      "this_kme.skip_https_interface.listen_address",
+      /127\.0\.0\.1:13000 is used by this_kme\.saes_https_interface\.listen_address/,
+    ),
+    one(
+      "SKIP without its key",
+      (c) => {
+        const { server_key_path: _, ...rest } = c.this_kme.saes_https_interface;
+        c.this_kme.skip_https_interface = { ...rest, listen_address: "127.0.0.1:13002" };
+      },
+      "this_kme.skip_https_interface.server_key_path",
+      /missing/,
+    ),
+    one(
+      "another CA for SKIP, and SAEs by serial number",
+      (c) => {
+        c.this_kme.skip_https_interface = {
+          ...c.this_kme.saes_https_interface,
+          listen_address: "127.0.0.1:13002",
+          ca_client_cert_path: "kmes-ca.pem",
+        };
+        c.saes[0] = { id: 1, kme_id: 1, certificates: [{ subject_cn: "SAE 1" }] };
+        // The KMEs' CA is now one of SAEs too, which is a warning only.
+      },
+      "saes[1].https_client_certificate_serial",
+      /saes_https_interface with skip_https_interface trusts several CA certificates/,
+    ),
     one("wildcard", (c) => c.this_kme.kmes_https_interface.listen_address = "[::]:13000", kmes, /used by/),
     one(
       "console",

@@ -33,3 +33,14 @@ export function testWith(
     },
   });
 }
+
+/** Like {@linkcode testWith}, but for a program that not every machine of the tests has: never fails for want of it. */
+export function testIfInstalled(
+  program: string | undefined,
+  missing: string,
+  name: string,
+  fn: (program: string, t: Deno.TestContext) => void | Promise<void>,
+): void {
+  if (program !== undefined) Deno.test(name, (t) => fn(program, t));
+  else Deno.test({ name: `${name} (${missing})`, ignore: true, fn: () => {} });
+}

@@ -3,7 +3,7 @@
 /** Directories and files in `tests/`, by part. Every test file is in exactly one of them. */
 export const PARTS: Readonly<Record<string, readonly string[]>> = {
   unit: ["architecture_test.ts", "config", "domain", "harness_test", "tools", "x509"],
-  api: ["conformance", "sae_api", "tls"],
+  api: ["conformance", "sae_api", "skip_api", "tls"],
   network: ["delivery", "inter_kme"],
   store: ["ingest", "rollback_guard", "store"],
   durability: ["bench", "durability"],

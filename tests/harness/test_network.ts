@@ -36,6 +36,8 @@ export interface KmeSpec {
   options?: Record<string, unknown>;
   /** Gives it a web console. */
   console?: boolean;
+  /** Gives it a SKIP interface, with the CA of its SAEs. */
+  skip?: boolean;
 }
 
 /** A KME without a link to `other`, which it reaches through its neighbour `through`. */
@@ -84,6 +86,8 @@ export interface TestKme {
   readonly kmesPort: number;
   /** 0 without a console. */
   readonly consolePort: number;
+  /** 0 without a SKIP interface. */
+  readonly skipPort: number;
   /** Directory of the link with each neighbour, by its id, and by the KME's own id that for its own SAEs. */
   readonly keyDirectories: ReadonlyMap<string, string>;
   /** CA of its SAEs and of the server that they call. */
@@ -144,7 +148,7 @@ export async function makeTestNetwork(spec: NetworkSpec): Promise<TestNetwork> {
 
   const temp = await makeTempDir("kme-net-");
   const interKmeCa = await makeTestCa("inter-KME CA");
-  const ports = freePorts(3 * ids.length);
+  const ports = freePorts(4 * ids.length);
   const kmes = new Map<string, TestKme>();
   const saes = new Map<string, TestSae>();
   const saesOf = new Map<string, { spec: SaeSpec; sae: TestSae }[]>();
@@ -179,6 +183,7 @@ export async function makeTestNetwork(spec: NetworkSpec): Promise<TestNetwork> {
       saesPort: ports.pop()!,
       kmesPort: ports.pop()!,
       consolePort: kmeSpec.console ? ports.pop()! : 0,
+      skipPort: kmeSpec.skip ? ports.pop()! : 0,
       keyDirectories,
       zoneCa,
       interKmeClient: await interKmeCa.client({ commonName: `KME ${id}` }),
@@ -299,6 +304,9 @@ async function describeThisKme(kme: TestKme, spec: KmeSpec, interKmeCa: TestCa):
     key_directory_to_watch: kme.keyDirectories.get(kme.id)!,
     saes_https_interface: await describeInterface(kme, "saes", kme.saesPort, kme.zoneCa),
     kmes_https_interface: await describeInterface(kme, "kmes", kme.kmesPort, interKmeCa),
+    ...spec.skip
+      ? { skip_https_interface: await describeInterface(kme, "skip", kme.skipPort, kme.zoneCa) }
+      : {},
     ...spec.console ? { debugging_http_interface: `127.0.0.1:${kme.consolePort}` } : {},
     ...spec.options,
   };

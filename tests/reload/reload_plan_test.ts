@@ -71,8 +71,7 @@ Deno.test("a part that fails puts the others back, but for who may connect", asy
     },
   });
   const reloading = new Reloading(config, {
-    saesFront: front("saes"),
-    kmesFront: front("kmes", true),
+    fronts: new Map([["saesInterface", front("saes")], ["kmesInterface", front("kmes", true)]]),
     channels: new Map(),
     directory: { replace: ({ saes }) => applied.push(`directory ${saes.length}`) },
   });
@@ -110,8 +109,7 @@ Deno.test("CA certificates that are removed stay removed, whatever part fails", 
       reload: ({ clientCa, serverCert }: FrontMaterial) => part(name, clientCa, serverCert === "new"),
     });
     const reloading = new Reloading(config, {
-      saesFront: front("saes"),
-      kmesFront: front("kmes"),
+      fronts: new Map([["saesInterface", front("saes")], ["kmesInterface", front("kmes")]]),
       channels: new Map([["2", {
         renew: ({ serverCa }: ChannelMaterial) => part("channel", serverCa!, serverCa!.includes(comes)),
       }]]),

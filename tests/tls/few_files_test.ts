@@ -95,14 +95,17 @@ Deno.test(
 
 Deno.test("the limits of all listeners fit into the files of the process", () => {
   for (const files of [256, 1024, 4096, 65_536, 1_048_576]) {
-    const { sae, kme } = connectionLimits(files, 2);
-    const used = [sae, kme].map(({ maxConnections, maxHandshakes, backlog }) =>
-      3 * maxConnections + Math.ceil(1.2 * maxHandshakes) + backlog
-    );
-    assert.ok(used[0]! + used[1]! < files, `${files}: ${used}`);
-    assert.ok(sae.maxConnections > 0 && kme.maxConnections > 0 && kme.maxHandshakes > 0);
+    for (const hasSkip of [false, true]) {
+      const { sae, kme, skip } = connectionLimits(files, 2, hasSkip);
+      const listeners = hasSkip ? [sae, kme, skip] : [sae, kme];
+      const used = listeners.map(({ maxConnections, maxHandshakes, backlog }) =>
+        3 * maxConnections + Math.ceil(1.2 * maxHandshakes) + backlog
+      );
+      assert.ok(used.reduce((sum, each) => sum + each) < files, `${files}: ${used}`);
+      assert.ok(listeners.every((limits) => limits.maxConnections > 0 && limits.maxHandshakes > 0));
+    }
   }
-  assert.deepEqual(connectionLimits(undefined, 2).sae, {
+  assert.deepEqual(connectionLimits(undefined, 2, false).sae, {
     maxConnections: 10_000,
     maxHandshakes: 1_000,
     backlog: 511,
