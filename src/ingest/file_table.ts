@@ -36,6 +36,8 @@ export class FileTable {
   #readyInOrder: string[] | undefined;
   /** Names found at the start that are not dealt with yet; `undefined` before the first scan. */
   #atStart: Set<string> | undefined;
+  /** The same until they are ready or do not hold up the start: the order of all of them is known then. */
+  readonly #unordered = new Set<string>();
 
   get names(): string[] {
     return [...this.#known.keys()];
@@ -49,6 +51,11 @@ export class FileTable {
   /** Whether everything found at the start was dealt with. */
   get isStarted(): boolean {
     return this.#atStart?.size === 0;
+  }
+
+  /** Whether a file found at the start may still have to be read before those that are ready. */
+  get isOrderOpen(): boolean {
+    return this.#unordered.size > 0;
   }
 
   get hasHints(): boolean {
@@ -109,6 +116,7 @@ export class FileTable {
   ready(name: string): void {
     if (!this.#ready.has(name)) this.#readyInOrder = undefined;
     this.#ready.add(name);
+    this.#unordered.delete(name);
   }
 
   notReady(name: string): void {
@@ -125,16 +133,20 @@ export class FileTable {
 
   /** What was found by the first scan. */
   begin(names: Iterable<string>): void {
-    this.#atStart ??= new Set(names);
+    if (this.#atStart !== undefined) return;
+    this.#atStart = new Set(names);
+    for (const name of this.#atStart) this.#unordered.add(name);
   }
 
   /** The file does not hold up the start any more. */
   startedWith(name: string): void {
     this.#atStart?.delete(name);
+    this.#unordered.delete(name);
   }
 
   /** Nothing holds up the start any more. */
   startedWithAll(): void {
     this.#atStart?.clear();
+    this.#unordered.clear();
   }
 }

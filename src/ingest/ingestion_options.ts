@@ -56,6 +56,11 @@ export interface IngestionOptions {
   readonly rescanMs?: number;
   /** Milliseconds before the first retry after the store failed, doubled up to 30 s; default 500. */
   readonly retryMs?: number;
+  /**
+   * Milliseconds of a transaction below which the next one may be larger; after one that takes 2.5 times as long it is small
+   * again; default 200.
+   */
+  readonly quickMs?: number;
   /** Starts a watcher; default `Deno.watchFs`, not recursive. */
   readonly watch?: (directory: string) => Watcher;
   /** Told once a file was ingested, after its deletion if it is to be deleted at once. */

@@ -33,9 +33,6 @@ const MAX_BATCH_BLOCKS = 16_384;
 /** Files that share one transaction, and most blocks of such a file. */
 const GROUP_FILES = 256;
 const GROUP_FILE_BLOCKS = 128;
-/** Milliseconds of a transaction below which the next one may be larger, and above which it has to be small. */
-const QUICK_MS = 200;
-const SLOW_MS = 500;
 const PROGRESS_MS = 5_000;
 const MAX_RETRY_MS = 30_000;
 /** Room is made with every key that is delivered; looking for it costs the store a query. */
@@ -79,6 +76,7 @@ export class LinkIngestion {
   readonly #quietMs: number;
   readonly #rescanMs: number;
   readonly #retryMs: number;
+  readonly #quickMs: number;
   readonly #watch: DirectoryWatch;
   readonly #served: ServedFiles;
   readonly #files = new FileTable();
@@ -107,6 +105,7 @@ export class LinkIngestion {
     this.#quietMs = options.quietMs ?? 60_000;
     this.#rescanMs = options.rescanMs ?? 10_000;
     this.#retryMs = options.retryMs ?? 500;
+    this.#quickMs = options.quickMs ?? 200;
     this.#served = new ServedFiles(watched.directory, options.kme, options.store.databaseId);
     this.started = this.#started.promise;
     const watch = options.watch ?? ((directory) => Deno.watchFs(directory, { recursive: false }));
@@ -172,7 +171,8 @@ export class LinkIngestion {
       if (this.#closed) return;
       await this.#look(name);
     }
-    const next = this.#files.nextReady(GROUP_FILES);
+    // The files found at the start are read in order: the first of them may be the last that was looked at.
+    const next = this.#files.isOrderOpen ? [] : this.#files.nextReady(GROUP_FILES);
     if (next.length > 0 && (!this.#pause || performance.now() >= this.#pause.until)) {
       await this.#ingest(next);
       return;
@@ -515,7 +515,7 @@ export class LinkIngestion {
       }
       const added = await adding;
       const mayBeLong = !store.blocking && store.requests === requests;
-      if (mayBeLong) this.#batch = nextBatch(blocks.length, performance.now() - begun);
+      if (mayBeLong) this.#batch = nextBatch(blocks.length, performance.now() - begun, this.#quickMs);
       this.#storeAnswers();
       offset += added.taken * BLOCK_BYTES;
       room -= added.stored;
@@ -734,9 +734,9 @@ export class LinkIngestion {
 }
 
 /** Blocks for the transaction after one of so many that took so long, when no request waited for the store. */
-function nextBatch(blocks: number, milliseconds: number): number {
-  if (milliseconds > SLOW_MS) return BATCH_BLOCKS;
-  const size = milliseconds < QUICK_MS ? 2 * blocks : blocks;
+function nextBatch(blocks: number, milliseconds: number, quick: number): number {
+  if (milliseconds > 2.5 * quick) return BATCH_BLOCKS;
+  const size = milliseconds < quick ? 2 * blocks : blocks;
   return Math.min(Math.max(size, BATCH_BLOCKS), MAX_BATCH_BLOCKS);
 }
 

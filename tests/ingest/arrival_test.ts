@@ -32,6 +32,36 @@ roomTest("files found at the start are stored in the order of their names", asyn
   assert.deepEqual(room.complaints, []);
 });
 
+roomTest(
+  "so many files that looking at them takes longer than their rest are stored in order",
+  async (room) => {
+    const names = Array.from({ length: 700 }, (_, i) => `${String(i).padStart(3, "0")}.cor`);
+    const keys = names.map(() => testKey(32));
+    // Most file systems do not list files in the order in which they were made.
+    for (const [i, name] of [...names.entries()].reverse()) room.drop(name, keys[i]!);
+    await room.start({ restMs: 5 }).started;
+    assert.deepEqual(room.store.stored, idsOf(...keys));
+  },
+);
+
+roomTest("a file that does not come to rest does not hold up the others found at the start", async (room) => {
+  const key = testKey(64);
+  room.drop("b.cor", key);
+  Deno.writeFileSync(room.path("a.cor"), testKey(32));
+  let writing = true;
+  const write = async () => {
+    while (writing) {
+      Deno.writeFileSync(room.path("a.cor"), testKey(32), { append: true });
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  };
+  const writer = write();
+  await room.start({ restMs: 1000 }).started;
+  writing = false;
+  await writer;
+  assert.deepEqual(room.store.stored, idsOf(key));
+});
+
 roomTest("files written just before the start belong to it", async (room) => {
   const key = testKey(64);
   Deno.writeFileSync(room.path("fresh.cor"), key);

@@ -160,7 +160,7 @@ roomTest("transactions grow while no request comes, and are short again when one
   };
   const bytes = largeFile();
   room.drop("a.cor", bytes);
-  room.start({ maxKeyCount: 1_000_000 });
+  room.start({ maxKeyCount: 1_000_000, quickMs: 30_000 });
   await room.ingested.next();
   const sizes = store.batches.map(({ blocks }) => blocks.length);
   assert.deepEqual(store.stored, idsOf(bytes));
