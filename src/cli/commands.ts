@@ -8,6 +8,7 @@ import { healthCommand } from "./health_command.ts";
 import { helpCommand } from "./help_command.ts";
 import { keysCommand } from "./keys_command.ts";
 import { linkCommand } from "./link_command.ts";
+import { saeCommand } from "./sae_command.ts";
 import { startCommand } from "./start_command.ts";
 import { statusCommand } from "./status_command.ts";
 import { versionCommand } from "./version_command.ts";
@@ -21,6 +22,7 @@ export const COMMANDS: readonly Command[] = [
   keysCommand,
   burnCommand,
   linkCommand,
+  saeCommand,
   completionCommand(() => COMMANDS),
   helpCommand(() => COMMANDS),
   versionCommand,

@@ -10,8 +10,17 @@ export const COMPLETION_SCRIPTS: ReadonlyMap<string, (commands: Commands) => str
   ["fish", fish],
 ]);
 
-/** Options whose value is a file or a directory. */
-const FILE_VALUES = new Set(["DIR"]);
+/** Values of options that are paths. */
+const PATH_VALUES: Readonly<Record<string, "file" | "directory">> = { DIR: "directory", FILE: "file" };
+
+/** Options of all commands that have a value of this kind; `undefined`: no path. */
+function optionsWith(commands: Commands, kind: "file" | "directory" | undefined): string[] {
+  const names = commands.flatMap(({ options }) => Object.entries(options))
+    .filter(([, { value }]) => value !== undefined && PATH_VALUES[value] === kind).map(([name]) =>
+      `--${name}`
+    );
+  return [...new Set(names)];
+}
 
 function namesOf(commands: Commands): string[] {
   return commands.flatMap(({ name, aliases = [] }) => [name, ...aliases]);
@@ -48,8 +57,8 @@ function bash(commands: Commands): string {
       else ${words(operand)}
       fi ;;`;
   });
-  const values = commands.flatMap(({ options }) => Object.entries(options))
-    .filter(([, { value }]) => value !== undefined && !FILE_VALUES.has(value)).map(([name]) => `--${name}`);
+  const [files, directories, others] = (["file", "directory", undefined] as const)
+    .map((kind) => optionsWith(commands, kind).join("|"));
   return `# Completion of kme for bash.
 _kme() {
   local IFS=$'\\n' word=\${COMP_WORDS[COMP_CWORD]}
@@ -61,8 +70,9 @@ _kme() {
     return
   fi
   case \${COMP_WORDS[COMP_CWORD - 1]} in
-    --out) COMPREPLY=($(compgen -d -- "$word")); return ;;
-    ${[...new Set(values)].join("|")}) return ;;
+    ${files}) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    ${directories}) COMPREPLY=($(compgen -d -- "$word")); return ;;
+    ${others}) return ;;
   esac
   case \${COMP_WORDS[1]} in
 ${cases.join("\n")}
@@ -74,16 +84,18 @@ complete -o filenames -F _kme kme`;
 function zsh(commands: Commands): string {
   const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
   const plain = (text: string) => text.replaceAll(/[[\]:\\]/g, "\\$&");
-  const action = (complete: Operand["complete"]) => {
+  const action = (complete: Operand["complete"] | undefined) => {
     if (complete === "file") return "_files";
     if (complete === "directory") return "_files -/";
+    if (complete === undefined || complete.length === 0) return "";
     return `(${(complete === "command" ? namesOf(commands) : complete).join(" ")})`;
   };
+  const pathAction = (value: string) => action(PATH_VALUES[value]);
   const cases = commands.map(({ name, aliases = [], operand, options }) => {
     const specs = Object.entries(options).map(([option, { value, description }]) =>
       quote(
         `--${option}[${plain(description)}]` +
-          (value === undefined ? "" : `:${value}:${FILE_VALUES.has(value) ? "_files -/" : ""}`),
+          (value === undefined ? "" : `:${value}:${pathAction(value)}`),
       )
     );
     specs.push(quote("--help[print this help]"));
@@ -129,7 +141,7 @@ function fish(commands: Commands): string {
     for (
       const [option, { value, description }] of Object.entries({ ...options, help: HELP_OPTION })
     ) {
-      const argument = value === undefined ? "" : FILE_VALUES.has(value) ? " -r" : " -x";
+      const argument = value === undefined ? "" : PATH_VALUES[value] !== undefined ? " -r" : " -x";
       lines.push(`complete -c kme ${condition} -l ${option}${argument} -d ${quote(description)}`);
     }
     if (operand?.actions !== undefined) {

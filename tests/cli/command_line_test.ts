@@ -234,6 +234,8 @@ Deno.test({
     assert.deepEqual(await complete("help", "bu"), ["burn"]);
     assert.deepEqual(await complete("keys", "--blocks", ""), [""]);
     assert.deepEqual(await complete("link", ""), ["forget"]);
+    assert.deepEqual(await complete("sae", ""), ["fetch", "get", "status"]);
+    assert.deepEqual(await complete("sae", "get", "3", "--cert", "kme"), ["kme 1.json5"]);
     assert.deepEqual(await complete("link", "forget", "kme"), ["kme 1.json5"]);
   },
 });

@@ -1,7 +1,6 @@
-/** A minimal SAE for the demo. */
-import { createHash } from "node:crypto";
-import { Buffer } from "node:buffer";
-import https from "node:https";
+/** An SAE of the demo. */
+import { keyFingerprint } from "../key_fingerprint.ts";
+import { SaeClient, type SaeKey } from "../sae_client.ts";
 
 interface SaeOptions {
   readonly id: string;
@@ -15,18 +14,17 @@ interface SaeOptions {
 
 interface ReceivedKey {
   readonly keyId: string;
-  /** First 16 hex digits of the SHA-256 of the key: tells whether two keys agree, without showing them. */
   readonly fingerprint: string;
 }
 
 export class DemoSae {
   readonly #options: SaeOptions;
-  readonly #agent: https.Agent;
+  readonly #client: SaeClient;
 
   constructor(options: SaeOptions) {
     this.#options = options;
-    this.#agent = new https.Agent({
-      keepAlive: true,
+    this.#client = new SaeClient({
+      base: new URL(options.base),
       ca: Deno.readTextFileSync(options.ca),
       cert: Deno.readTextFileSync(options.cert),
       key: Deno.readTextFileSync(options.key),
@@ -45,39 +43,22 @@ export class DemoSae {
 
   /** Keys in stock for a slave. */
   async stock(slave: string): Promise<number> {
-    return (await this.#get(`${slave}/status`) as { stored_key_count: number }).stored_key_count;
+    return (await this.#client.status(slave)).stored_key_count as number;
   }
 
   async encKey(slave: string): Promise<ReceivedKey> {
-    return onlyKey(await this.#get(`${slave}/enc_keys`));
+    return onlyKey(await this.#client.getKeys(slave));
   }
 
   async decKey(master: string, keyId: string): Promise<ReceivedKey> {
-    return onlyKey(await this.#get(`${master}/dec_keys?key_ID=${keyId}`));
+    return onlyKey(await this.#client.getKeysWithIds(master, [keyId]));
   }
 
   close(): void {
-    this.#agent.destroy();
-  }
-
-  #get(path: string): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      https.get(`${this.#options.base}/api/v1/keys/${path}`, { agent: this.#agent }, (response) => {
-        let text = "";
-        response.setEncoding("utf8");
-        response.on("data", (chunk: string) => text += chunk);
-        response.on("error", reject);
-        response.on("end", () => {
-          if (response.statusCode === 200) resolve(JSON.parse(text));
-          else reject(new Error(`SAE ${this.id} got ${response.statusCode}: ${text}`));
-        });
-      }).on("error", reject);
-    });
+    this.#client.close();
   }
 }
 
-function onlyKey(container: unknown): ReceivedKey {
-  const [{ key_ID, key }] = (container as { keys: [{ key_ID: string; key: string }] }).keys;
-  const digest = createHash("sha256").update(Buffer.from(key, "base64")).digest("hex");
-  return { keyId: key_ID, fingerprint: digest.slice(0, 16) };
+function onlyKey([key]: readonly SaeKey[]): ReceivedKey {
+  return { keyId: key!.keyId, fingerprint: keyFingerprint(key!.bits) };
 }
