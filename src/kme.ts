@@ -36,7 +36,7 @@ import { startStoreWorker } from "./store/engine/worker_executor.ts";
 import { Store } from "./store/store.ts";
 import { describeStoreFailure, storeFailureLog } from "./store/failure_log.ts";
 import { type ConnectionLimits, connectionLimits } from "./tls/connection_limits.ts";
-import { CrlFile } from "./tls/crl_file.ts";
+import { CrlFile, type CrlKeeping } from "./tls/crl_file.ts";
 import { type Front, type FrontOptions, startFront } from "./tls/front.ts";
 import { formatHostPort } from "./domain/address.ts";
 import { errorMessage } from "./domain/text.ts";
@@ -121,6 +121,11 @@ export async function startKme(config: Config): Promise<Kme> {
   const heartbeat = await startHeartbeat(store, thisKme.leaseSeconds);
   opened.defer(() => heartbeat.close());
 
+  const crlKeeping: CrlKeeping = {
+    kept: await store.keptCrls(),
+    keep: ({ number, ...crl }) => store.keepCrl({ ...crl, number: number?.toString() }),
+  };
+
   const peers = new Map<KmeId, Peer>();
   const channels = new Map<KmeId, PeerChannel>();
   for (const neighbour of neighbours) {
@@ -132,6 +137,7 @@ export async function startKme(config: Config): Promise<Kme> {
       const crl = new CrlFile({
         path: neighbour.serverCrl,
         name: use,
+        keeping: crlKeeping,
         onStatus: (status) => watch.crl(use, status),
       });
       opened.defer(() => crl.close());
@@ -214,12 +220,14 @@ export async function startKme(config: Config): Promise<Kme> {
     name: "inter-KME",
     ...thisKme.kmesInterface,
     handler: (request, connection) => kmes.fetch(request, { connection }),
+    crlKeeping,
   });
   const saes = saeApp({ delivery, directory, observer: watch.requests("sae") });
   const saesFront = await openFront(thisKme, "sae", limits.sae, watch, opened, {
     name: "SAE",
     ...thisKme.saesInterface,
     handler: (request, connection) => saes.fetch(request, { connection }),
+    crlKeeping,
   });
   const fronts = new Map<HttpsInterfaceName, Front>([["saesInterface", saesFront], [
     "kmesInterface",
@@ -232,6 +240,7 @@ export async function startKme(config: Config): Promise<Kme> {
       name: "SKIP",
       ...skipInterface,
       handler: (request, connection) => skip.fetch(request, { connection }),
+      crlKeeping,
     });
     fronts.set("skipInterface", front);
     skipAddress = `, SKIP interface on ${formatHostPort(front.address)}`;
@@ -278,12 +287,13 @@ async function openFront(
   limits: ConnectionLimits,
   watch: Watch,
   opened: AsyncDisposableStack,
-  options: FrontOptions & Pick<HttpsInterface, "clientCrl">,
+  options: FrontOptions & Pick<HttpsInterface, "clientCrl"> & { readonly crlKeeping: CrlKeeping },
 ): Promise<Front> {
-  const { clientCrl: path, name } = options;
+  const { clientCrl: path, name, crlKeeping: keeping } = options;
   const crl = path === undefined ? undefined : new CrlFile({
     path,
     name: `clients of the ${name} interface`,
+    keeping,
     onStatus: (status) => watch.crl(listener, status),
   });
   const front = await startFront({

@@ -9,11 +9,19 @@ import { issuersOf } from "../x509/chain.ts";
 import { checkCrls } from "../x509/crl.ts";
 import { type CheckLine, ok, warn } from "./check_line.ts";
 
-/** A line for each file, or for each of its problems. */
-export async function checkCrlFiles({ thisKme, otherKmes }: Config, now: number): Promise<CheckLine[]> {
+/**
+ * A line for each file, or for each of its problems.
+ *
+ * @param kept CRLs in DER that were in force before.
+ */
+export async function checkCrlFiles(
+  { thisKme, otherKmes }: Config,
+  kept: readonly Uint8Array[],
+  now: number,
+): Promise<CheckLine[]> {
   const lines = [
     ...httpsInterfacesOf(thisKme).map(({ member, material: { clientCrl, clientCa } }) =>
-      check(`${member}.client_crl_path`, clientCrl, () => issuersOf(clientCa), now)
+      check(`${member}.client_crl_path`, clientCrl, () => issuersOf(clientCa), kept, now)
     ),
     ...otherKmes.map((kme, index) =>
       isNeighbour(kme)
@@ -21,6 +29,7 @@ export async function checkCrlFiles({ thisKme, otherKmes }: Config, now: number)
           `other_kmes[${index}].inter_kme_crl_path`,
           kme.serverCrl,
           () => serverVerifier(kme.serverCa).authorities,
+          kept,
           now,
         )
         : []
@@ -33,6 +42,7 @@ async function check(
   member: string,
   path: string | undefined,
   authorities: () => readonly Certificate[],
+  kept: readonly Uint8Array[],
   now: number,
 ): Promise<CheckLine[]> {
   if (path === undefined) return [];
@@ -42,7 +52,7 @@ async function check(
   } catch (error) {
     return [warn(member, `the file cannot be read: ${errorMessage(error)}`, "put the CRL of the CA there")];
   }
-  const { problems, revoked, nextUpdate } = checkCrls(bytes, authorities(), now);
+  const { problems, revoked, nextUpdate } = checkCrls(bytes, authorities(), kept, now);
   if (problems.length > 0) {
     return problems.map(({ message }) => warn(member, message, "put a current CRL of the CA there"));
   }

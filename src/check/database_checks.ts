@@ -10,15 +10,30 @@ import { errorMessage } from "../domain/text.ts";
 
 const MEMBER = "this_kme.db_uri";
 
-export async function checkDatabase(config: Config): Promise<CheckLine[]> {
-  const { database } = config.thisKme;
-  let inspection: Inspection;
+/** What was found in the database. */
+export interface DatabaseLook {
+  readonly found: { readonly inspection: Inspection } | { readonly error: unknown };
+  /** DER of the CRLs that were in force; none where the database cannot be read, as while a KME has the file open. */
+  readonly crls: readonly Uint8Array[];
+}
+
+/** Reads what the checks need to know. */
+export async function lookAtDatabase(database: Database): Promise<DatabaseLook> {
   try {
-    inspection = await inspectDatabase(database);
+    const inspection = await inspectDatabase(database);
+    return { found: { inspection }, crls: inspection.kind === "seen" ? inspection.crls : [] };
   } catch (error) {
-    const { reason, fix } = failure(error);
+    return { found: { error }, crls: [] };
+  }
+}
+
+export async function checkDatabase(config: Config, { found }: DatabaseLook): Promise<CheckLine[]> {
+  const { database } = config.thisKme;
+  if ("error" in found) {
+    const { reason, fix } = failure(found.error);
     return [environmentError(MEMBER, `${nameOf(database)} cannot be used: ${reason}`, fix)];
   }
+  const { inspection } = found;
   switch (inspection.kind) {
     case "absent":
       return database.kind === "memory" ? [ok(MEMBER, "in memory: all keys are lost at a restart")] : [

@@ -5,7 +5,7 @@ import { isNeighbour } from "../domain/network.ts";
 import { checkCertificates } from "./certificate_checks.ts";
 import { checkClock } from "./clock_checks.ts";
 import { checkCrlFiles } from "./crl_checks.ts";
-import { checkDatabase } from "./database_checks.ts";
+import { checkDatabase, lookAtDatabase } from "./database_checks.ts";
 import { checkDirectories, checkUser } from "./directory_checks.ts";
 import { type CheckLine, configError, ok, warn } from "./check_line.ts";
 import { checkOpenFiles } from "./limit_checks.ts";
@@ -30,20 +30,21 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
   const loaded = await loadConfig(file, options);
   if ("mistakes" in loaded) return loaded.mistakes.map(lineOfMistake);
   const { config } = loaded;
+  const database = await lookAtDatabase(config.thisKme.database);
   return [
     ok("configuration", summary(config)),
     ...loaded.warnings.map(lineOfWarning),
     ...loaded.downLinks.map(lineOfMistake),
     ...checkPrivacy(loaded.warnings),
     ...checkCertificates(config),
-    ...await checkCrlFiles(config, (options.now ?? new Date()).getTime()),
+    ...await checkCrlFiles(config, database.crls, (options.now ?? new Date()).getTime()),
     ...checkUser(),
     ...checkOpenFiles(
       config.otherKmes.filter(isNeighbour).length,
       config.thisKme.skipInterface !== undefined,
     ),
     ...await checkDirectories(config),
-    ...await checkDatabase(config),
+    ...await checkDatabase(config, database),
     ...await checkListeners(config),
     ...checkConsole(config),
     await checkClock(config, (options.now ?? new Date()).getTime()),

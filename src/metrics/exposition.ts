@@ -193,7 +193,8 @@ export class Exposition {
     this.#gauge(
       {
         name: "kme_crl_problems",
-        help: "Problems of a file of certificate revocation lists: unreadable, not of the CA, out of date",
+        help:
+          "Problems of a file of certificate revocation lists: unreadable, not of the CA, older, out of date, not stored",
       },
       ({ crls }) => crls.entries().map(([crl, { problems }]) => [{ crl }, problems]),
     );

@@ -7,6 +7,7 @@ import { openDialect } from "./dialects/open.ts";
 import { openSqlite } from "./dialects/sqlite_library.ts";
 import { unmatchedFilesOf, type UnmatchedOfFile } from "./matching.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
+import { keptCrls } from "./operations/keep_crl.ts";
 import { livingProcesses } from "./operations/leases.ts";
 import { keysWaiting } from "./operations/waiting.ts";
 import { databaseTime } from "./store_clock.ts";
@@ -28,6 +29,8 @@ export type Inspection =
     readonly processes: number;
     /** Absent before the first start. */
     readonly generation?: number;
+    /** DER of the CRLs that were in force, one for each CA. */
+    readonly crls: readonly Uint8Array[];
     /** Stock, if requested. */
     readonly stock?: {
       /** Free blocks by the KME of the link. */
@@ -108,6 +111,7 @@ async function inspect(
       databaseId: owner && Uint8Array.from(owner.database_id),
       processes: hasTables ? await livingProcesses(db, now) : 0,
       generation: generation?.value,
+      crls: hasTables ? await keptCrls(db) : [],
       stock: count && hasTables ? await countStock(db, now) : undefined,
       unmatched: unmatchedOf !== undefined && hasTables ? await unmatchedFilesOf(db, unmatchedOf) : undefined,
     };

@@ -29,6 +29,7 @@ import {
   hasTransactionQuery,
   heldPageQuery,
   ingestedFilesQuery,
+  keptCrlsQuery,
   keysWaitingQuery,
   livingProcessesQuery,
   peerDatabaseQuery,
@@ -50,6 +51,7 @@ import { collect, type Collected, type Collection } from "./operations/collect.t
 import { deliver, type Delivery } from "./operations/deliver.ts";
 import { expire, type Expired, type Expiry } from "./operations/expire.ts";
 import { advance } from "./operations/advance_generation.ts";
+import { keepCrl, type KeptCrl, MAX_KEPT_CRL } from "./operations/keep_crl.ts";
 import { releaseLease, renewLease } from "./operations/leases.ts";
 import { type Reserve, reserve } from "./operations/reserve.ts";
 import { type SetAside, setAside } from "./operations/set_aside.ts";
@@ -256,6 +258,24 @@ export class Store implements BlockStore {
   /** Raises the generation above the given number; returns the new one once it is durable. */
   advance(beyond = 0): Promise<number> {
     return this.#queue.submit(advance, { beyond });
+  }
+
+  /** DER of the CRLs that were kept, one for each CA. */
+  keptCrls(): Promise<Uint8Array[]> {
+    return this.#read(keptCrlsQuery, null);
+  }
+
+  /**
+   * Keeps a CRL until a newer one of its CA is kept.
+   *
+   * @throws RangeError when it, or its number, is too large to be kept.
+   */
+  async keepCrl(crl: KeptCrl): Promise<void> {
+    if (crl.der.length > MAX_KEPT_CRL) {
+      throw new RangeError(`it has ${crl.der.length} bytes, more than ${MAX_KEPT_CRL}`);
+    }
+    if ((crl.number ?? "").length > 255) throw new RangeError("its CRL number has more than 255 digits");
+    await this.#queue.submit(keepCrl, crl);
   }
 
   /**

@@ -156,6 +156,16 @@ export interface ByteCountsTable {
   counts: Uint8Array;
 }
 
+/** The newest certificate revocation list of each CA that was in force. */
+export interface CrlsTable {
+  /** Fingerprint of the CA's certificate. */
+  ca: string;
+  this_update: number;
+  /** Decimal digits. */
+  crl_number: string | null;
+  der: Uint8Array;
+}
+
 export interface ProcessesTable {
   process_id: Uint8Array;
   lease_until: number;
@@ -189,6 +199,7 @@ export interface Schema {
   key_files: KeyFilesTable;
   forgotten_files: ForgottenFilesTable;
   byte_counts: ByteCountsTable;
+  crls: CrlsTable;
   processes: ProcessesTable;
   leases: LeasesTable;
   generation: GenerationTable;

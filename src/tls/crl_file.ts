@@ -1,4 +1,6 @@
 /** A file of CRLs that is read again when it changes. */
+import { sameBytes } from "../domain/bytes.ts";
+import type { CrlVersion } from "../domain/crl_version.ts";
 import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
 import type { Certificate } from "../x509/certificate.ts";
@@ -14,10 +16,27 @@ export interface CrlStatus {
   readonly nextUpdate?: number;
 }
 
+/** A CRL that is in force. */
+export interface CrlInForce extends CrlVersion {
+  /** Fingerprint of the certificate of the CA that has issued it. */
+  readonly ca: string;
+  readonly der: Uint8Array;
+}
+
+/** How CRLs in force outlast the program. */
+export interface CrlKeeping {
+  /** CRLs that were in force before the start, in DER: an older one in the file does not count. */
+  readonly kept: readonly Uint8Array[];
+  /** Stores a CRL that came into force. If it rejects, it is called again. */
+  readonly keep: (crl: CrlInForce) => Promise<void>;
+}
+
 export interface CrlFileOptions {
   readonly path: string;
   /** For log lines, like `SAE interface`. */
   readonly name: string;
+  /** Absent: an older CRL counts after a restart. */
+  readonly keeping?: CrlKeeping;
   /** Told at each look at the file. */
   readonly onStatus?: (status: CrlStatus) => void;
 }
@@ -25,17 +44,22 @@ export interface CrlFileOptions {
 export class CrlFile {
   readonly #options: CrlFileOptions;
   readonly #log = log("tls");
-  readonly #crls = new CrlSet();
+  readonly #crls: CrlSet;
   #authorities: readonly Certificate[] = [];
   /** What the file looked like when it was read last, and at the last look. */
   #readAs = "";
   #seenAs = "";
   #reported: ReadonlySet<string> = new Set();
+  /** By the fingerprint of the CA. */
+  readonly #kept = new Map<string, Uint8Array>();
+  #keeping = false;
+  #notKept: CrlProblem | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
 
   /** Reads the file. One that cannot be read, or holds no CRL that can be used, is a warning in the log. */
   constructor(options: CrlFileOptions) {
     this.#options = options;
+    this.#crls = new CrlSet(options.keeping?.kept);
     this.#readAs = this.#look();
     this.#seenAs = this.#readAs;
     this.#read();
@@ -89,7 +113,10 @@ export class CrlFile {
   /** Each problem is a warning once, and its end a line too. */
   #report(): void {
     const { name, path, onStatus } = this.#options;
-    const problems = this.#crls.problems(this.#authorities, Date.now());
+    const problems = [
+      ...this.#crls.problems(this.#authorities, Date.now()),
+      ...this.#notKept === undefined ? [] : [this.#notKept],
+    ];
     const messages = new Set(problems.map(({ message }) => message));
     for (const message of messages) {
       if (this.#reported.has(message)) continue;
@@ -104,5 +131,31 @@ export class CrlFile {
     }
     this.#reported = messages;
     onStatus?.({ problems, nextUpdate: this.#crls.nextUpdate(this.#authorities) });
+    if (!this.#keeping) void this.#keep();
+  }
+
+  async #keep(): Promise<void> {
+    const { keeping } = this.#options;
+    if (keeping === undefined) return;
+    this.#keeping = true;
+    try {
+      for (const [ca, crl] of this.#crls.inForce) {
+        const stored = [...keeping.kept, this.#kept.get(ca)];
+        if (stored.some((der) => der !== undefined && sameBytes(der, crl.der))) continue;
+        // One of the future, made by mistake, would keep all others out: it counts until the program ends.
+        if (crl.thisUpdate > Date.now()) continue;
+        const { thisUpdate, number, der } = crl;
+        await keeping.keep({ ca, thisUpdate, number, der });
+        this.#kept.set(ca, der);
+      }
+      this.#notKept = undefined;
+    } catch (error) {
+      const message = `the CRL in force cannot be stored, so an older one would count after a restart: ${
+        errorMessage(error)
+      }`;
+      this.#notKept = { kind: "not_kept", message };
+    } finally {
+      this.#keeping = false;
+    }
   }
 }

@@ -1,5 +1,6 @@
 /** Certificate revocation lists (RFC 5280 clause 5). */
 import { sameBytes } from "../domain/bytes.ts";
+import { type CrlVersion, isOlder } from "../domain/crl_version.ts";
 import { type Certificate, extensionsOf, KeyUsage } from "./certificate.ts";
 import {
   bitString,
@@ -29,14 +30,12 @@ const SCOPES: ReadonlyMap<number, string> = new Map([
   [0x85, "onlyContainsAttributeCerts"],
 ]);
 
-export interface Crl {
+export interface Crl extends CrlVersion {
+  /** The whole list. */
+  readonly der: Uint8Array;
   /** DER of the CA's name. */
   readonly issuer: Uint8Array;
   readonly issuerText: string;
-  /** Milliseconds since 1970. */
-  readonly thisUpdate: number;
-  /** The CRL number (RFC 5280 clause 5.2.3), which grows with each CRL of a CA. */
-  readonly number?: bigint;
   /** When a newer one is issued at the latest; absent: the CRL does not say. */
   readonly nextUpdate?: number;
   readonly serials: ReadonlySet<bigint>;
@@ -83,6 +82,7 @@ export function parseCrl(der: Uint8Array): Crl {
   const algorithmId = derElements(algorithm.content)[0];
   if (algorithmId?.tag !== TAG.objectIdentifier) throw malformed();
   return {
+    der,
     issuer: issuer.whole,
     issuerText: commonNames(issuer.whole).map((name) => `CN=${name}`).join(", ") || "(no name)",
     thisUpdate: derTime(thisUpdate),
@@ -112,7 +112,7 @@ function serialOf(entry: DerElement): bigint {
 
 /** What is wrong with a CRL or a file of CRLs. */
 export interface CrlProblem {
-  readonly kind: "unreadable" | "unsupported" | "not_of_ca" | "older" | "expired";
+  readonly kind: "unreadable" | "unsupported" | "not_of_ca" | "older" | "expired" | "not_kept";
   /** One line. */
   readonly message: string;
 }
@@ -123,6 +123,18 @@ export class CrlSet {
   #unreadable: readonly CrlProblem[] = [];
   /** By the fingerprint of the CA certificate. */
   readonly #inForce = new Map<string, Crl>();
+  readonly #kept: readonly Crl[];
+
+  /** @param kept CRLs in DER that were in force before. What cannot be read of them is left out. */
+  constructor(kept: readonly Uint8Array[] = []) {
+    this.#kept = kept.flatMap((der) => {
+      try {
+        return [parseCrl(der)];
+      } catch {
+        return [];
+      }
+    });
+  }
 
   /** Takes the content of a file: CRLs in PEM, or one in DER. */
   read(bytes: Uint8Array): void {
@@ -154,6 +166,10 @@ export class CrlSet {
 
   /** What these CAs have revoked. */
   revocations(authorities: readonly Certificate[]): Revocations {
+    for (const crl of this.#kept) {
+      const without = authorities.filter(({ fingerprint }) => !this.#inForce.has(fingerprint));
+      for (const { fingerprint } of issuersOf(crl, without)) this.#inForce.set(fingerprint, crl);
+    }
     for (const crl of this.#read) {
       for (const authority of issuersOf(crl, authorities)) {
         const before = this.#inForce.get(authority.fingerprint);
@@ -165,6 +181,11 @@ export class CrlSet {
       const crl = this.#inForce.get(fingerprint);
       return crl ? [{ issuerFingerprint: fingerprint, serials: crl.serials }] : [];
     });
+  }
+
+  /** The CRLs in force by the fingerprints of their CAs' certificates, after {@linkcode revocations}. */
+  get inForce(): ReadonlyMap<string, Crl> {
+    return this.#inForce;
   }
 
   /** What is wrong now, with the file or with what is in force. */
@@ -208,13 +229,18 @@ export class CrlSet {
   }
 }
 
-/** Checks the content of a CRL file; pure. */
+/**
+ * Checks the content of a CRL file; pure.
+ *
+ * @param kept CRLs in DER that were in force before.
+ */
 export function checkCrls(
   bytes: Uint8Array,
   authorities: readonly Certificate[],
+  kept: readonly Uint8Array[],
   now: number,
 ): { readonly problems: readonly CrlProblem[]; readonly revoked: number; readonly nextUpdate?: number } {
-  const crls = new CrlSet();
+  const crls = new CrlSet(kept);
   crls.read(bytes);
   const revocations = crls.revocations(authorities);
   return {
@@ -239,12 +265,6 @@ function issuersOf(crl: Crl, authorities: readonly Certificate[]): Certificate[]
 
 function isExpired({ nextUpdate }: Crl, now: number): boolean {
   return nextUpdate !== undefined && nextUpdate < now;
-}
-
-/** Whether a CRL was issued before another one of its CA. */
-function isOlder(crl: Crl, other: Crl): boolean {
-  if (crl.thisUpdate < other.thisUpdate) return true;
-  return crl.number !== undefined && other.number !== undefined && crl.number < other.number;
 }
 
 function versionOf({ thisUpdate, number }: Crl): string {

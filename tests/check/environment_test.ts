@@ -4,7 +4,7 @@ import net from "node:net";
 import tls from "node:tls";
 import { once } from "node:events";
 import { checkClock } from "../../src/check/clock_checks.ts";
-import { checkDatabase } from "../../src/check/database_checks.ts";
+import { checkDatabase, lookAtDatabase } from "../../src/check/database_checks.ts";
 import { checkOpenFiles } from "../../src/check/limit_checks.ts";
 import { checkDirectories } from "../../src/check/directory_checks.ts";
 import { type CheckLine, exitCode } from "../../src/check/check_line.ts";
@@ -115,7 +115,11 @@ async function sqlite(statement?: string, thisKme?: { text: string; integer: boo
 }
 
 function checkedDatabase(database: Database): Promise<CheckLine[]> {
-  return checkDatabase(withDatabase(database));
+  return checkedConfig(withDatabase(database));
+}
+
+async function checkedConfig(config: Config): Promise<CheckLine[]> {
+  return await checkDatabase(config, await lookAtDatabase(config.thisKme.database));
 }
 
 function withDatabase(database: Database, members: Partial<Config["thisKme"]> = {}): Config {
@@ -145,7 +149,7 @@ Deno.test("an SQLite database that this KME has open is a good sign, and stays i
     const stranger = tls.createServer({ ...await serverCertificate() })
       .listen(saesInterface.listen.port, "127.0.0.1");
     await once(stranger, "listening");
-    const lines = await checkDatabase(config);
+    const lines = await checkedConfig(config);
     found(lines, "fail", DATABASE, /in use by another process/);
     assert.equal(exitCode(lines), 1);
     await new Promise((resolve) => stranger.close(resolve));
@@ -154,7 +158,7 @@ Deno.test("an SQLite database that this KME has open is a good sign, and stays i
     const server = tls.createServer({ cert: read("cert"), key: read("key"), requestCert: true })
       .listen(saesInterface.listen.port, "127.0.0.1");
     await once(server, "listening");
-    found(await checkDatabase(config), "ok", DATABASE, /in use by a running KME, which is this one/);
+    found(await checkedConfig(config), "ok", DATABASE, /in use by a running KME, which is this one/);
     await new Promise((resolve) => server.close(resolve));
     assert.equal(await store.freeBlocks("1"), 0);
     assert.ok(await store.advance() > 0);

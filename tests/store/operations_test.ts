@@ -682,3 +682,26 @@ ledgerTest("blocks are taken from a place on, of both halves, and then before it
   await store.burn(link.kme);
   assert.equal(await store.freeRange(link), undefined);
 });
+
+ledgerTest("the newest CRL of each CA is kept, in whatever order they come", async (ledger) => {
+  const store = await ledger.open();
+  const crl = (ca: string, thisUpdate: number, number: string | undefined, byte: number) =>
+    store.keepCrl({ ca, thisUpdate, number, der: new Uint8Array(20_000).fill(byte) });
+  const kept = async () => (await store.keptCrls()).map((der) => [der.length, der[0]]);
+  assert.deepEqual(await kept(), []);
+  // Larger than a number of JavaScript.
+  const large = "123456789012345678901234567890";
+  await Promise.all([crl("a", 5000, large, 1), crl("b", 1000, undefined, 2)]);
+  assert.deepEqual(await kept(), [[20_000, 1], [20_000, 2]]);
+  await Promise.all([crl("a", 4000, large, 3), crl("a", 6000, "7", 4), crl("b", 999, "9", 5)]);
+  assert.deepEqual(await kept(), [[20_000, 1], [20_000, 2]]);
+  await crl("a", 6000, `${large}0`, 6);
+  await crl("b", 1000, "1", 7);
+  assert.deepEqual(await kept(), [[20_000, 6], [20_000, 7]]);
+  const tooLarge = { ca: "c", thisUpdate: 1, der: new Uint8Array(8_000_001) };
+  await assert.rejects(store.keepCrl(tooLarge), /more than 8000000/);
+  if (ledger.kind === "memory") return;
+  await closeOnce(store);
+  const again = await ledger.open();
+  assert.deepEqual((await again.keptCrls()).map(([byte]) => byte), [6, 7]);
+});

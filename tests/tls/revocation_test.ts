@@ -1,8 +1,10 @@
 /** Revoked clients of a listener, by a file of CRLs that changes. */
 import assert from "node:assert/strict";
-import { CrlFile, type CrlStatus } from "../../src/tls/crl_file.ts";
+import { parseCertificate } from "../../src/x509/certificate.ts";
+import { CrlFile, type CrlInForce, type CrlStatus } from "../../src/tls/crl_file.ts";
 import type { RefusedClient } from "../../src/tls/client_refusal.ts";
 import type { Front } from "../../src/tls/front.ts";
+import { eventually } from "../harness/eventually.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { basicConstraints, bytes, CLIENT, crl, forge, keyUsage, pemOf, usage } from "../x509/forge.ts";
 import { ask, get, resumingClient, secure, until, withFront } from "./front_harness.ts";
@@ -125,3 +127,37 @@ Deno.test("whatever becomes of the file, the last usable CRL stays in force, and
     assert.equal(await get(port, mallory), undefined);
     assert.equal(await get(port, carol), "c");
   }));
+
+Deno.test("a CRL in force that cannot be stored is a problem, and is stored as soon as that works", async () => {
+  await using directory = await makeTempDir();
+  const path = `${directory.path}/crl`;
+  await Deno.writeFile(path, revoking);
+  const ca = parseCertificate(root.der);
+  const kept: CrlInForce[] = [];
+  const kinds: string[][] = [];
+  let full = true;
+  const keep = (crl: CrlInForce) => {
+    if (full) return Promise.reject(new Error("the database is full"));
+    kept.push(crl);
+    return Promise.resolve();
+  };
+  const file = new CrlFile({
+    path,
+    name: "test",
+    keeping: { kept: [], keep },
+    onStatus: ({ problems }) => void kinds.push(problems.map(({ kind }) => kind)),
+  });
+  try {
+    file.revocations([ca]);
+    file.watch(() => {});
+    await eventually(() => kinds.at(-1)?.[0] === "not_kept");
+    full = false;
+    await eventually(() => kinds.at(-1)?.length === 0);
+    assert.deepEqual(kept.map(({ ca, der }) => [ca, der.toHex()]), [[
+      ca.fingerprint,
+      Uint8Array.from(revoking).toHex(),
+    ]]);
+  } finally {
+    file.close();
+  }
+});

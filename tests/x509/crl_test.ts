@@ -174,3 +174,23 @@ Deno.test("delta and indirect CRLs, and what is not a CRL, are not read", () => 
   assert.throws(() => parseCrl(crl(ca, { extensions: [extension("2.5.29.27", number, 0xff)] })), RangeError);
   assert.throws(() => parseCrl(leaf.der), RangeError);
 });
+
+Deno.test("a CRL that was in force before the start stays in force when the file has an older one, or none", () => {
+  const newer = crl(ca, { serials: [bytes(0xf1)], thisUpdate: new Date(now - DAY) });
+  const forged = crl({ subject: ca.subject, key: forge().key }, { thisUpdate: new Date(now) });
+  const files: Record<string, [Uint8Array, string[]]> = {
+    older: [crl(ca, { thisUpdate: new Date(now - 2 * DAY) }), ["older"]],
+    none: [text("nothing here"), ["unreadable"]],
+    "the same": [newer, []],
+  };
+  for (const [what, [file, problems]] of Object.entries(files)) {
+    const set = new CrlSet([text("damaged"), forged, newer]);
+    set.read(file);
+    assert.ok(isRevoked(set), what);
+    assert.deepEqual(kinds(set), problems, what);
+  }
+  const set = new CrlSet([newer]);
+  set.read(crl(ca, { thisUpdate: new Date(now) }));
+  assert.ok(!isRevoked(set), "a newer one counts");
+  assert.deepEqual(kinds(set), []);
+});

@@ -11,6 +11,7 @@ import { releaseLease, renewLease } from "../operations/leases.ts";
 import { reserve } from "../operations/reserve.ts";
 import { setAside } from "../operations/set_aside.ts";
 import { finishReservation } from "../operations/finish_reservation.ts";
+import { keepCrl } from "../operations/keep_crl.ts";
 import { matchBlocks } from "../operations/match_blocks.ts";
 import { takeBack } from "../operations/take_back.ts";
 import { ingestBlocks } from "../operations/ingest_blocks.ts";
@@ -27,6 +28,7 @@ export const OPERATIONS = [
   reserve,
   setAside,
   finishReservation,
+  keepCrl,
   matchBlocks,
   renewLease,
   takeBack,

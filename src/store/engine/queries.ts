@@ -19,6 +19,7 @@ import {
   unmatchedByFile,
 } from "../matching.ts";
 import { currentGeneration } from "../operations/advance_generation.ts";
+import { keptCrls } from "../operations/keep_crl.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import { keysWaiting } from "../operations/waiting.ts";
 import { freeBlocks } from "../stock.ts";
@@ -65,6 +66,9 @@ export const generationQuery: Query<null, number> = {
   name: "generation",
   run: (db) => currentGeneration(db),
 };
+
+/** DER of the newest CRL of each CA. */
+export const keptCrlsQuery: Query<null, Uint8Array[]> = { name: "keptCrls", run: (db) => keptCrls(db) };
 
 /** Processes whose lease has not ended; `now` in milliseconds since 1970. */
 export const livingProcessesQuery: Query<{ now: number }, number> = {
@@ -183,6 +187,7 @@ export const QUERIES = [
   freeAmongQuery,
   hasTransactionQuery,
   generationQuery,
+  keptCrlsQuery,
   livingProcessesQuery,
   fileProgressQuery,
   freeBlocksQuery,

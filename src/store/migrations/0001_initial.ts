@@ -2,6 +2,7 @@
 import { type Kysely, sql } from "kysely";
 import type { Migration } from "kysely/migration";
 import type { StoreDialect } from "../dialects/dialect.ts";
+import { MAX_KEPT_CRL } from "../operations/keep_crl.ts";
 import { tableBuilder } from "./table_builder.ts";
 
 /** Rows for the stock of one link: this many transactions can change it without waiting for each other. */
@@ -169,6 +170,13 @@ export function initial(dialect: StoreDialect): Migration {
       await table("byte_counts")
         .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
         .addColumn("counts", varbytes(2048), (c) => c.notNull())
+        .execute();
+
+      await table("crls")
+        .addColumn("ca", text, (c) => c.notNull().primaryKey())
+        .addColumn("this_update", "bigint", (c) => c.notNull())
+        .addColumn("crl_number", text)
+        .addColumn("der", varbytes(MAX_KEPT_CRL), (c) => c.notNull())
         .execute();
 
       await table("processes")
