@@ -1,17 +1,18 @@
 /**
- * Ingestion: key files appear in watched directories, their blocks go to the store.
+ * Ingestion: blocks come from key sources, above all from key files in watched directories, and go to the store.
  *
- * Links are independent of each other; the files of one link are read in the order of their names.
+ * Sources are independent of each other; the files of one directory are read in the order of their names.
  */
 import type { KmeId } from "../domain/ids.ts";
 import type { IngestionOptions, IngestionState } from "./ingestion_options.ts";
+import type { KeySource } from "./key_source.ts";
 import { LinkIngestion } from "./link_ingestion.ts";
 
 /** Running ingestion. */
 export interface Ingestion {
-  /** Resolves when every file found at the start has been ingested, or could not be. Never rejects. */
+  /** Resolves when all that was there at the start has been ingested, or could not be. Never rejects. */
   readonly started: Promise<void>;
-  /** By link. */
+  /** Of the directories, by link. */
   readonly states: readonly IngestionState[];
   /** Blocks of the link were used: if it was full, there is room again. Cheap, may be called often. */
   roomMade(link: KmeId): void;
@@ -20,7 +21,9 @@ export interface Ingestion {
 }
 
 /**
- * Starts to ingest key files. Never throws: what is wrong with a directory or file is logged and retried.
+ * Starts to ingest. Never throws: what is wrong with a source, directory or file is logged and retried.
+ *
+ * @param others sources besides the directories.
  *
  * @example
  * ```ts
@@ -35,19 +38,20 @@ export interface Ingestion {
  * await ingestion.close();
  * ```
  */
-export function startIngestion(options: IngestionOptions): Ingestion {
-  const links = options.directories.map((watched) => new LinkIngestion(watched, options));
-  const runs = links.map((link) => link.run());
+export function startIngestion(options: IngestionOptions, others: readonly KeySource[] = []): Ingestion {
+  const directories = options.directories.map((watched) => new LinkIngestion(watched, options));
+  const sources: readonly KeySource[] = [...directories, ...others];
+  const runs = sources.map((source) => source.run());
   return {
-    started: Promise.all(links.map((link) => link.started)).then(() => undefined),
+    started: Promise.all(sources.map((source) => source.started)).then(() => undefined),
     get states() {
-      return links.map((link) => link.state);
+      return directories.map((directory) => directory.state);
     },
     roomMade: (id) => {
-      for (const link of links) if (link.link === id) link.roomMade();
+      for (const source of sources) if (source.link === id) source.roomMade();
     },
     close: async () => {
-      for (const link of links) link.stop();
+      for (const source of sources) source.stop();
       await Promise.all(runs);
     },
   };

@@ -10,6 +10,7 @@ import type { FileProgress } from "../store/block_store.ts";
 import { DirectoryWatch } from "./directory_watch.ts";
 import { FileTable, type KnownFile } from "./file_table.ts";
 import type { IngestionOptions, IngestionState } from "./ingestion_options.ts";
+import type { KeySource } from "./key_source.ts";
 import {
   type FileState,
   fileState,
@@ -65,7 +66,7 @@ interface CheckedFile {
 class StoreFailure extends Error {}
 
 /** Ingests the key files of one directory. */
-export class LinkIngestion {
+export class LinkIngestion implements KeySource {
   readonly link: KmeId;
   /** Resolves when what was found at the start has been ingested, or could not be. */
   readonly started: Promise<void>;
