@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import type { Config, Database } from "../config/config.ts";
 import { markerPath, readMarker } from "../rollback_guard/marker.ts";
-import { explain } from "../inter_kme/connect.ts";
+import { explain } from "../tls/connect.ts";
 import { isRunning } from "./listener_checks.ts";
 import { inspectDatabase, type Inspection } from "../store/inspection.ts";
 import { type CheckLine, environmentError, ok } from "./check_line.ts";

@@ -3,10 +3,10 @@ import { Buffer } from "node:buffer";
 import https from "node:https";
 import type { X509Certificate } from "node:crypto";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
-import { connectTls, explain } from "../inter_kme/connect.ts";
-import { clientContext } from "../inter_kme/credentials.ts";
+import { connectTls, explain } from "../tls/connect.ts";
+import { clientContext } from "../tls/credentials.ts";
 import { serverVerifier } from "../tls/server_trust.ts";
-import { proxyFor } from "../inter_kme/proxy.ts";
+import { proxyFor } from "../tls/proxy.ts";
 import { formatHello, PeerPath } from "../inter_kme/wire.ts";
 
 /** Bytes of an answer at most. */

@@ -2,7 +2,7 @@
 import http from "node:http";
 import https from "node:https";
 import { type KmeStatus, kmeStatusSchema } from "../metrics/kme_status.ts";
-import { explain } from "../inter_kme/connect.ts";
+import { explain } from "../tls/connect.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 import { toOneLine } from "../domain/text.ts";
 

@@ -2,19 +2,19 @@
 import { Buffer } from "node:buffer";
 import type { ClientRequest } from "node:http";
 import https from "node:https";
-import type { Duplex } from "node:stream";
 import type tls from "node:tls";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
 import { log } from "../log.ts";
-import { ConnectError, connectTls, explain, serverValidUntil } from "./connect.ts";
-import { clientContext } from "./credentials.ts";
+import { connectTls, explain } from "../tls/connect.ts";
+import { clientContext } from "../tls/credentials.ts";
 import { serverVerifier } from "../tls/server_trust.ts";
+import { socketsOf, VerifiedAgent } from "../tls/verified_agent.ts";
 import { verifyServer } from "../tls/peer_certificates.ts";
 import { type Certificate, certificatesInPem } from "../x509/certificate.ts";
 import { checkCaDates } from "../x509/certificate_files.ts";
 import type { Revocations } from "../x509/revocations.ts";
 import type { ServerVerifier } from "../x509/verifier.ts";
-import { type Env, proxyFor } from "./proxy.ts";
+import { type Env, proxyFor } from "../tls/proxy.ts";
 import { Slots } from "./slots.ts";
 import { MAX_MESSAGE_BYTES } from "./wire.ts";
 import { formatHostPort } from "../domain/address.ts";
@@ -83,8 +83,8 @@ export class PeerChannel {
   /** What the configuration trusts; empty: the system's trust store, or any server is accepted. */
   #serverCa: readonly Certificate[] = [];
   #revocations: (authorities: readonly Certificate[]) => Revocations = () => [];
-  #kept: PeerAgent;
-  #fresh: PeerAgent;
+  #kept: VerifiedAgent;
+  #fresh: VerifiedAgent;
   readonly #slots = new Slots(MAX_SOCKETS);
   readonly #closed = new AbortController();
   readonly #log = log("inter_kme");
@@ -227,7 +227,7 @@ export class PeerChannel {
   }
 
   /** Pools of connections: `kept` for many messages, `fresh` for one each. */
-  #agents({ clientCertificate, serverCa }: ChannelMaterial): [kept: PeerAgent, fresh: PeerAgent] {
+  #agents({ clientCertificate, serverCa }: ChannelMaterial): [kept: VerifiedAgent, fresh: VerifiedAgent] {
     let secureContext: tls.SecureContext;
     try {
       secureContext = clientContext(clientCertificate, serverCa, this.#minVersion);
@@ -244,7 +244,7 @@ export class PeerChannel {
       const target = { address, secureContext, verifier, proxy };
       return connectTls(target, this.#timeout, this.#closed.signal);
     };
-    return [new PeerAgent(connect, true), new PeerAgent(connect, false)];
+    return [new VerifiedAgent(connect, MAX_SOCKETS), new VerifiedAgent(connect, 0)];
   }
 
   /** Sends the probe; callers at the same time share one message. */
@@ -273,7 +273,7 @@ export class PeerChannel {
     }
   }
 
-  #attempt(agent: PeerAgent, path: string, body: Buffer): Promise<Attempt> {
+  #attempt(agent: VerifiedAgent, path: string, body: Buffer): Promise<Attempt> {
     if (this.#closed.signal.aborted) {
       return Promise.resolve({ kind: "unreached", reason: "the channel is closed", ended: true });
     }
@@ -409,45 +409,4 @@ export class PeerChannel {
       this.#log.info("KME {kme} is reachable again", { kme: this.kmeId });
     }
   }
-}
-
-/** Pools connections. A connection gets into the pool only after its verification. */
-class PeerAgent extends https.Agent {
-  readonly #connect: () => Promise<tls.TLSSocket>;
-
-  constructor(connect: () => Promise<tls.TLSSocket>, keepAlive: boolean) {
-    // No `maxSockets`: the agent does not count connections that are still being opened.
-    super({ keepAlive, maxFreeSockets: MAX_SOCKETS, scheduling: "lifo" });
-    this.#connect = connect;
-  }
-
-  /** Closes the kept connections with a server whose certificate, or a CA's above it, has expired since the handshake. */
-  closeExpired(): void {
-    const now = Date.now();
-    for (const sockets of Object.values(this.freeSockets) as (tls.TLSSocket[] | undefined)[]) {
-      for (const socket of [...sockets ?? []]) {
-        if (now <= serverValidUntil(socket)) continue;
-        // At once, because the agent may choose a socket that is destroyed but has not told so.
-        sockets!.splice(sockets!.indexOf(socket), 1);
-        socket.destroy();
-      }
-    }
-  }
-
-  override createConnection(
-    _options: unknown,
-    callback?: (error: Error | null, socket: Duplex) => void,
-  ): Duplex {
-    const none = undefined as unknown as Duplex;
-    Promise.try(this.#connect).then(
-      (socket) => callback?.(null, socket),
-      (error) => callback?.(error instanceof ConnectError ? error : new ConnectError(explain(error)), none),
-    );
-    // The socket comes with the callback.
-    return none;
-  }
-}
-
-function socketsOf(sockets: NodeJS.ReadOnlyDict<unknown[]>): tls.TLSSocket[] {
-  return Object.values(sockets).flatMap((list) => [...list ?? []] as tls.TLSSocket[]);
 }

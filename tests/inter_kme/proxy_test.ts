@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { proxyFor } from "../../src/inter_kme/proxy.ts";
+import { proxyFor } from "../../src/tls/proxy.ts";
 import { startProxy } from "./test_forward_proxy.ts";
 import { certificates, ok, openChannel, TestPeer } from "./test_peer.ts";
 

@@ -4,7 +4,7 @@ import http from "node:http";
 import { isIP, type Socket } from "node:net";
 import tls from "node:tls";
 import { systemTrust } from "./credentials.ts";
-import { verifyServer } from "../tls/peer_certificates.ts";
+import { verifyServer } from "./peer_certificates.ts";
 import { CertificateRefused } from "../x509/refusal.ts";
 import type { ServerVerifier } from "../x509/verifier.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";

@@ -3,7 +3,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { Buffer } from "node:buffer";
 import tls from "node:tls";
 import type { ClientCertificate } from "../config/config.ts";
-import { serverVerifier, systemCa } from "../tls/server_trust.ts";
+import { serverVerifier, systemCa } from "./server_trust.ts";
 import type { ServerVerifier } from "../x509/verifier.ts";
 
 /**
