@@ -11,9 +11,6 @@ import type { Operation } from "./work.ts";
 /** Calls in one transaction. */
 const MAX_BATCH = 256;
 
-/** Milliseconds after which a waiting caller gets StoreUnavailable. */
-export const TIME_LIMIT_MS = 5000;
-
 interface Pending extends Call {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: unknown) => void;
@@ -24,6 +21,7 @@ interface Pending extends Call {
 export class BatchQueue {
   readonly #executor: Pick<Executor, "lanes" | "mayHang" | "run">;
   readonly #availability: Availability;
+  readonly #limit: number;
   readonly #freeLanes: number[];
   #waiting: Pending[] = [];
   /** Calls that the time limit applies to, the oldest first. */
@@ -34,9 +32,15 @@ export class BatchQueue {
   #timer?: ReturnType<typeof setTimeout>;
   #closed = false;
 
-  constructor(executor: Pick<Executor, "lanes" | "mayHang" | "run">, availability: Availability) {
+  /** @param limit milliseconds after which a waiting caller gets StoreUnavailable. */
+  constructor(
+    executor: Pick<Executor, "lanes" | "mayHang" | "run">,
+    availability: Availability,
+    limit: number,
+  ) {
     this.#executor = executor;
     this.#availability = availability;
+    this.#limit = limit;
     this.#freeLanes = Array.from({ length: executor.lanes }, (_, lane) => lane);
   }
 
@@ -56,9 +60,12 @@ export class BatchQueue {
    * @throws StoreUnavailable when the database failed or no answer came in time.
    */
   submit<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
+    if (this.#closed) return Promise.reject(new StoreUnavailable("it is closed", true));
+    return this.#availability.call(() => this.#enqueue(operation, item));
+  }
+
+  #enqueue<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
-      if (this.#closed) return reject(new StoreUnavailable("it is closed", true));
-      this.#availability.require();
       const pending: Pending = {
         operation: operation as Operation<unknown, unknown>,
         item,
@@ -68,7 +75,7 @@ export class BatchQueue {
       };
       this.#waiting.push(pending);
       this.#limited.add(pending);
-      this.#timer ??= setTimeout(() => this.#dropLate(), TIME_LIMIT_MS);
+      this.#timer ??= setTimeout(() => this.#dropLate(), this.#limit);
       this.#schedule();
     });
   }
@@ -115,7 +122,7 @@ export class BatchQueue {
   /** Fails callers that have waited too long. A call that is dropped before it was sent is never carried out. */
   #dropLate(): void {
     this.#timer = undefined;
-    const limit = performance.now() - TIME_LIMIT_MS;
+    const limit = performance.now() - this.#limit;
     const late = new Set<Pending>();
     for (const pending of this.#limited) {
       if (pending.since > limit) {

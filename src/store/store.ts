@@ -7,7 +7,7 @@ import { log } from "../log.ts";
 import type { ConfiguredId, KmeId } from "../domain/ids.ts";
 import type { Operation } from "./work.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
-import { openDialect } from "./dialects/open.ts";
+import { openDialect, STATEMENT_LIMIT_MS } from "./dialects/open.ts";
 import { BatchQueue } from "./batch_queue.ts";
 import { startLogTruncation } from "./log_truncation.ts";
 import { StoreClock } from "./store_clock.ts";
@@ -76,12 +76,19 @@ export interface StoreOptions {
   readonly dialect?: StoreDialect;
   /** Starts a thread for an SQLite database, so that commits do not block this one. */
   readonly worker?: () => Worker;
+  /** Time limit in milliseconds for a statement of a database server; a caller waits at most 1 s longer. Default 4000. */
+  readonly statementLimitMs?: number;
   /** Milliseconds since 1970; absent: the time of the database, see {@linkcode StoreClock}. */
   readonly now?: () => number;
 }
 
+/** By how many milliseconds a caller waits longer than a statement of a database server may take. */
+const CALL_EXTRA_MS = 1000;
+
 /** What a store is made of besides its executor. */
 interface Parts {
+  /** Milliseconds that a caller waits. */
+  readonly limit: number;
   readonly now: () => number;
   readonly clock: StoreClock;
   readonly onBlocksUsed: (link: KmeId) => void;
@@ -106,10 +113,10 @@ export class Store implements BlockStore {
   readonly #count = new Map<number, Promise<number>>();
   readonly #counting = new Map<number, Promise<number>>();
 
-  private constructor(executor: Executor, processId: Uint8Array, { now, clock, onBlocksUsed }: Parts) {
+  private constructor(executor: Executor, processId: Uint8Array, { limit, now, clock, onBlocksUsed }: Parts) {
     this.#executor = executor;
     this.#availability = new Availability(() => executor.read(pingQuery, null));
-    this.#queue = new BatchQueue(executor, this.#availability);
+    this.#queue = new BatchQueue(executor, this.#availability, limit);
     this.processId = processId;
     this.failed = executor.failed;
     this.#onBlocksUsed = onBlocksUsed;
@@ -128,7 +135,9 @@ export class Store implements BlockStore {
     // Set before the first call: until then no time is asked for.
     const time: { clock?: StoreClock } = {};
     const now = options.now ?? (() => time.clock!.now());
-    const executor = await openExecutor({ ...options, now }, processId);
+    const { statementLimitMs = STATEMENT_LIMIT_MS } = options;
+    const limit = statementLimitMs + CALL_EXTRA_MS;
+    const executor = await openExecutor({ ...options, statementLimitMs, limit, now }, processId);
     const { openedAt } = executor;
     const clock = time.clock = new StoreClock(openedAt.now);
     if (openedAt.passed < -60_000) {
@@ -137,7 +146,7 @@ export class Store implements BlockStore {
         { seconds: Math.round(-openedAt.passed / 1000) },
       );
     }
-    const store = new Store(executor, processId, { now, clock, onBlocksUsed });
+    const store = new Store(executor, processId, { limit, now, clock, onBlocksUsed });
     if (options.database.kind === "sqlite") {
       store.#endTruncation = startLogTruncation(
         () => store.#queue.batches,
@@ -203,14 +212,15 @@ export class Store implements BlockStore {
     return this.#request(collect, collection);
   }
 
-  async #read<Item, Result>(query: Query<Item, Result>, item: Item): Promise<Result> {
-    this.#availability.require();
-    try {
-      return await this.#executor.read(query, item);
-    } catch (error) {
-      this.#availability.failed();
-      throw error;
-    }
+  #read<Item, Result>(query: Query<Item, Result>, item: Item): Promise<Result> {
+    return this.#availability.call(async () => {
+      try {
+        return await this.#executor.read(query, item);
+      } catch (error) {
+        this.#availability.failed();
+        throw error;
+      }
+    });
   }
 
   /** A call that a request waits for. */
@@ -416,7 +426,7 @@ export class Store implements BlockStore {
 }
 
 async function openExecutor(
-  options: StoreOptions & { readonly now: () => number },
+  options: StoreOptions & { readonly limit: number; readonly now: () => number },
   processId: Uint8Array,
 ): Promise<Executor> {
   const { database, dialect, worker, onFailure = () => {} } = options;
@@ -437,7 +447,7 @@ async function openExecutor(
   }
   return await LocalExecutor.open({
     ...options,
-    dialect: dialect ?? openDialect(database, onFailure),
+    dialect: dialect ?? openDialect(database, onFailure, options.statementLimitMs),
     processId,
     onFailure,
   });

@@ -15,6 +15,9 @@ import { TestWorker } from "./test_worker.ts";
 
 export type LedgerKind = "memory" | "sqlite" | "postgres" | "mariadb";
 
+/** Milliseconds for a statement in tests that are not about this limit: other tests use the same processors and server. */
+const STATEMENT_LIMIT_MS = 60_000;
+
 /** Of the contents of key files; the store only compares it. */
 export const TEST_DIGEST: Uint8Array = new Uint8Array(32).fill(7);
 
@@ -30,7 +33,10 @@ export interface Ledger {
   /** Whether each store has its database in a thread of its own. */
   readonly thread: boolean;
   readonly server?: TestDatabaseServer;
-  /** Opens a store of KME 1 with a link to KME 2. In memory, each has a database of its own. */
+  /**
+   * Opens a store of KME 1 with a link to KME 2, with a generous time limit for statements: `statementLimitMs: undefined`
+   * for that of a KME. In memory, each has a database of its own.
+   */
   open(options?: Partial<StoreOptions>): Promise<Store>;
   /** The tables beneath the store that was opened last. */
   readonly tables: Kysely<Schema>;
@@ -76,7 +82,7 @@ async function withLedger(
   let dialect: StoreDialect | undefined;
   let tables: Kysely<Schema> | undefined;
   const current = () => {
-    dialect ??= openDialect(database, () => {});
+    dialect ??= openDialect(database, () => {}, STATEMENT_LIMIT_MS);
     if (tables === undefined) {
       const opening = tables = new Kysely<Schema>({ dialect: dialect.kysely });
       opened.defer(() => opening.destroy());
@@ -97,6 +103,7 @@ async function withLedger(
           thisKme: OWN,
           neighbours: [PEER],
           worker: worker.start,
+          statementLimitMs: STATEMENT_LIMIT_MS,
           ...options,
         });
         dialect = { ...openDialect({ kind: "memory" }, () => {}), kysely: worker.tables };
@@ -114,6 +121,7 @@ async function withLedger(
         thisKme: OWN,
         neighbours: [PEER],
         dialect: shared ? undefined : dialect,
+        statementLimitMs: STATEMENT_LIMIT_MS,
         ...options,
       });
       opened.defer(() => closeOnce(store));

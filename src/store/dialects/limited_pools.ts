@@ -14,14 +14,11 @@ import type {
 import type * as mysql from "mysql2";
 import type * as pg from "pg";
 
-/** Time limit in milliseconds for a statement, and for getting a connection. */
-export const TIME_LIMIT_MS = 4000;
-
 /** The server did not answer in time. The statement may have been carried out. */
 class NoAnswer extends Error {
   override name = "NoAnswer";
-  constructor() {
-    super(`the database server did not answer within ${TIME_LIMIT_MS} ms`);
+  constructor(limit: number) {
+    super(`the database server did not answer within ${limit} ms`);
   }
 }
 
@@ -175,7 +172,7 @@ async function withinLimit<T>(answer: Promise<T>, limit?: number): Promise<T> {
   answer.catch(() => {});
   let timer: ReturnType<typeof setTimeout> | undefined;
   const noAnswer = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new NoAnswer()), limit);
+    timer = setTimeout(() => reject(new NoAnswer(limit)), limit);
   });
   try {
     return await Promise.race([answer, noAnswer]);

@@ -4,7 +4,7 @@ import { createPool } from "mysql2";
 import type { DatabaseServer } from "../../config/config.ts";
 import { verifiedMysqlTls } from "./server_tls.ts";
 import type { Failure, StoreDialect } from "./dialect.ts";
-import { limitedMysqlPool, TIME_LIMIT_MS } from "./limited_pools.ts";
+import { limitedMysqlPool } from "./limited_pools.ts";
 
 /** Transactions side by side; reads use the rest of the pool. */
 const LANES = 4;
@@ -16,19 +16,23 @@ const SESSION = [
   "set session sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
 ];
 
-const BOUNDS = [
+function bounds(limit: number): string {
+  const seconds = Math.ceil(limit / 1000);
   // Ends the locks of a process whose host has failed. Only MariaDB has this setting, and only MariaDB reads this comment.
-  `set session innodb_lock_wait_timeout = ${TIME_LIMIT_MS / 1000} /*M! , idle_transaction_timeout = ${
-    4 * TIME_LIMIT_MS / 1000
-  } */`,
-];
+  return `set session innodb_lock_wait_timeout = ${seconds} /*M! , idle_transaction_timeout = ${
+    4 * seconds
+  } */`;
+}
 
-/** @param server `uri`: `mysql://user:password@host[:port]/database`. */
-export function mysqlDialect(server: DatabaseServer): StoreDialect {
+/**
+ * @param server `uri`: `mysql://user:password@host[:port]/database`.
+ * @param limit milliseconds for a statement, and for getting a connection.
+ */
+export function mysqlDialect(server: DatabaseServer, limit: number): StoreDialect {
   return {
     name: "mysql",
-    kysely: new MysqlDialect({ pool: openPool(server, LANES + 4, TIME_LIMIT_MS) }),
-    unbounded: () => new MysqlDialect({ pool: openPool(server, 1) }),
+    kysely: new MysqlDialect({ pool: openPool(server, LANES + 4, limit, true) }),
+    unbounded: () => new MysqlDialect({ pool: openPool(server, 1, limit, false) }),
     transactionalDdl: false,
     exclusive: false,
     wallClock: sql`unix_timestamp(now(3)) * 1000`,
@@ -52,11 +56,16 @@ export function mysqlDialect(server: DatabaseServer): StoreDialect {
   };
 }
 
-function openPool({ uri, tls }: DatabaseServer, connectionLimit: number, limit?: number): MysqlPool {
+function openPool(
+  { uri, tls }: DatabaseServer,
+  connectionLimit: number,
+  limit: number,
+  isBounded: boolean,
+): MysqlPool {
   const pool = createPool({
     uri: uri.replace(/^mariadb:/, "mysql:"),
     connectionLimit,
-    connectTimeout: TIME_LIMIT_MS,
+    connectTimeout: limit,
     supportBigNumbers: true,
     decimalNumbers: true,
     charset: "utf8mb4_bin",
@@ -64,8 +73,8 @@ function openPool({ uri, tls }: DatabaseServer, connectionLimit: number, limit?:
     ssl: tls && verifiedMysqlTls(tls, new URL(uri).hostname),
   });
   return limitedMysqlPool(pool, {
-    limit,
-    prepare: limit === undefined ? SESSION : [...SESSION, ...BOUNDS],
+    limit: isBounded ? limit : undefined,
+    prepare: isBounded ? [...SESSION, bounds(limit)] : SESSION,
   });
 }
 

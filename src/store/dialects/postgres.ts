@@ -4,7 +4,7 @@ import pg from "pg";
 import type { DatabaseServer } from "../../config/config.ts";
 import { tlsOptions } from "./server_tls.ts";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
-import { limitedPostgresPool, TIME_LIMIT_MS } from "./limited_pools.ts";
+import { limitedPostgresPool } from "./limited_pools.ts";
 
 /** Transactions side by side; reads use the rest of the pool. */
 const LANES = 4;
@@ -12,21 +12,29 @@ const LANES = 4;
 const INT8 = 20;
 const NUMERIC = 1700;
 
-/** @param server `uri`: `postgres://user:password@host[:port]/database`. */
-export function postgresDialect(server: DatabaseServer, onError: (error: unknown) => void): StoreDialect {
+/**
+ * @param server `uri`: `postgres://user:password@host[:port]/database`.
+ * @param limit milliseconds for a statement, and for getting a connection.
+ */
+export function postgresDialect(
+  server: DatabaseServer,
+  limit: number,
+  onError: (error: unknown) => void,
+): StoreDialect {
+  const open = (options: pg.PoolConfig) =>
+    openPool(server, { connectionTimeoutMillis: limit, ...options }, onError);
   const bounds = {
-    statement_timeout: TIME_LIMIT_MS,
-    lock_timeout: TIME_LIMIT_MS,
+    statement_timeout: limit,
+    lock_timeout: limit,
     // Ends the locks of a process whose host has failed.
-    idle_in_transaction_session_timeout: 4 * TIME_LIMIT_MS,
+    idle_in_transaction_session_timeout: 4 * limit,
   };
   return {
     name: "postgres",
     kysely: new PostgresDialect({
-      pool: limitedPostgresPool(openPool(server, { max: LANES + 4, ...bounds }, onError), TIME_LIMIT_MS),
+      pool: limitedPostgresPool(open({ max: LANES + 4, ...bounds }), limit),
     }),
-    unbounded: () =>
-      new PostgresDialect({ pool: limitedPostgresPool(openPool(server, { max: 1 }, onError)) }),
+    unbounded: () => new PostgresDialect({ pool: limitedPostgresPool(open({ max: 1 })) }),
     transactionalDdl: true,
     exclusive: false,
     wallClock: sql`extract(epoch from clock_timestamp()) * 1000`,
@@ -56,7 +64,6 @@ function openPool(
   types.setTypeParser(NUMERIC, Number);
   const pool = new pg.Pool({
     connectionString: isolated(uri),
-    connectionTimeoutMillis: TIME_LIMIT_MS,
     keepAlive: true,
     application_name: "kme",
     types,

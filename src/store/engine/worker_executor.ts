@@ -4,7 +4,6 @@ import type { Link } from "../../domain/link.ts";
 import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
 import { errorMessage } from "../../domain/text.ts";
 import type { DatabaseTime } from "../store_clock.ts";
-import { TIME_LIMIT_MS } from "../batch_queue.ts";
 import type { Call, Executor, Outcome, Query } from "./executor.ts";
 import {
   type Batch,
@@ -33,6 +32,8 @@ export interface WorkerOptions {
   readonly onFailure: (error: unknown) => void;
   /** Milliseconds since 1970. */
   readonly now: () => number;
+  /** Milliseconds in which the thread has to answer a query, or that it is closed. */
+  readonly limit: number;
 }
 
 /** The thread could not be started; the database has not been opened. */
@@ -58,6 +59,7 @@ export class WorkerExecutor implements Executor {
   readonly #worker: Worker;
   readonly #onFailure: (error: unknown) => void;
   readonly #now: () => number;
+  readonly #limit: number;
   readonly #failed = Promise.withResolvers<string>();
   readonly #closed = Promise.withResolvers<void>();
   #batch?: PromiseWithResolvers<BatchAnswer>;
@@ -69,7 +71,7 @@ export class WorkerExecutor implements Executor {
   private constructor(
     worker: Worker,
     { databaseId, openedAt, links, stock }: Extract<Reply, { kind: "opened" }>,
-    { onFailure, now }: WorkerOptions,
+    { onFailure, now, limit }: WorkerOptions,
   ) {
     this.#worker = worker;
     this.databaseId = databaseId;
@@ -79,6 +81,7 @@ export class WorkerExecutor implements Executor {
     this.failed = this.#failed.promise;
     this.#onFailure = onFailure;
     this.#now = now;
+    this.#limit = limit;
     worker.onmessage = ({ data }: MessageEvent<Reply>) => {
       if (isPacked(data)) this.#answered(unpack(data) as BatchAnswer | ReadAnswer);
       else if (data.kind === "closed") this.#closed.resolve();
@@ -149,7 +152,7 @@ export class WorkerExecutor implements Executor {
     const packed = pack({ read, query: query.name, item } satisfies Read);
     const timer = setTimeout(
       () => this.#endRead(read)?.reject(new StoreUnavailable("no answer in time")),
-      TIME_LIMIT_MS,
+      this.#limit,
     );
     this.#reads.set(read, { resolve: resolve as (result: unknown) => void, reject });
     this.#worker.postMessage(packed, transferOf(packed));
@@ -160,7 +163,7 @@ export class WorkerExecutor implements Executor {
     if (this.#over !== undefined) return this.terminate();
     this.#over = "it is closed";
     post(this.#worker, { kind: "close" });
-    const timer = setTimeout(this.#closed.resolve, TIME_LIMIT_MS);
+    const timer = setTimeout(this.#closed.resolve, this.#limit);
     await this.#closed.promise;
     clearTimeout(timer);
     this.terminate();
