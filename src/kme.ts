@@ -3,6 +3,16 @@ import type { Access } from "./config/access.ts";
 import type { Config, HttpsInterface, ThisKme } from "./config/config.ts";
 import type { HttpsInterfaceName } from "./config/https_interfaces.ts";
 import { watchedDirectories } from "./config/watched_directories.ts";
+import type { AuditTrail } from "./audit/audit_trail.ts";
+import { startTrail } from "./audit/configured_trail.ts";
+import {
+  keyRecords,
+  noteIngested,
+  noteNotIngested,
+  recordedKeys,
+  recordedPeer,
+  RefusalRecords,
+} from "./audit/recording.ts";
 import { startConsole } from "./console/console.ts";
 import { Facts, type Phase } from "./console/facts.ts";
 import { Delivery } from "./delivery/delivery.ts";
@@ -38,6 +48,8 @@ import { describeStoreFailure, storeFailureLog } from "./store/failure_log.ts";
 import { type ConnectionLimits, connectionLimits } from "./tls/connection_limits.ts";
 import { CrlFile, type CrlKeeping } from "./tls/crl_file.ts";
 import { type Front, type FrontOptions, startFront } from "./tls/front.ts";
+import type { SaeRequestObserver } from "./http/request_observer.ts";
+import type { RefusedClient } from "./tls/client_refusal.ts";
 import { formatHostPort } from "./domain/address.ts";
 import { errorMessage } from "./domain/text.ts";
 
@@ -98,6 +110,10 @@ export async function startKme(config: Config): Promise<Kme> {
     incidents,
     skipInterface === undefined ? ["sae", "kme"] : ["sae", "kme", "skip"],
   );
+  const trail = await startTrail(thisKme, config.file, (failure) => watch.auditFailed(failure));
+  opened.defer(() => trail?.close({ kind: "stop" }));
+  const refusals = trail && new RefusalRecords(trail);
+  opened.defer(() => refusals?.close());
   const logFailure = storeFailureLog();
   let ingestion: Ingestion | undefined;
   const store = await Store.open({
@@ -145,7 +161,8 @@ export async function startKme(config: Config): Promise<Kme> {
       crl.watch(() => channel.revocationsChanged());
     }
     startProbing(channel, thisKme, incidents);
-    peers.set(neighbour.id.text, watch.peer(new PeerKme(thisKme.id.text, channel)));
+    const peer = watch.peer(new PeerKme(thisKme.id.text, channel));
+    peers.set(neighbour.id.text, trail === undefined ? peer : recordedPeer(peer, trail));
   }
 
   const stocks = new Map<KmeId, StockAgreement>();
@@ -163,7 +180,9 @@ export async function startKme(config: Config): Promise<Kme> {
 
   const events = new Events(thisKme.nickname);
   const directory = new Directory(config);
-  const delivery = new Delivery({ config, directory, store, peers, stocks, events, observer: watch.keys });
+  const observer = trail === undefined ? watch.keys : recordedKeys(watch.keys, trail);
+  const records = trail && keyRecords(trail);
+  const delivery = new Delivery({ config, directory, store, peers, stocks, events, observer, records });
   opened.defer(async () => {
     const closed = delivery.close();
     // Do not wait for open requests to neighbours: the next start finishes them.
@@ -171,7 +190,7 @@ export async function startKme(config: Config): Promise<Kme> {
     await closed;
   });
   delivery.start();
-  opened.defer(startHousekeeping({ store, observer: watch.keys, ...thisKme }));
+  opened.defer(startHousekeeping({ store, observer, ...thisKme }));
 
   let current = () => config;
   const operator = thisKme.consoleInterface && startConsole({
@@ -183,7 +202,8 @@ export async function startKme(config: Config): Promise<Kme> {
       counts: watch.counts,
       stocks,
       phase: () => phase,
-      obstacle: () => findObstacle(current(), guard?.failure),
+      audit: trail && (() => trail.state),
+      obstacle: () => findObstacle(current(), guard?.failure ?? notRecordable(trail)),
       refusedFiles: () => ingestion?.states.flatMap(({ refused }) => refused),
     }),
     watch,
@@ -199,10 +219,17 @@ export async function startKme(config: Config): Promise<Kme> {
     store: watch.blockStore(store),
     onIngested: (file) => {
       watch.ingested(file);
+      if (trail) noteIngested(trail, file);
       stocks.get(file.link)?.changed();
     },
-    onRefused: (file) => watch.notIngested(file),
-    onServedAgain: (file) => watch.servedAgain(file),
+    onRefused: (file) => {
+      watch.notIngested(file);
+      if (trail) noteNotIngested(trail, "refused", file);
+    },
+    onServedAgain: (file) => {
+      watch.servedAgain(file);
+      if (trail) noteNotIngested(trail, "served again", file);
+    },
     health: thisKme.keyFileHealth,
     servedFiles: thisKme.database.kind === "memory" || thisKme.reingestServedFiles ? "ingest" : "refuse",
     maxKeyCount: thisKme.maxKeyCount,
@@ -214,17 +241,33 @@ export async function startKme(config: Config): Promise<Kme> {
   // An SAE that connects at once finds the keys that were there; a large number of files does not delay the start.
   await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
 
+  const requests = (listener: Listener): SaeRequestObserver => {
+    const counted = watch.requests(listener);
+    return refusals === undefined ? counted : {
+      ...counted,
+      refused: (request) => {
+        counted.refused(request);
+        refusals.request(listener, request);
+      },
+    };
+  };
+  const onRefused = (listener: Listener) => (client: RefusedClient) => {
+    watch.clientRefused(listener, client);
+    refusals?.client(listener, client);
+  };
   const limits = connectionLimits(maxOpenFiles(), neighbours.length, skipInterface !== undefined);
-  const kmes = kmeApp({ delivery, directory, stocks, observer: watch.requests("kme") });
+  const kmes = kmeApp({ delivery, directory, stocks, observer: requests("kme") });
   const kmesFront = await openFront(thisKme, "kme", limits.kme, watch, opened, {
     name: "inter-KME",
+    onRefused: onRefused("kme"),
     ...thisKme.kmesInterface,
     handler: (request, connection) => kmes.fetch(request, { connection }),
     crlKeeping,
   });
-  const saes = saeApp({ delivery, directory, observer: watch.requests("sae") });
+  const saes = saeApp({ delivery, directory, observer: requests("sae") });
   const saesFront = await openFront(thisKme, "sae", limits.sae, watch, opened, {
     name: "SAE",
+    onRefused: onRefused("sae"),
     ...thisKme.saesInterface,
     handler: (request, connection) => saes.fetch(request, { connection }),
     crlKeeping,
@@ -235,9 +278,10 @@ export async function startKme(config: Config): Promise<Kme> {
   ]]);
   let skipAddress = "";
   if (skipInterface !== undefined) {
-    const skip = skipApp({ delivery, directory, observer: watch.requests("skip") });
+    const skip = skipApp({ delivery, directory, observer: requests("skip") });
     const front = await openFront(thisKme, "skip", limits.skip, watch, opened, {
       name: "SKIP",
+      onRefused: onRefused("skip"),
       ...skipInterface,
       handler: (request, connection) => skip.fetch(request, { connection }),
       crlKeeping,
@@ -257,6 +301,10 @@ export async function startKme(config: Config): Promise<Kme> {
     skip: skipAddress,
   });
   const running = opened.move();
+  const reloadRefused = (reason: string) => {
+    watch.reloadRefused(reason);
+    trail?.note({ kind: "reload", outcome: "refused", reason });
+  };
   return {
     failed: Promise.race(guard === undefined ? [store.failed] : [store.failed, guard.replaced]),
     reload: (changed) => {
@@ -264,20 +312,29 @@ export async function startKme(config: Config): Promise<Kme> {
         const ignored = reloading.reload(changed);
         const rest = ignored.length === 0 ? "" : `; not until the next start: ${ignored.join("; ")}`;
         watch.reloadApplied(`certificates and ${changed.saes.length} SAEs were reloaded${rest}`);
+        trail?.note({ kind: "reload", outcome: "applied", left_out: ignored });
         return ignored;
       } catch (error) {
-        watch.reloadRefused(errorMessage(error));
+        reloadRefused(errorMessage(error));
         throw error;
       }
     },
-    reloadRefused: (reason) => watch.reloadRefused(reason),
-    reloadAccess: (access) => reloading.reloadAccess(access),
+    reloadRefused,
+    reloadAccess: (access) => {
+      const changes = reloading.reloadAccess(access);
+      if (changes.length > 0) trail?.note({ kind: "reload", outcome: "access only", changes });
+      return changes;
+    },
     stop: async () => {
       phase = "stopping";
       operator?.endStreams();
       await running.disposeAsync();
     },
   };
+}
+
+function notRecordable(trail: AuditTrail | undefined): string | undefined {
+  return trail?.failure && `the audit log cannot be written: ${trail.failure}`;
 }
 
 /** Opens an mTLS listener that closes with the KME, and watches the CRLs of its clients. */
@@ -301,7 +358,6 @@ async function openFront(
     ...limits,
     minVersion: `TLSv${thisKme.tlsMinVersion}`,
     revocations: crl && ((authorities) => crl.revocations(authorities)),
-    onRefused: (client) => watch.clientRefused(listener, client),
   });
   opened.defer(() => front.close(GRACE_MS));
   crl?.watch(() => front.revocationsChanged());

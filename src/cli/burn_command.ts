@@ -38,12 +38,20 @@ export const burnCommand = command({
       throw new InputError([`--link: no KME ${link} is configured`]);
     }
     const { fullNameOf } = await import("../check/database_checks.ts");
+    const { recordCommand } = await import("../audit/configured_trail.ts");
     const { burn, countBurnable } = await import("../rollback_guard/burn.ts");
     const { database } = thisKme;
     console.log(`database: ${fullNameOf(database)}`);
     let report: BurnReport;
     try {
-      report = await (yes ? burn : countBurnable)(config, link);
+      report = yes
+        ? await recordCommand(
+          thisKme,
+          `burn ${file}${link === undefined ? "" : ` --link ${link}`} --yes`,
+          () => burn(config, link),
+          ({ blocks, keys }) => `${blocks} blocks, ${keys} keys`,
+        )
+        : await countBurnable(config, link);
     } catch (error) {
       throw new Error(`${file}: ${errorMessage(error)}`, { cause: error });
     } finally {

@@ -1,4 +1,5 @@
 /** All commands of the program. Each loads what it needs when it runs, so that help and version are quick. */
+import { auditCommand } from "./audit_command.ts";
 import { burnCommand } from "./burn_command.ts";
 import { certsCommand } from "./certs_command.ts";
 import { checkCommand } from "./check_command.ts";
@@ -22,6 +23,7 @@ export const COMMANDS: readonly Command[] = [
   keysCommand,
   burnCommand,
   linkCommand,
+  auditCommand,
   saeCommand,
   completionCommand(() => COMMANDS),
   helpCommand(() => COMMANDS),

@@ -62,7 +62,13 @@ export const linkCommand = command({
         printMessage("nothing was dropped; add --yes to drop them", "info");
         return 0;
       }
-      const blocks = await forget(config, link, files);
+      const { recordCommand } = await import("../audit/configured_trail.ts");
+      const blocks = await recordCommand(
+        config.thisKme,
+        `link forget ${path} ${link} --file ${file} --yes`,
+        () => forget(config, link, files),
+        (blocks) => `${blocks} blocks`,
+      );
       console.log(`dropped: ${blocks} blocks of ${file} that KME ${link} does not have`);
       return 0;
     } catch (error) {

@@ -1,5 +1,5 @@
 /** Makes the configuration from the parsed file and the loaded files. */
-import type { Config, HttpsInterface, OtherKme } from "./config.ts";
+import type { AuditLog, Config, HttpsInterface, OtherKme } from "./config.ts";
 import type { Identities } from "./identities.ts";
 import type { LoadedInterface, LoadedKme, ReferencedFiles } from "./referenced_files.ts";
 import type { ConfigFile } from "./file_schema.ts";
@@ -36,6 +36,7 @@ export function assemble(
       tlsMinVersion: thisKme.tls_min_version,
       neighbourProbeSeconds: thisKme.neighbour_probe_seconds,
       leaseSeconds: thisKme.lease_seconds,
+      auditLog: thisKme.audit_log && auditLog(thisKme.audit_log, files.auditDirectory!),
     },
     otherKmes: otherKmes.map((kme, index) =>
       otherKme(kme, files.otherKmes[index]!, identities.otherKmes[index]!)
@@ -45,6 +46,17 @@ export function assemble(
       kmeId: sae.kme_id.text,
       certificates: identities.saes[index]!,
     })),
+  };
+}
+
+function auditLog(
+  file: NonNullable<ConfigFile["this_kme"]["audit_log"]>,
+  directory: string,
+): AuditLog {
+  return {
+    directory,
+    rotateBytes: file.rotate_mib * 1024 * 1024,
+    keepMs: file.keep_days === undefined ? undefined : file.keep_days * 24 * 3600 * 1000,
   };
 }
 

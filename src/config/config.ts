@@ -73,6 +73,18 @@ export interface ThisKme {
   readonly neighbourProbeSeconds: number;
   /** Seconds without a heartbeat after which other processes on the same database adopt the work of this one. */
   readonly leaseSeconds: number;
+  /** Absent: nothing is recorded. */
+  readonly auditLog?: AuditLog;
+}
+
+/** Where and how the audit log is kept. */
+export interface AuditLog {
+  /** Absolute path. */
+  readonly directory: string;
+  /** Bytes from which on a new file is begun. */
+  readonly rotateBytes: number;
+  /** Milliseconds for which files are kept; absent: for ever. */
+  readonly keepMs?: number;
 }
 
 /** When all certificates of a chain are valid, milliseconds since 1970, both inclusive. */

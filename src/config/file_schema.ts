@@ -122,6 +122,12 @@ const httpsInterface = (who: string) =>
     client_crl_path: optional(path("a file with certificate revocation lists")),
   }, expected("an object with listen_address, ca_client_cert_path, server_cert_path and server_key_path"));
 
+const auditLog = z.strictObject({
+  directory: path("a directory for the audit log"),
+  rotate_mib: withDefault(integer(1, 4096), 64),
+  keep_days: optional(integer(1, 36_500)),
+}, expected('an object with the directory of the audit log, as in { directory: "audit" }'));
+
 const thisKme = z.strictObject({
   id,
   nickname: optional(nickname),
@@ -154,6 +160,7 @@ const thisKme = z.strictObject({
   ).default("refuse").transform((value) => value ?? "refuse"),
   reingest_served_files: withDefault(boolean, false),
   lease_seconds: withDefault(integer(2, 3600), 15),
+  audit_log: optional(auditLog),
 }, expected("an object that describes this KME"));
 
 const otherKme = z.strictObject({

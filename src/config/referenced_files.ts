@@ -36,6 +36,7 @@ type InterfaceFile = ConfigFile["this_kme"]["saes_https_interface"];
 export interface ReferencedFiles {
   readonly database?: Database;
   readonly keyDirectory?: string;
+  readonly auditDirectory?: string;
   readonly saesInterface: LoadedInterface;
   readonly kmesInterface: LoadedInterface;
   /** Empty if it is not configured. */
@@ -86,6 +87,10 @@ class Loader {
     const at = (member: string): MemberPath => ["this_kme", member];
     const database = await this.#database(at("db_uri"), thisKme.db_uri);
     const keyDirectory = await this.#directory(at("key_directory_to_watch"), thisKme.key_directory_to_watch);
+    const auditDirectory = await this.#auditDirectory(
+      [...at("audit_log"), "directory"],
+      thisKme.audit_log?.directory,
+    );
     const saesInterface = await this.#interface(at("saes_https_interface"), thisKme.saes_https_interface);
     const kmesInterface = await this.#interface(at("kmes_https_interface"), thisKme.kmes_https_interface);
     const skipInterface = await this.#interface(at("skip_https_interface"), thisKme.skip_https_interface);
@@ -99,7 +104,7 @@ class Loader {
       const openable = kme?.[password] !== undefined || !given([...member, password]);
       otherKmes.push(linked && kme ? await this.#kme(member, kme, openable) : {});
     }
-    return { database, keyDirectory, saesInterface, kmesInterface, skipInterface, otherKmes };
+    return { database, keyDirectory, auditDirectory, saesInterface, kmesInterface, skipInterface, otherKmes };
   }
 
   async #database(member: MemberPath, database: Database | undefined): Promise<Database | undefined> {
@@ -135,6 +140,10 @@ class Loader {
       );
     }
     return found.path;
+  }
+
+  async #auditDirectory(member: MemberPath, path: string | undefined): Promise<string | undefined> {
+    return path === undefined ? undefined : this.#value(member, await findDirectory(path, this.#base))?.path;
   }
 
   async #interface(member: MemberPath, file: Part<InterfaceFile> | undefined): Promise<LoadedInterface> {

@@ -1,4 +1,5 @@
 /** Collects the status of the running KME. */
+import type { AuditState } from "../audit/audit_trail.ts";
 import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import type { Counts } from "../metrics/counts.ts";
@@ -26,6 +27,8 @@ export interface FactsOptions {
   /** By the neighbour's id. */
   readonly stocks?: ReadonlyMap<KmeId, Pick<StockAgreement, "state">>;
   readonly phase: () => Phase;
+  /** Absent: there is no audit log. */
+  readonly audit?: () => AuditState;
   /** Why no key can be handed out, besides the phase and a database that does not answer. */
   readonly obstacle?: () => Promise<string | undefined>;
   /** Key files that are refused now; undefined: not known. */
@@ -152,6 +155,7 @@ export class Facts {
       })),
       entropy,
       burnt: sum(Object.values(counts.burnt)),
+      audit: this.#audit(),
     };
     const status: KmeStatus = {
       ...facts,
@@ -163,6 +167,13 @@ export class Facts {
     };
     this.#collected = { at: performance.now(), phase, status };
     return status;
+  }
+
+  #audit(): KmeStatus["audit"] {
+    const state = this.#options.audit?.();
+    if (state === undefined) return undefined;
+    const { chain, sequence, hash, failure, dropped } = state;
+    return { chain, sequence, head: hash, failure: failure ?? null, dropped };
   }
 
   #link(kme: KmeId, free: number | null, max: number): LinkStatus {

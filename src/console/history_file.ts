@@ -33,6 +33,7 @@ const fileSchema = z.object({
       "stock",
       "key files",
       "database",
+      "audit",
       "reload",
       "program",
     ]),

@@ -8,10 +8,11 @@ import { mapKey } from "../domain/bytes.ts";
 import { blocksPerKey, type Key } from "../domain/key.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
-import { InvalidRequest, NotAuthorized, Unavailable } from "../domain/refusals.ts";
+import { InvalidRequest, NotAuthorized, NotRecorded, Unavailable } from "../domain/refusals.ts";
 import type { Peer, PeerAbility } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
 import { type KeyObserver, noopObserver } from "./key_observer.ts";
+import { type KeyRecords, noKeyRecords } from "./key_records.ts";
 import { makePlan, type Plan } from "./delivery_plan.ts";
 import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
@@ -21,7 +22,7 @@ import { shortage } from "./shortage.ts";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
 import type { StockAgreement } from "./stock_agreement.ts";
 import { TransactionDelivery } from "./transaction_delivery.ts";
-import type { ClientIdentity } from "../x509/client_identity.ts";
+import type { ClientIdentity, ConnectedClient } from "../x509/client_identity.ts";
 
 /** Facts of the Status data format (clause 6.1); sizes in bits. */
 export interface Status {
@@ -73,6 +74,8 @@ export interface DeliveryOptions {
   readonly peers: ReadonlyMap<KmeId, Peer>;
   readonly events: Events;
   readonly observer?: KeyObserver;
+  /** Absent: nothing is recorded. */
+  readonly records?: KeyRecords;
   /** By the neighbour's id; absent: stocks are not compared. */
   readonly stocks?: ReadonlyMap<KmeId, StockAgreement>;
 }
@@ -84,6 +87,7 @@ export class Delivery {
   readonly #peers: ReadonlyMap<KmeId, Peer>;
   readonly #events: Events;
   readonly #observer: KeyObserver;
+  readonly #records: KeyRecords;
   readonly #routes: Routes;
   readonly #reservations: ReservationFinisher;
   readonly #recovery: Recovery;
@@ -102,6 +106,7 @@ export class Delivery {
     this.#peers = options.peers;
     this.#events = options.events;
     const observer = this.#observer = options.observer ?? noopObserver;
+    this.#records = options.records ?? noKeyRecords;
     const { store, peers, directory } = options;
     const { thisKme, otherKmes } = options.config;
     this.#routes = new Routes(otherKmes);
@@ -160,12 +165,33 @@ export class Delivery {
   /**
    * "Get key" (clause 5.3): new keys for `master` and the slave, all or none.
    *
+   * @param client of the connection, for the audit log.
    * @throws InvalidRequest, Unavailable, StoreUnavailable: no keys are consumed.
+   * @throws NotRecorded: no keys are consumed, unless the audit log failed while the keys were being delivered.
    */
-  async getKeys(master: Sae, slaveId: SaeId, request: KeyRequest): Promise<readonly Key[]> {
+  async getKeys(
+    master: Sae,
+    slaveId: SaeId,
+    request: KeyRequest,
+    client: ConnectedClient,
+  ): Promise<readonly Key[]> {
     const slave = this.#requireSae(slaveId);
     this.#check(request);
     const slaves = [slave, ...this.#additionalSlaves(master, slave, request.additionalSlaves)];
+    this.#records.require();
+    const keys = await this.#newKeys(master, slaves, request);
+    await this.#records.delivered({
+      client,
+      master: master.id.text,
+      slaves: slaves.map(({ id }) => id.text),
+      size: request.size,
+      ids: keys.map(({ id }) => id),
+    });
+    return keys;
+  }
+
+  async #newKeys(master: Sae, slaves: readonly Sae[], request: KeyRequest): Promise<readonly Key[]> {
+    const [slave] = slaves as [Sae, ...Sae[]];
     const number = this.#requests++;
     this.#events.publish(
       () => EventText.requested(master.id.text, slave.id.text),
@@ -189,9 +215,22 @@ export class Delivery {
    * "Get key with key IDs" (clause 5.4): each key once to each slave.
    *
    * @throws NotAuthorized when a key is not the caller's, InvalidRequest when a key is not available; no key counts as read then.
-   * @throws StoreUnavailable
+   * @param client of the connection, for the audit log.
+   * @throws StoreUnavailable, NotRecorded
    */
-  async getKeysWithIds(slave: Sae, masterId: SaeId, ids: readonly KeyIdBytes[]): Promise<readonly Key[]> {
+  async getKeysWithIds(
+    slave: Sae,
+    masterId: SaeId,
+    ids: readonly KeyIdBytes[],
+    client: ConnectedClient,
+  ): Promise<readonly Key[]> {
+    this.#records.require();
+    const keys = await this.#collect(slave, masterId, ids);
+    await this.#records.fetched({ client, slave: slave.id.text, master: masterId, ids });
+    return keys;
+  }
+
+  async #collect(slave: Sae, masterId: SaeId, ids: readonly KeyIdBytes[]): Promise<readonly Key[]> {
     const { maxKeyPerRequest } = this.#config.thisKme;
     if (ids.length > maxKeyPerRequest) {
       throw new InvalidRequest(`key_IDs: at most ${maxKeyPerRequest} can be requested at once`);
@@ -225,6 +264,28 @@ export class Delivery {
     remoteId: SaeId,
     ids: readonly KeyIdBytes[],
   ): Promise<ActivationResult> {
+    this.#records.require();
+    const outcome = await this.#activate(caller, originId, remoteId, ids);
+    const origin = this.#directory.sae(originId);
+    // Without an origin it is not known for which KME the caller acts; the refused request has its own record.
+    if (origin === undefined) return outcome;
+    await this.#records.received({
+      caller,
+      kme: origin.kmeId,
+      master: originId,
+      slaves: [remoteId],
+      ids,
+      outcome,
+    });
+    return outcome;
+  }
+
+  async #activate(
+    caller: ClientIdentity,
+    originId: SaeId,
+    remoteId: SaeId,
+    ids: readonly KeyIdBytes[],
+  ): Promise<ActivationResult> {
     const origin = this.#directory.sae(originId);
     const remote = this.#directory.sae(remoteId);
     if (origin === undefined || remote === undefined || !this.#directory.isLocal(remote)) return "unknown";
@@ -251,13 +312,42 @@ export class Delivery {
   }
 
   /** A neighbour sends keys in a transaction. `caller` is the client of the connection. */
-  receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
-    return this.#reception.receive(caller, sender, transaction);
+  async receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
+    const answer = await this.#receive(caller, sender, transaction);
+    await this.#records.received({
+      caller,
+      kme: sender,
+      transaction: transaction.id,
+      master: transaction.origin,
+      slaves: transaction.recipients.flatMap(({ saes }) => saes),
+      ids: transaction.keys.map(({ id }) => id),
+      outcome: answer.kind,
+      reason: "reason" in answer ? answer.reason : undefined,
+    });
+    return answer;
+  }
+
+  async #receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
+    try {
+      this.#records.require();
+    } catch (error) {
+      if (!(error instanceof NotRecorded)) throw error;
+      return { kind: "rejected", reason: `KME ${this.#config.thisKme.id.text}: ${error.message}` };
+    }
+    return await this.#reception.receive(caller, sender, transaction);
   }
 
   /** A neighbour takes a transaction back. */
-  takeBack(caller: ClientIdentity, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
-    return this.#reception.takeBack(caller, sender, request);
+  async takeBack(caller: ClientIdentity, sender: KmeId, request: TakeBackRequest): Promise<TakeBackAnswer> {
+    const answer = await this.#reception.takeBack(caller, sender, request);
+    this.#records.takenBack({
+      caller,
+      kme: sender,
+      transaction: request.transaction,
+      outcome: answer.kind,
+      reason: "reason" in answer ? answer.reason : undefined,
+    });
+    return answer;
   }
 
   /** Shannon entropy in bits per byte over the bytes of all keys stored. */

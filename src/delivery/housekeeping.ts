@@ -37,9 +37,9 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
         voidedBefore: options.store.now() - remembered,
       });
       more = expired.keys === BATCH;
-      if (expired.unread > 0) {
+      if (expired.unread.length > 0) {
         observer.expired(expired.unread);
-        log("delivery").info("{unread} keys expired unread", { unread: expired.unread });
+        log("delivery").info("{unread} keys expired unread", { unread: expired.unread.length });
       }
       if (expired.burnt > 0) {
         observer.burnt("refused", expired.burnt);

@@ -1,4 +1,5 @@
 /** What happens to keys, for counting. */
+import type { KeyIdBytes } from "../domain/block.ts";
 import type { KmeId } from "../domain/ids.ts";
 
 /** Called within every request: an implementation counts, and neither waits nor throws. */
@@ -12,7 +13,7 @@ export interface KeyObserver {
   /** A slave SAE of this KME fetched keys. */
   collected(keys: number): void;
   /** Keys expired that a slave had not fetched. */
-  expired(keys: number): void;
+  expired(keys: readonly KeyIdBytes[]): void;
   /** A neighbour refused blocks that were offered for keys. `files`: those that the blocks came from, most blocks first. */
   blocksRefused(kme: KmeId, blocks: number, files: readonly string[]): void;
   /** Blocks were burnt. */

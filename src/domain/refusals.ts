@@ -29,3 +29,12 @@ export class Unavailable extends Refusal {
 export class OutOfKeys extends Unavailable {
   override name = "OutOfKeys";
 }
+
+/** The audit log cannot be written, and without a record no key is given out. */
+export class NotRecorded extends Unavailable {
+  override name = "NotRecorded";
+  /** @param reason for the operator; the caller is not told. */
+  constructor(readonly reason: string) {
+    super("the audit log cannot be written");
+  }
+}

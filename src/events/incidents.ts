@@ -7,6 +7,7 @@ export type IncidentKind =
   | "stock"
   | "key files"
   | "database"
+  | "audit"
   | "reload"
   | "program";
 

@@ -3,5 +3,5 @@ import type { FrontConnection } from "../tls/front.ts";
 
 /** Hono's environment behind an mTLS front. */
 export interface FrontEnv {
-  Bindings: { readonly connection: Pick<FrontConnection, "identity" | "requestComplete"> };
+  Bindings: { readonly connection: Pick<FrontConnection, "identity" | "address" | "requestComplete"> };
 }

@@ -3,6 +3,7 @@ import {
   type Detail,
   InvalidRequest,
   NotAuthorized,
+  NotRecorded,
   OutOfKeys,
   Refusal,
   Unavailable,
@@ -55,6 +56,7 @@ function kindOf(error: Refusal): [ProblemStatus, RefusalReason] {
   if (error instanceof InvalidRequest) return [400, "invalid"];
   if (error instanceof NotAuthorized) return [401, "unauthorized"];
   if (error instanceof OutOfKeys) return [503, "out_of_keys"];
+  if (error instanceof NotRecorded) return [503, "audit"];
   if (error instanceof Unavailable) return [503, "peer"];
   return [503, "internal"];
 }

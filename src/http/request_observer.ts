@@ -1,5 +1,6 @@
 /** Outcomes of requests, for metrics, log and console. */
 import type { SaeId } from "../domain/ids.ts";
+import type { ConnectedClient } from "../x509/client_identity.ts";
 
 /** Why a request was refused; a label of the metrics. */
 export type RefusalReason =
@@ -13,6 +14,8 @@ export type RefusalReason =
   | "peer"
   /** The database failed or was too busy. */
   | "database"
+  /** The audit log cannot be written. */
+  | "audit"
   /** An HTTP error: unknown path, wrong method, body size or type. */
   | "http"
   /** An error of the program. */
@@ -24,6 +27,7 @@ export interface RefusedRequest {
   readonly reason: RefusalReason;
   /** Like `SAE 1`, `KME 2` or `unknown client CN=x`. */
   readonly caller: string;
+  readonly client: ConnectedClient;
   /** Method and path without parameters, like `GET /api/v1/keys/3/enc_keys`. */
   readonly request: string;
   /** The message that the caller got. */

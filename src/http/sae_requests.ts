@@ -44,6 +44,7 @@ export function saeRequests({ directory, observer, hidesPath }: SaeRequestsOptio
       status,
       reason,
       caller: directory.saeName(c.env.connection.identity),
+      client: c.env.connection,
       request: describeRequest(c.req.raw.method, c.req.path),
       message: cut(message),
     });

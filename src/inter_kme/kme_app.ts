@@ -86,6 +86,7 @@ export function kmeApp({ delivery, directory, observer, stocks }: KmeAppOptions)
       status,
       reason,
       caller: directory.callerName(c.env.connection.identity),
+      client: c.env.connection,
       request: describeRequest(c.req.raw.method, c.req.path),
       message: cut(message),
     });

@@ -14,6 +14,7 @@ const LEVELS: Record<string, LogLevel> = {
 
 /** Parts of the program that have a logger of their own. */
 const ROOMS = [
+  "audit",
   "cli",
   "config",
   "console",

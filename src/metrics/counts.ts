@@ -99,6 +99,7 @@ export interface Counts {
   collected: number;
   expired: number;
   databaseErrors: number;
+  auditFailures: number;
   events: number;
 }
 
@@ -131,6 +132,7 @@ export function noCounts(links: readonly KmeId[], listeners: readonly Listener[]
     collected: 0,
     expired: 0,
     databaseErrors: 0,
+    auditFailures: 0,
     events: 0,
   };
 }

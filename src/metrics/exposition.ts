@@ -253,6 +253,38 @@ export class Exposition {
       ({ databaseErrors }) => [[{}, databaseErrors]],
     );
     this.#gauge(
+      { name: "kme_audit_writable", help: "Whether the audit log can be written (1) or not (0)" },
+      (_, { audit }) => audit === undefined ? [] : [[{}, audit.failure === null ? 1 : 0]],
+    );
+    this.#gauge(
+      { name: "kme_audit_sequence", help: "Number of the last durable record of the audit log" },
+      (_, { audit }) => audit === undefined ? [] : [[{ chain: String(audit.chain) }, audit.sequence]],
+    );
+    this.#gauge(
+      {
+        name: "kme_audit_head",
+        help: "The first 52 bits of the hash of the last durable record of the audit log, as an integer",
+      },
+      (_, { audit }) =>
+        audit === undefined
+          ? []
+          : [[{ chain: String(audit.chain) }, Number.parseInt(audit.head.slice(0, 13), 16)]],
+    );
+    this.#counter(
+      {
+        name: "kme_audit_failures_total",
+        help: "Times at which the audit log could not be written any more",
+      },
+      ({ auditFailures }, { audit }) => audit === undefined ? [] : [[{}, auditFailures]],
+    );
+    this.#counter(
+      {
+        name: "kme_audit_dropped_records_total",
+        help: "Records dropped while the audit log could not be written, none of a key that was given out",
+      },
+      (_, { audit }) => audit === undefined ? [] : [[{}, audit.dropped]],
+    );
+    this.#gauge(
       {
         name: "kme_certificate_expiry_timestamp_seconds",
         help: "When a certificate expires, by the member of the configuration that names it",

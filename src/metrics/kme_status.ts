@@ -91,6 +91,19 @@ const saeStatusSchema = z.object({
   certificateDaysLeft: z.int().nullable(),
 });
 
+const auditStatusSchema = z.object({
+  /** Number of the chain that this process writes. */
+  chain: z.int().positive(),
+  /** Number of the last durable record. */
+  sequence: z.int().nonnegative(),
+  /** Its SHA-256, hexadecimal. */
+  head: z.string(),
+  /** Why nothing can be recorded, so that no key is given out; null: it can. */
+  failure: z.string().nullable(),
+  /** Records dropped since the start, none of a key that was given out. */
+  dropped: z.int().nonnegative(),
+});
+
 export const problemSchema = z.object({
   severity: z.enum(["warning", "error"]),
   /** The link that is affected, by its KME; null: all of them. */
@@ -131,6 +144,8 @@ export const kmeStatusSchema = z.object({
   certificates: z.array(certificateStatusSchema),
   /** Shannon entropy of all blocks ever stored, bits per byte; null: not known. */
   entropy: z.number().nullable(),
+  /** Absent: there is no audit log. */
+  audit: auditStatusSchema.optional(),
 });
 
 export type SaeStatus = z.infer<typeof saeStatusSchema>;

@@ -21,6 +21,8 @@ const MAX_SAES = 10_000;
 
 const LISTENER_NAMES: Record<Listener, string> = { sae: "SAE", kme: "inter-KME", skip: "SKIP" };
 
+type Refusal = Omit<RefusedRequest, "client">;
+
 export class Watch {
   readonly counts: Counts;
   readonly #incidents: Incidents;
@@ -49,7 +51,7 @@ export class Watch {
       this.counts.collected += keys;
     },
     expired: (keys) => {
-      this.counts.expired += keys;
+      this.counts.expired += keys.length;
     },
     blocksRefused: (kme, blocks, files) => this.#blocksRefused(kme, blocks, files),
     burnt: (reason, blocks) => {
@@ -58,7 +60,7 @@ export class Watch {
   };
 
   /** For the application of a listener. */
-  requests(listener: Listener): SaeRequestObserver {
+  requests(listener: Listener): Omit<SaeRequestObserver, "refused"> & { refused(request: Refusal): void } {
     const { saes, durations } = this.counts;
     return {
       refused: (request) => this.#refused(listener, request),
@@ -73,7 +75,7 @@ export class Watch {
     };
   }
 
-  #refused(listener: Listener, { status, reason, caller, request, message }: RefusedRequest): void {
+  #refused(listener: Listener, { status, reason, caller, request, message }: Refusal): void {
     const { refusals } = this.counts;
     const name = `${listener} ${status} ${reason}`;
     const known = refusals.get(name);
@@ -120,6 +122,18 @@ export class Watch {
       severity: "error",
       message: `the database failed: ${reason}`,
       same: "failed",
+    });
+  }
+
+  /** The audit log cannot be written, or, without a reason, can be written again. */
+  auditFailed(reason: string | undefined): void {
+    if (reason !== undefined) this.counts.auditFailures++;
+    this.#incidents.report({
+      kind: "audit",
+      severity: reason === undefined ? "info" : "error",
+      message: reason === undefined
+        ? "the audit log can be written again"
+        : `the audit log cannot be written, so no key is given out: ${reason}`,
     });
   }
 

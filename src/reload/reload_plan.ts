@@ -28,6 +28,7 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["tlsMinVersion", "tls_min_version"],
   ["neighbourProbeSeconds", "neighbour_probe_seconds"],
   ["leaseSeconds", "lease_seconds"],
+  ["auditLog", "audit_log"],
 ];
 
 /**

@@ -105,7 +105,7 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
       request = parseKeyRequest(await jsonBody(c), defaults);
     }
     const begin = performance.now();
-    const keys = await delivery.getKeys(sae, saeId(c, "slave"), request);
+    const keys = await delivery.getKeys(sae, saeId(c, "slave"), request, c.env.connection);
     observer?.answered("enc_keys", performance.now() - begin);
     return answer(c, container(keys));
   }
@@ -121,7 +121,7 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
       ids = parseKeyIds(await jsonBody(c));
     }
     const begin = performance.now();
-    const keys = await delivery.getKeysWithIds(sae, saeId(c, "master"), ids);
+    const keys = await delivery.getKeysWithIds(sae, saeId(c, "master"), ids, c.env.connection);
     observer?.answered("dec_keys", performance.now() - begin);
     return answer(c, container(keys));
   }

@@ -43,7 +43,12 @@ export function skipApp({ delivery, directory, observer }: SkipAppOptions): Hono
   route("/key", async (c, sae) => {
     const { remoteSystem, size = KeySize.default } = parseNewKey(parameters(c), directory);
     const begin = performance.now();
-    const keys = await delivery.getKeys(sae, remoteSystem, { number: 1, size, additionalSlaves: [] });
+    const keys = await delivery.getKeys(
+      sae,
+      remoteSystem,
+      { number: 1, size, additionalSlaves: [] },
+      c.env.connection,
+    );
     observer?.answered("enc_keys", performance.now() - begin);
     return keyAnswer(keys);
   });
@@ -52,7 +57,7 @@ export function skipApp({ delivery, directory, observer }: SkipAppOptions): Hono
     const id = parseKeyIdOfPath(c.req.param("keyId") ?? "");
     const remoteSystem = parseRemoteSystem(parameters(c), directory);
     const begin = performance.now();
-    const keys = await delivery.getKeysWithIds(sae, remoteSystem, [id]);
+    const keys = await delivery.getKeysWithIds(sae, remoteSystem, [id], c.env.connection);
     observer?.answered("dec_keys", performance.now() - begin);
     return keyAnswer(keys);
   });

@@ -9,7 +9,7 @@ import { log } from "../log.ts";
 import { LastingHttpServer } from "./lasting_http_server.ts";
 import { CoarseClock } from "./coarse_clock.ts";
 import { TcpListener } from "./tcp_listener.ts";
-import type { ClientIdentity } from "../x509/client_identity.ts";
+import type { ConnectedClient } from "../x509/client_identity.ts";
 import { Pipe, type PipeContext } from "./pipe.ts";
 import { PipePorts } from "./ports.ts";
 import { CertificateRefused } from "../x509/refusal.ts";
@@ -26,8 +26,7 @@ import { presentedBy } from "./peer_certificates.ts";
 import { answerRefused } from "./refused_client.ts";
 
 /** The connection a request came over. */
-export interface FrontConnection {
-  readonly identity: ClientIdentity;
+export interface FrontConnection extends ConnectedClient {
   /**
    * To be called when the whole body was read; this ends the request's deadline. If a request with a body is answered
    * earlier, its connection is closed after the answer.
@@ -518,6 +517,7 @@ class MtlsFront implements Front {
     try {
       const response = this.#options.handler(request, {
         identity: verified.identity,
+        address: remote,
         requestComplete: () => pipe.requestComplete(number),
       });
       return response instanceof Promise ? response.then(answered).catch(failed) : answered(response);

@@ -1,5 +1,12 @@
 /** Who is on the other end of a verified mTLS connection. */
 
+/** The client of a connection. */
+export interface ConnectedClient {
+  readonly identity: ClientIdentity;
+  /** `address:port`; absent when the connection was closed before it was asked for. */
+  readonly address?: string;
+}
+
 /** Facts of a client certificate that was verified against the listener's own CA. Names are as the certificate has them. */
 export interface ClientIdentity {
   /** Serial number as an unsigned number, so that leading zeros and the sign bit do not matter. */

@@ -117,7 +117,7 @@ Deno.test("a wrong LOG_LEVEL or LOG_FORMAT is one line and exit code 2", async (
   for (
     const [env, message] of [
       [{ LOG_LEVEL: "infoo" }, /^LOG_LEVEL: unknown level "infoo"; use trace, /],
-      [{ LOG_LEVEL: "info,evnt=warning" }, /^LOG_LEVEL: unknown part "evnt"; use cli, /],
+      [{ LOG_LEVEL: "info,evnt=warning" }, /^LOG_LEVEL: unknown part "evnt"; use audit, cli, /],
       [{ LOG_FORMAT: "jsn" }, /^LOG_FORMAT must be text or json, not "jsn"$/],
     ] as const
   ) {

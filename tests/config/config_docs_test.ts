@@ -15,6 +15,11 @@ function selectorOf(owner: Described): Described {
   return object(object(list).items);
 }
 
+/** The schema of an object that may be absent. */
+function objectOf(optional: unknown): Described {
+  return object(object(optional).anyOf!.find((each) => object(each).type === "object"));
+}
+
 /** Rows of the table below a heading: member and default. */
 function rows(heading: string): [string, string][] {
   const section = text.split(`\n### ${heading}\n`)[1]?.split(/\n#/)[0];
@@ -34,6 +39,7 @@ Deno.test("docs/config.md has every member, with its default, and no other", () 
     ["Listeners", object(thisKme.properties!.saes_https_interface)],
     ["Listeners", object(thisKme.properties!.kmes_https_interface)],
     ["Listeners", skipListener],
+    ["The audit log", objectOf(thisKme.properties!.audit_log)],
     ["`other_kmes[]`", object(object(all.properties!.other_kmes).items)],
     ["`saes[]`", object(object(all.properties!.saes).items)],
     ["Certificates that identify", selectorOf(object(object(all.properties!.saes).items))],

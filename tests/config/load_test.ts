@@ -48,6 +48,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
       tlsMinVersion: "1.2",
       neighbourProbeSeconds: 15,
       leaseSeconds: 15,
+      auditLog: undefined,
     },
     otherKmes: [
       {
@@ -102,6 +103,7 @@ Deno.test("members that are added or left out", async () => {
         max_SAE_ID_count: 0,
         inter_kme_timeout_seconds: 0.25,
         lease_seconds: 2,
+        audit_log: { directory: "keys-1", keep_days: 2 },
       });
       c.saes[0].kme_id = c.saes[1].kme_id = "Vienna";
       c.other_kmes[0].inter_kme_ca_cert_path = "ca.pem";
@@ -121,6 +123,11 @@ Deno.test("members that are added or left out", async () => {
   );
   assert.equal(thisKme.interKmeTimeoutSeconds, 0.25);
   assert.equal(thisKme.leaseSeconds, 2);
+  assert.deepEqual(thisKme.auditLog, {
+    directory: `${fixture.path}/keys-1`,
+    rotateBytes: 64 << 20,
+    keepMs: 172_800_000,
+  });
   const [neighbour, , remote, middle] = otherKmes;
   assert.ok(neighbour !== undefined && !("reachedThrough" in neighbour));
   assert.equal(neighbour.serverCa, fixture.ca.ca);

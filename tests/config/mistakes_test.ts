@@ -169,6 +169,23 @@ Deno.test("numbers out of bounds", async () => {
   );
 });
 
+Deno.test("the audit log: no directory, one that is not there, numbers out of bounds", async () => {
+  const cases: [value: unknown, member: string, message: RegExp][] = [
+    [{}, "this_kme.audit_log.directory", /is missing; write the path of a directory/],
+    [{ directory: "nowhere" }, "this_kme.audit_log.directory", /"nowhere".* does not exist; create/],
+    [{ directory: "server.key" }, "this_kme.audit_log.directory", /is not a directory/],
+    [{ directory: "db", rotate_mib: 0 }, "this_kme.audit_log.rotate_mib", /out of bounds/],
+    [{ directory: "db", keep_days: 0.5 }, "this_kme.audit_log.keep_days", /an integer from 1/],
+    [{ directory: "db", keepdays: 1 }, "this_kme.audit_log.keepdays", /keep_days/],
+    ["db", "this_kme.audit_log", /a string is wrong here/],
+  ];
+  await tryAll(
+    cases.map(([value, member, message]) =>
+      one(JSON.stringify(value), (c) => c.this_kme.audit_log = value, member, message)
+    ),
+  );
+});
+
 Deno.test("ids: of a wrong form, duplicate, of an unknown KME", async () => {
   await tryAll([
     one("float", (c) => c.saes[2].id = 1.25, "saes[2].id", /not an integer/),

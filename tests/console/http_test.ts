@@ -88,6 +88,7 @@ Deno.test("/status has the documented form", async () => {
     ],
     relayed: [],
     saes: [{ sae: "1", lastSeen: null, certificateDaysLeft: null }],
+    audit: { chain: 1, sequence: 7, head: "5".repeat(64), failure: null, dropped: 0 },
     burnt: 0,
     keysWaiting: 3,
     peers: [{ kme: "2", up: false, since: "2023-11-14T22:13:21.000Z", lastError: "connection refused" }],

@@ -1,4 +1,5 @@
 /** A console in the test's own process, with a store whose answers the test chooses. */
+import type { AuditState } from "../../src/audit/audit_trail.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/config.ts";
 import { type Console, type ConsoleOptions, startConsole } from "../../src/console/console.ts";
@@ -22,6 +23,7 @@ export interface World {
   /** Why no key can be handed out. */
   obstacle?: string;
   config: Config;
+  audit: AuditState;
 }
 
 export interface Served extends AsyncDisposable {
@@ -51,6 +53,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     database: "answers",
     health: { up: undefined },
     config: loaded.config,
+    audit: { chain: 1, sequence: 7, hash: "5".repeat(64), dropped: 0 },
   };
   const ask = <T>(answer: () => T): Promise<T> => {
     if (world.database === "hangs") return new Promise(() => {});
@@ -76,6 +79,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     stocks,
     counts: watch.counts,
     phase: () => world.phase,
+    audit: () => world.audit,
     obstacle: () => Promise.resolve(world.obstacle),
     timeout: 100,
     freshMs: 0,

@@ -8,7 +8,7 @@ export const PARTS: Readonly<Record<string, readonly string[]>> = {
   store: ["ingest", "rollback_guard", "store"],
   durability: ["bench", "durability"],
   console: ["console", "metrics"],
-  cli: ["check", "cli", "release", "reload"],
+  cli: ["audit", "check", "cli", "release", "reload"],
 };
 
 /**

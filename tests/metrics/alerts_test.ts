@@ -220,6 +220,21 @@ alertTest("KmeDatabaseErrors", "the disk of the database is full", async () => {
   return { before, after: await metrics(network), minutes: 2 };
 });
 
+alertTest("KmeAuditLogFailed", "the directory of the audit log is gone", async () => {
+  await using site = await started({
+    ...two,
+    edit: ({ this_kme }, id) => {
+      if (id !== "1") return;
+      this_kme.audit_log = { directory: `${this_kme.key_directory_to_watch}/audit` };
+      Deno.mkdirSync(this_kme.audit_log.directory);
+    },
+  }, 0);
+  const before = await metrics(site.network);
+  await Deno.remove(site.network.kme(1).config.this_kme.audit_log.directory, { recursive: true });
+  const after = await metricsWith(site.network, (samples) => samples.value("kme_audit_writable") === 0);
+  return { before, after, minutes: 2 };
+});
+
 alertTest("KmeCertificateExpires", "a certificate expires in two days", async () => {
   await using site = await started(two, 0);
   const after = await metrics(site.network);

@@ -211,7 +211,7 @@ ledgerTest("a key of more than its time is gone, read or not", async (ledger) =>
   const keys = (await store.deliver({ ...delivery(store, 2), expiresAt: now + HOUR }))!;
   assert.equal((await store.collect({ caller: "12", master: "11", ids: [keys[0]!.id] })).kind, "keys");
   assert.deepEqual(await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }), {
-    unread: 0,
+    unread: [],
     keys: 0,
     burnt: 0,
     freed: 0,
@@ -223,7 +223,7 @@ ledgerTest("a key of more than its time is gone, read or not", async (ledger) =>
     await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
   ];
   assert.deepEqual(rounds.map(({ keys }) => keys), [1, 1]);
-  assert.equal(rounds[0]!.unread + rounds[1]!.unread, 1);
+  assert.equal(rounds[0]!.unread.length + rounds[1]!.unread.length, 1);
   assert.deepEqual(await audit(ledger), {
     seen: 3,
     free: 1,
@@ -253,7 +253,7 @@ ledgerTest(
       rounds.push(await store.expire({ limit: 4, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }));
     }
     assert.deepEqual(rounds.map(({ keys }) => keys), [4, 4, 4, 3, 0, 0]);
-    assert.equal(rounds.reduce((sum, { unread }) => sum + unread, 0), 14);
+    assert.equal(rounds.reduce((sum, { unread }) => sum + unread.length, 0), 14);
     assert.equal((await audit(ledger)).keys, 3);
     const left = await ledger.tables.selectFrom("deliveries").select("delivery_id").execute();
     assert.equal(left.length, 1);
@@ -344,7 +344,7 @@ ledgerTest(
     assert.deepEqual(
       await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }),
       {
-        unread: 0,
+        unread: [],
         keys: 0,
         burnt: 1,
         freed: 0,

@@ -1,5 +1,6 @@
 /** Removes expired keys, and blocks that the peer refused. */
 import type { Buffer } from "node:buffer";
+import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
@@ -18,8 +19,8 @@ export interface Expiry {
 }
 
 export interface Expired {
-  /** Keys of which some slave had not read. */
-  readonly unread: number;
+  /** Key_IDs of keys that some slave had not read. */
+  readonly unread: readonly KeyIdBytes[];
   /** Records of keys removed, read ones included. */
   readonly keys: number;
   /** Blocks burnt. */
@@ -61,15 +62,18 @@ async function removeKeys(work: Work, limit: number) {
     trx.selectFrom("deliveries").select("delivery_id").where("expires_at", "<=", now)
       .orderBy("expires_at").limit(limit),
   ).execute();
-  if (expired.length === 0) return { keys: 0, unread: 0 };
+  if (expired.length === 0) return { keys: 0, unread: [] };
   const ids = expired.map((row) => row.delivery_id);
   // Keys over the limit, or being read at this moment, are left for the next time.
   const keys = await dialect.skipLocked(
-    trx.selectFrom("blocks").select(["seq", "bits"]).where("delivery_id", "in", ids).limit(limit),
+    trx.selectFrom("blocks").select(["seq", "block_id", "key_id", "bits"]).where("delivery_id", "in", ids)
+      .limit(limit),
   ).execute();
   await deleteBlocks(work, keys.map((key) => key.seq));
   await deleteDeliveries(work, await endedAmong(trx, ids));
-  return { keys: keys.length, unread: keys.filter((key) => key.bits !== null).length };
+  const unread = keys.filter((key) => key.bits !== null)
+    .map((key) => Uint8Array.from(key.key_id ?? key.block_id));
+  return { keys: keys.length, unread };
 }
 
 /** The deliveries of these that have no keys. */

@@ -1,0 +1,243 @@
+/** Records what happens, each record durable before the answer that it is about. */
+import { statfs } from "node:fs/promises";
+import { setImmediate } from "node:timers";
+import { NotRecorded } from "../domain/refusals.ts";
+import { errorMessage } from "../domain/text.ts";
+import { log } from "../log.ts";
+import { formatRecord, type Position } from "./audit_chain.ts";
+import type { AuditRecord } from "./audit_record.ts";
+import { type ChainOptions, ChainWriter } from "./chain_writer.ts";
+
+/** What the operator is shown. */
+export interface AuditState extends Position {
+  readonly chain: number;
+  /** Why nothing can be recorded now. */
+  readonly failure?: string;
+  /** Records that were dropped, since the start. */
+  readonly dropped: number;
+}
+
+export interface AuditTrailOptions extends ChainOptions {
+  /** Called when the log cannot be written any more, and, without a reason, when it can again. */
+  readonly onFailure?: (failure: string | undefined) => void;
+  /** Milliseconds between two looks at the file and the disk, and before another attempt; 1000. */
+  readonly periodMs?: number;
+}
+
+interface Pending {
+  readonly record: string;
+  /** Of a caller that waits. */
+  readonly done?: PromiseWithResolvers<void>;
+}
+
+/** Records in one write. */
+const MAX_BATCH = 1000;
+
+/** Records without a waiting caller that are kept while the log cannot be written; further ones are dropped. */
+const MAX_KEPT = 10_000;
+
+/** Milliseconds for one write; waiting callers are refused after that. */
+const TIME_LIMIT_MS = 5000;
+
+/** Milliseconds between two looks for old files. */
+const OLD_FILES_MS = 3600_000;
+
+/** A disk with less free space counts as full, so that it is noticed before the record of a key cannot be written. */
+const FULL_BYTES = 1024 * 1024;
+
+export class AuditTrail implements AsyncDisposable {
+  readonly #writer: ChainWriter;
+  readonly #options: AuditTrailOptions;
+  readonly #timer: ReturnType<typeof setInterval>;
+  #pending: Pending[] = [];
+  /** Being written. */
+  #batch: readonly Pending[] = [];
+  #writing?: Promise<void>;
+  /** The end of all that was begun with the file. */
+  #turn: Promise<unknown> = Promise.resolve();
+  /** When the write under way began, milliseconds of a monotonic clock. */
+  #began?: number;
+  #failure?: { readonly reason: string; readonly since: Date };
+  #dropped = 0;
+  #droppedBefore = 0;
+  #looking = false;
+  #lookedForOld = performance.now();
+  #closed = false;
+
+  private constructor(writer: ChainWriter, options: AuditTrailOptions) {
+    this.#writer = writer;
+    this.#options = options;
+    this.#timer = setInterval(() => this.#look(), options.periodMs ?? 1000);
+  }
+
+  /** @throws Error with one line when the log cannot be written. */
+  static async open(options: AuditTrailOptions): Promise<AuditTrail> {
+    const writer = await ChainWriter.open(options);
+    try {
+      await writer.removeOld();
+    } catch (error) {
+      writer.close();
+      throw new Error(`the audit log in ${options.directory} cannot be written: ${errorMessage(error)}`, {
+        cause: error,
+      });
+    }
+    return new AuditTrail(writer, options);
+  }
+
+  get state(): AuditState {
+    const { chain, position } = this.#writer;
+    return { chain, ...position, failure: this.failure, dropped: this.#dropped };
+  }
+
+  /** Why nothing can be recorded now. */
+  get failure(): string | undefined {
+    return this.#failure?.reason;
+  }
+
+  /** @throws NotRecorded when nothing can be recorded now. */
+  require(): void {
+    if (this.#failure !== undefined) throw new NotRecorded(this.#failure.reason);
+    if (this.#closed) throw new NotRecorded("it is closed");
+  }
+
+  /**
+   * Records what must not happen without a record; durable when it resolves.
+   *
+   * @throws NotRecorded
+   */
+  async write(record: AuditRecord): Promise<void> {
+    this.require();
+    const done = Promise.withResolvers<void>();
+    this.#pending.push({ record: formatRecord(record), done });
+    this.#start();
+    await done.promise;
+  }
+
+  /** Records what has happened anyway, as soon as the log can be written. */
+  note(record: AuditRecord): void {
+    if (this.#closed) return;
+    if (this.#pending.length >= MAX_KEPT) this.#dropped++;
+    else this.#pending.push({ record: formatRecord(record) });
+    this.#start();
+  }
+
+  /** Records the last one and lets another process write the chain; waits a few seconds at most. */
+  async close(last?: AuditRecord): Promise<void> {
+    if (this.#closed) return;
+    if (last !== undefined) this.note(last);
+    this.#closed = true;
+    clearInterval(this.#timer);
+    let limit: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => limit = setTimeout(resolve, TIME_LIMIT_MS));
+    await Promise.race([this.#idle(), late]);
+    clearTimeout(limit);
+    this.#refuseWaiting("it is closed");
+    this.#writer.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #idle(): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
+    await this.#turn;
+  }
+
+  #start(): void {
+    if (this.#failure === undefined) this.#writing ??= this.#writeAll();
+  }
+
+  async #writeAll(): Promise<void> {
+    // After the I/O of this turn, so that what was delivered together is recorded in one write.
+    await new Promise((resolve) => setImmediate(resolve));
+    while (this.#pending.length > 0 && this.#failure === undefined) {
+      await this.#exclusively(() => this.#writeBatch());
+    }
+    this.#writing = undefined;
+  }
+
+  /** One after the other. */
+  #exclusively(action: () => Promise<void>): Promise<void> {
+    const run = this.#turn.then(action);
+    this.#turn = run.catch(() => {});
+    return run;
+  }
+
+  async #writeBatch(): Promise<void> {
+    const batch = this.#batch = this.#pending.splice(0, MAX_BATCH);
+    this.#began = performance.now();
+    try {
+      await this.#writer.append(batch.map(({ record }) => record));
+      for (const { done } of batch) done?.resolve();
+    } catch (error) {
+      this.#pending.unshift(...batch);
+      this.#fail(errorMessage(error));
+    } finally {
+      this.#batch = [];
+      this.#began = undefined;
+    }
+  }
+
+  /** Waiting callers are refused. What has happened anyway is kept, up to a limit. */
+  #fail(reason: string): void {
+    if (this.#failure === undefined) {
+      this.#failure = { reason, since: new Date() };
+      log("audit").error("the audit log cannot be written, so no key is given out: {reason}", { reason });
+      this.#options.onFailure?.(reason);
+    }
+    this.#refuseWaiting(reason);
+    this.#dropped += this.#pending.splice(MAX_KEPT).length;
+  }
+
+  #refuseWaiting(reason: string): void {
+    for (const { done } of [...this.#batch, ...this.#pending]) done?.reject(new NotRecorded(reason));
+    this.#pending = this.#pending.filter(({ done }) => done === undefined);
+  }
+
+  /** Notices what no failed write tells. */
+  #look(): void {
+    if (this.#began !== undefined && performance.now() - this.#began > TIME_LIMIT_MS) {
+      this.#fail(`nothing could be written for ${TIME_LIMIT_MS / 1000} s`);
+    }
+    if (this.#looking) return;
+    this.#looking = true;
+    this.#check().catch((error) => this.#fail(errorMessage(error))).finally(() => this.#looking = false);
+  }
+
+  async #check(): Promise<void> {
+    const { bavail, bsize } = await statfs(this.#options.directory);
+    if (bavail * bsize < FULL_BYTES) return this.#fail("the disk of the audit log is full");
+    await this.#exclusively(async () => {
+      if (this.#closed) return;
+      const lost = await this.#writer.whyLost();
+      if (lost !== undefined) await this.#leaveLostFile(lost);
+      if (this.#failure !== undefined) await this.#retry(this.#failure);
+      if (performance.now() - this.#lookedForOld < OLD_FILES_MS) return;
+      this.#lookedForOld = performance.now();
+      await this.#writer.removeOld();
+    });
+  }
+
+  async #leaveLostFile(reason: string): Promise<void> {
+    log("audit").error("{reason}; the audit log goes on in a new file", { reason });
+    await this.#writer.leaveLostFile();
+    await this.#recordGap(reason, new Date());
+  }
+
+  async #retry({ reason, since }: { reason: string; since: Date }): Promise<void> {
+    await this.#writer.repair();
+    await this.#recordGap(reason, since);
+    this.#failure = undefined;
+    log("audit").info("the audit log can be written again");
+    this.#options.onFailure?.(undefined);
+    if (this.#pending.length > 0) this.#start();
+  }
+
+  async #recordGap(reason: string, since: Date): Promise<void> {
+    const now = this.#dropped;
+    const dropped = now - this.#droppedBefore;
+    await this.#writer.append([formatRecord({ kind: "gap", since: since.toISOString(), reason, dropped })]);
+    this.#droppedBefore = now;
+  }
+}
