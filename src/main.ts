@@ -2,7 +2,7 @@
 import { COMMANDS } from "./cli/commands.ts";
 import { findCommand, nearestCommand } from "./cli/help_command.ts";
 import { USAGE } from "./cli/help_text.ts";
-import { nearest } from "./config/spelling.ts";
+import { nearest } from "./domain/spelling.ts";
 import { printMessage } from "./cli/stderr.ts";
 
 /** Options in the place of a command. */

@@ -1,7 +1,7 @@
 /** What all commands have in common: their description, parsing of options, help, and exit codes of errors. */
 import { parseArgs } from "node:util";
 import type { LoadedConfig } from "../config/load.ts";
-import { nearest } from "../config/spelling.ts";
+import { nearest } from "../domain/spelling.ts";
 import { errorMessage } from "../domain/text.ts";
 import { readLogSettings } from "../log/log_settings.ts";
 import { type CommandDescription, HELP_OPTION, type Operand } from "./description.ts";

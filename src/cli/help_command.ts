@@ -1,5 +1,5 @@
 /** `kme help`: help of the program or of a command, and the man page. */
-import { nearest } from "../config/spelling.ts";
+import { nearest } from "../domain/spelling.ts";
 import { type Command, command, UsageError } from "./command.ts";
 import type { CommandDescription } from "./description.ts";
 import { helpText, programHelp } from "./help_text.ts";

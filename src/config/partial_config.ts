@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { Findings } from "./findings.ts";
 import { type ConfigFile, configSchema, kindOf } from "./file_schema.ts";
-import { nearest } from "./spelling.ts";
+import { nearest } from "../domain/spelling.ts";
 import type { MemberPath } from "../domain/member_path.ts";
 import type { CertificateSelector } from "../x509/certificate_selector.ts";
 

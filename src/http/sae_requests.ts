@@ -2,6 +2,7 @@
 import type { Context, Hono } from "hono";
 import type { Sae } from "../domain/network.ts";
 import { InvalidRequest } from "../domain/refusals.ts";
+import { nearest } from "../domain/spelling.ts";
 import type { FrontConnection } from "../tls/front.ts";
 import type { FrontEnv } from "./context.ts";
 import { answerJson } from "./json_answer.ts";
@@ -100,7 +101,12 @@ export function parameters(c: SaeContext): URLSearchParams {
 export function checkParameters(parameters: URLSearchParams, names: readonly string[]): void {
   const seen = new Set<string>();
   for (const name of parameters.keys()) {
-    if (!names.includes(name)) throw new InvalidRequest(`${name}: is not a parameter of this request`);
+    if (!names.includes(name)) {
+      const like = nearest(name, names);
+      throw new InvalidRequest(
+        `${name}: is not a parameter of this request${like === undefined ? "" : `; did you mean ${like}?`}`,
+      );
+    }
     if (seen.has(name)) throw new InvalidRequest(`${name}: is given more than once`);
     seen.add(name);
   }

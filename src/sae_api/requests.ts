@@ -4,9 +4,11 @@ import { type KeyRequest, SIZE_RANGE } from "../delivery/delivery.ts";
 import { InvalidRequest } from "../domain/refusals.ts";
 import { parseExtensions } from "./extensions.ts";
 import { type KeyIdBytes, parseKeyId } from "../domain/block.ts";
+import { sameBytes } from "../domain/bytes.ts";
 import { isBlank } from "../http/body.ts";
 import { checkParameters } from "../http/sae_requests.ts";
 import { formatMember } from "../domain/member_path.ts";
+import { repeatedMember } from "./repeated_member.ts";
 
 /** `null` means absent. */
 const optional = <T extends z.ZodType>(schema: T) =>
@@ -50,59 +52,76 @@ export interface RequestDefaults {
 }
 
 /**
- * A Key request from a body. An empty body stands for a request without members.
+ * A Key request from the parameters of the URL and a body, of which each may be empty. A POST may say `number` and `size` in
+ * the URL too, as some clients do, but not otherwise than in its body.
  *
  * @throws InvalidRequest
  */
-export function parseKeyRequest(body: string, defaults: RequestDefaults): KeyRequest {
+export function parseKeyRequest(
+  parameters: URLSearchParams,
+  body: string,
+  defaults: RequestDefaults,
+): KeyRequest {
+  const inUrl = parseKeyRequestParameters(parameters);
   const wire = check(keyRequestSchema, isBlank(body) ? {} : parseJson(body));
   return {
     ...parseExtensions(wire.extension_mandatory ?? []),
-    number: wire.number ?? 1,
-    size: wire.size ?? defaults.size,
+    number: agreed("number", inUrl.number, wire.number) ?? 1,
+    size: agreed("size", inUrl.size, wire.size) ?? defaults.size,
     additionalSlaves: wire.additional_slave_SAE_IDs ?? [],
   };
 }
 
-/**
- * A Key request from the parameters of a GET: `number` and `size` only, each once.
- *
- * @throws InvalidRequest
- */
-export function parseKeyRequestParameters(
-  parameters: URLSearchParams,
-  defaults: RequestDefaults,
-): KeyRequest {
-  checkParameters(parameters, ["number", "size"]);
-  return {
-    number: integerParameter(parameters, "number", number) ?? 1,
-    size: integerParameter(parameters, "size", size) ?? defaults.size,
-    additionalSlaves: [],
-  };
+/** `number` and `size`, which Juniper's automation calls `key_size`. */
+function parseKeyRequestParameters(parameters: URLSearchParams): { number?: number; size?: number } {
+  checkParameters(parameters, ["number", "size", "key_size"]);
+  const keySize = integerParameter(parameters, "key_size", size);
+  const plainSize = integerParameter(parameters, "size", size);
+  if (keySize !== undefined && plainSize !== undefined && keySize !== plainSize) {
+    throw new InvalidRequest("key_size: means size, which has another value");
+  }
+  return { number: integerParameter(parameters, "number", number), size: plainSize ?? keySize };
+}
+
+/** @throws InvalidRequest if the URL and the body say different things. */
+function agreed(name: string, inUrl: number | undefined, inBody: number | undefined): number | undefined {
+  if (inUrl !== undefined && inBody !== undefined && inUrl !== inBody) {
+    throw new InvalidRequest(`${name}: the URL and the body have different values`);
+  }
+  return inUrl ?? inBody;
 }
 
 /**
- * key_IDs from a body, in its order.
+ * key_IDs from the URL or from a body, in its order. Other parameters of the URL are ignored: nothing can be consumed by
+ * mistake.
  *
  * @throws InvalidRequest
  */
-export function parseKeyIds(body: string): KeyIdBytes[] {
-  if (isBlank(body)) throw new InvalidRequest("key_IDs: is missing");
-  return check(keyIdsSchema, parseJson(body)).key_IDs.map(({ key_ID }, i) =>
+export function parseKeyIds(parameters: URLSearchParams, body: string): KeyIdBytes[] {
+  const inUrl = parameters.getAll("key_ID");
+  if (inUrl.length > 1) throw new InvalidRequest("key_ID: is given more than once");
+  const [one] = inUrl.map((text) => requireKeyId(text, "key_ID"));
+  if (isBlank(body)) {
+    if (one !== undefined) return [one];
+    throw new InvalidRequest("key_IDs: is missing");
+  }
+  const ids = check(keyIdsSchema, parseJson(body)).key_IDs.map(({ key_ID }, i) =>
     requireKeyId(key_ID, `key_IDs[${i}].key_ID`)
   );
+  if (one !== undefined && !(ids.length === 1 && sameBytes(ids[0]!, one))) {
+    throw new InvalidRequest("key_ID: the URL and the body have different values");
+  }
+  return ids;
 }
 
 /**
- * The one key_ID of a GET.
+ * The one key_ID of a GET. Other parameters are ignored: nothing can be consumed by mistake.
  *
  * @throws InvalidRequest
  */
 export function parseKeyIdParameter(parameters: URLSearchParams): KeyIdBytes[] {
-  checkParameters(parameters, ["key_ID"]);
-  const text = parameters.get("key_ID");
-  if (text === null) throw new InvalidRequest("key_ID: is missing");
-  return [requireKeyId(text, "key_ID")];
+  if (!parameters.has("key_ID")) throw new InvalidRequest("key_ID: is missing");
+  return parseKeyIds(parameters, "");
 }
 
 function integerParameter(
@@ -122,12 +141,17 @@ function requireKeyId(text: string, member: string): KeyIdBytes {
   return id;
 }
 
+/** @throws InvalidRequest also for a member that comes twice: which of the two is meant is not known. */
 function parseJson(body: string): unknown {
+  let value;
   try {
-    return JSON.parse(body);
+    value = JSON.parse(body);
   } catch {
     throw new InvalidRequest("the body is not JSON");
   }
+  const repeated = repeatedMember(body);
+  if (repeated !== undefined) throw new InvalidRequest(`${repeated}: is given more than once`);
+  return value;
 }
 
 /** Elements of lists that are checked at a time. */

@@ -22,7 +22,7 @@ import {
 import { tolerantPath } from "../http/path.ts";
 import { answerJson } from "../http/json_answer.ts";
 import { HttpProblem } from "../http/problem.ts";
-import { parseKeyIdParameter, parseKeyIds, parseKeyRequest, parseKeyRequestParameters } from "./requests.ts";
+import { parseKeyIdParameter, parseKeyIds, parseKeyRequest } from "./requests.ts";
 
 export interface SaeAppOptions {
   readonly delivery: Delivery;
@@ -96,14 +96,12 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
   async function encKeys(c: SaeContext, sae: Sae): Promise<Response> {
     allow(c, ["GET", "POST"]);
     const defaults = { size: KeySize.default };
-    let request;
-    if (c.req.method === "GET") {
-      withoutBody(c);
-      request = parseKeyRequestParameters(parameters(c), defaults);
-    } else {
-      checkParameters(parameters(c), []);
-      request = parseKeyRequest(await jsonBody(c), defaults);
-    }
+    if (c.req.method === "GET") withoutBody(c);
+    const request = parseKeyRequest(
+      parameters(c),
+      c.req.method === "GET" ? "" : await jsonBody(c),
+      defaults,
+    );
     const begin = performance.now();
     const keys = await delivery.getKeys(sae, saeId(c, "slave"), request, c.env.connection);
     observer?.answered("enc_keys", performance.now() - begin);
@@ -112,14 +110,10 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
 
   async function decKeys(c: SaeContext, sae: Sae): Promise<Response> {
     allow(c, ["GET", "POST"]);
-    let ids;
-    if (c.req.method === "GET") {
-      withoutBody(c);
-      ids = parseKeyIdParameter(parameters(c));
-    } else {
-      checkParameters(parameters(c), []);
-      ids = parseKeyIds(await jsonBody(c));
-    }
+    if (c.req.method === "GET") withoutBody(c);
+    const ids = c.req.method === "GET"
+      ? parseKeyIdParameter(parameters(c))
+      : parseKeyIds(parameters(c), await jsonBody(c));
     const begin = performance.now();
     const keys = await delivery.getKeysWithIds(sae, saeId(c, "master"), ids, c.env.connection);
     observer?.answered("dec_keys", performance.now() - begin);
@@ -127,15 +121,21 @@ export function saeApp({ delivery, directory, observer }: SaeAppOptions): Hono<F
   }
 }
 
+/** `application/json`, and types like `application/problem+json`. */
+const JSON_TYPE = /^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i;
+
+/** What programs such as curl, and `fetch`, say if their user names no type: the body may be JSON all the same. */
+const DEFAULT_TYPE = /^\s*(?:application\/x-www-form-urlencoded|text\/plain)\s*(?:;|$)/i;
+
+/** @throws HttpProblem 415 for a body of another type. */
 async function jsonBody(c: SaeContext): Promise<string> {
   const body = await readBody(c.req.raw);
   c.env.connection.requestComplete();
   const type = c.req.raw.headers.get("content-type");
-  // A body without a type is read as JSON; a body with another type is refused.
-  if (!isBlank(body) && type !== null && !/^\s*application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(type)) {
-    throw new HttpProblem(415, "the body must be application/json");
-  }
-  return body;
+  // A body without a type is read as JSON.
+  if (isBlank(body) || type === null || JSON_TYPE.test(type)) return body;
+  if (DEFAULT_TYPE.test(type) && /^\s*\{/.test(body)) return body;
+  throw new HttpProblem(415, "the body must be application/json");
 }
 
 function saeId(c: SaeContext, parameter: "slave" | "master"): string {

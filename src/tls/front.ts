@@ -174,7 +174,9 @@ class MtlsFront implements Front {
     const idleTimeout = options.idleTimeout ?? 120_000;
     const lingerTimeout = options.lingerTimeout ?? 2_000;
     this.#verifier = this.#check(options);
-    this.#tls = createTlsServer({ ...this.#secureContext(options), ALPNProtocols: ["http/1.1"] });
+    // `http/1.0` is what curl --http1.0 and old clients offer. A client that offers HTTP/2 only is refused.
+    const protocols = ["http/1.1", "http/1.0"];
+    this.#tls = createTlsServer({ ...this.#secureContext(options), ALPNProtocols: protocols });
     this.#tls.on("secureConnection", (socket) => this.#secured(socket));
     // The socket's close event follows and does the clean-up.
     this.#tls.on("tlsClientError", (error, socket) => this.#handshakeFailed(error, socket));
@@ -574,10 +576,17 @@ function certificateOf(socket: TLSSocket): Certificate | undefined {
 
 /** The reason for a failed handshake, from the text of the TLS library. */
 function handshakeFailure(text: string): string {
-  return /alert: (UnknownCA|BadCertificate|CertificateUnknown|CertificateExpired|UnsupportedCertificate)/
-      .test(text)
-    ? `${text}: the client does not accept this KME's server certificate; let it trust the CA that issued it`
-    : text;
+  if (
+    /alert: (UnknownCA|BadCertificate|CertificateUnknown|CertificateExpired|UnsupportedCertificate)/.test(
+      text,
+    )
+  ) {
+    return `${text}: the client does not accept this KME's server certificate; let it trust the CA that issued it`;
+  }
+  if (/any known protocol/.test(text)) {
+    return `${text}: it offers only protocols other than HTTP/1.1 (ALPN); let it use HTTP/1.1`;
+  }
+  return text;
 }
 
 function hasBody(request: Request): boolean {

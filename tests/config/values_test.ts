@@ -6,7 +6,7 @@ import { formatMistake } from "../../src/config/findings.ts";
 import { parseId } from "../../src/config/id_text.ts";
 import type { Parsed } from "../../src/domain/parsed.ts";
 import { parseSerial } from "../../src/config/serial_text.ts";
-import { editDistance, nearest } from "../../src/config/spelling.ts";
+import { editDistance, nearest } from "../../src/domain/spelling.ts";
 import { isLoopback, overlap } from "../../src/domain/address.ts";
 import { formatMember } from "../../src/domain/member_path.ts";
 

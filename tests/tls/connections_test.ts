@@ -430,13 +430,27 @@ Deno.test("Expect: 100-continue, chunked bodies, HTTP/1.0, pipelining, malformed
     await until(() => front.connections === 0, "nothing is left");
   }));
 
-Deno.test("ALPN: only http/1.1", () =>
-  withFront({}, async (_front, port) => {
-    const both = await secure(port, alice, { ALPNProtocols: ["h2", "http/1.1"] });
-    assert.equal((both.socket as { alpnProtocol?: string }).alpnProtocol, "http/1.1");
-    both.socket.destroy();
+Deno.test("ALPN: http/1.1 and http/1.0; a client that offers HTTP/2 only is refused with what to do", () => {
+  const refused: string[] = [];
+  return withFront({ onRefused: ({ message }) => refused.push(message) }, async (_front, port) => {
+    for (
+      const [offered, chosen] of [
+        [["h2", "http/1.1"], "http/1.1"],
+        [["http/1.0"], "http/1.0"],
+        [["http/1.0", "http/1.1"], "http/1.1"],
+      ] as const
+    ) {
+      const wire = await secure(port, alice, { ALPNProtocols: [...offered] });
+      assert.equal((wire.socket as { alpnProtocol?: string }).alpnProtocol, chosen);
+      wire.send(GET);
+      await wire.expect(/^HTTP\/1\.1 200 /);
+      wire.socket.destroy();
+    }
     assert.equal(await get(port, alice, { ALPNProtocols: ["h2"] }), undefined);
-  }));
+    await until(() => refused.length === 1, "the refusal is reported");
+    assert.match(refused[0]!, /offers only protocols other than HTTP\/1\.1/);
+  });
+});
 
 Deno.test("a handler that fails tells nothing", () =>
   withFront({

@@ -9,7 +9,7 @@ import { serialFromHex } from "./random_serial.ts";
 import type { KeyType } from "./issue.ts";
 import { expected, integer, kindOf } from "../../config/file_schema.ts";
 import { formatMistake } from "../../config/findings.ts";
-import { nearest } from "../../config/spelling.ts";
+import { nearest } from "../../domain/spelling.ts";
 import { errorMessage } from "../../domain/text.ts";
 import { isLoopback } from "../../domain/address.ts";
 import { formatMember } from "../../domain/member_path.ts";
