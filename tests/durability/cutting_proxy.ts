@@ -2,30 +2,43 @@
 import net from "node:net";
 
 /**
- * What happens to connections, also to those that are kept open:
+ * What happens to connections, also to those that are kept open. A KME may send other messages meanwhile (it compares its
+ * stock, it probes its neighbour), so every mode holds for new connections too, after their handshake.
+ *
  * `pass`: nothing;
- * `lose answers`: requests arrive, answers do not, and then the connection is closed;
- * `hold answers`: answers are held until the mode changes; the client's time limit ends before;
- * `lose requests`: what the client sends after its handshake does not arrive, and then the connection is closed;
- * `hold requests`: what the client sends on open connections is held until the mode changes, even after the client's
- *   time limit; new connections pass;
+ * `lose answers`: requests arrive, answers do not. A connection that was open before is then closed; on a new one the
+ *   client's time limit ends, since there the first bytes are not the answer but belong to TLS. A connection that has lost
+ *   data is closed at the latest when the mode changes;
+ * `hold answers`: answers are held until `pass`; the client's time limit ends before;
+ * `lose requests`: what the client sends does not arrive. Connections end as with `lose answers`;
+ * `hold requests`: what the client sends is held until `pass`, even after the client's time limit;
+ * `pass new`: what is held is still held, new connections pass;
  * `down`: connections are closed, new ones are refused.
  */
-export type ProxyMode = "pass" | "lose answers" | "hold answers" | "lose requests" | "hold requests" | "down";
+export type ProxyMode =
+  | "pass"
+  | "lose answers"
+  | "hold answers"
+  | "lose requests"
+  | "hold requests"
+  | "pass new"
+  | "down";
 
 export interface CuttingProxy extends Disposable {
   readonly port: number;
-  setMode(mode: ProxyMode): void;
+  /** With `down`, resolves when the client has noticed that its connections are closed. */
+  setMode(mode: ProxyMode): Promise<void>;
 }
-
-/** Milliseconds between the first lost byte and the end of the connection: TLS itself sends bytes before the answer. */
-const CUT_MS = 200;
 
 interface Pair {
   readonly client: net.Socket;
   readonly server: net.Socket;
   /** For the client the handshake is over: it sends requests and receives answers. */
   established: boolean;
+  /** It was so when the mode changed: the next bytes of each side are a request and its answer. */
+  kept: boolean;
+  /** Data is missing, so nothing more can be sent. */
+  broken: boolean;
   /** Data for the client, and for the server. */
   readonly held: Uint8Array[];
   readonly heldRequests: Uint8Array[];
@@ -43,6 +56,10 @@ export async function startCuttingProxy(target: number, port: number): Promise<C
     pair.client.destroy();
     pair.server.destroy();
   };
+  const lose = (pair: Pair) => {
+    pair.broken = true;
+    if (pair.kept) end(pair);
+  };
   const listener = net.createServer((client) => {
     if (mode === "down") {
       client.destroy();
@@ -53,6 +70,8 @@ export async function startCuttingProxy(target: number, port: number): Promise<C
       client,
       server,
       established: false,
+      kept: false,
+      broken: false,
       held: [],
       heldRequests: [],
       holding: false,
@@ -60,44 +79,63 @@ export async function startCuttingProxy(target: number, port: number): Promise<C
     pairs.add(pair);
     for (const socket of [client, server]) {
       const gone = () => {
-        if (!pair.holding) end(pair);
+        if (!pair.holding && pairs.has(pair)) end(pair);
       };
       socket.on("error", gone);
       socket.on("close", gone);
     }
     const records = new Records();
     client.on("data", (chunk: Uint8Array) => {
-      if (pair.holding) return void pair.heldRequests.push(chunk);
-      if (records.holdsApplicationData(chunk)) {
-        pair.established = true;
-        if (mode === "lose requests") return void setTimeout(() => end(pair), CUT_MS);
-      }
-      server.write(chunk);
+      if (records.holdsApplicationData(chunk)) pair.established = true;
+      if (mode === "hold requests" && pair.established) pair.holding = true;
+      if (pair.holding) pair.heldRequests.push(chunk);
+      else if (mode === "lose requests" && pair.established) lose(pair);
+      else server.write(chunk);
     });
     server.on("data", (chunk: Uint8Array) => {
       if (mode === "hold answers" && pair.established) pair.held.push(chunk);
-      else if (mode === "lose answers" && pair.established) setTimeout(() => end(pair), CUT_MS);
+      else if (mode === "lose answers" && pair.established) lose(pair);
       else client.write(chunk);
     });
   });
   await new Promise<void>((resolve) => listener.listen(port, "127.0.0.1", resolve));
   return {
     port,
-    setMode(next) {
+    async setMode(next) {
       mode = next;
+      const closed: Promise<unknown>[] = [];
       for (const pair of pairs) {
-        pair.holding = next === "hold requests";
-        if (next === "down") end(pair);
+        if (pair.broken) {
+          end(pair);
+          continue;
+        }
+        pair.kept = pair.established;
+        if (next === "hold requests") pair.holding = pair.established;
+        else if (next !== "pass new") pair.holding = false;
+        if (next === "down") {
+          pairs.delete(pair);
+          closed.push(endPolitely(pair));
+        }
         if (next !== "pass") continue;
         for (const chunk of pair.held.splice(0)) pair.client.write(chunk);
         for (const chunk of pair.heldRequests.splice(0)) pair.server.write(chunk);
       }
+      await Promise.all(closed);
     },
     [Symbol.dispose]() {
       for (const pair of pairs) end(pair);
       listener.close();
     },
   };
+}
+
+/** Closes both connections; resolves when the client has closed its side too. */
+function endPolitely({ client, server }: Pair): Promise<unknown> {
+  server.destroy();
+  if (client.destroyed) return Promise.resolve();
+  const closed = new Promise((resolve) => client.once("close", resolve));
+  client.end();
+  return closed;
 }
 
 /** Reads the headers of TLS records. In TLS 1.3 a client's first record of type 23 ends its handshake. */

@@ -105,16 +105,16 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     await stockAtPeer(10);
     assert.equal((await audit.ask("1", ["2"]))?.status, 200);
 
-    secondProxy.setMode("hold answers");
+    await secondProxy.setMode("hold answers");
     const asked = audit.ask("1", ["22"]);
     await stockAtPeer(8);
     // As if its lease had ended long ago. The first process has the key taken back, and has no answer to that yet.
-    firstProxy.setMode("hold answers");
+    await firstProxy.setMode("hold answers");
     await run(uri, "delete from processes");
     await stockAtPeer(9);
-    secondProxy.setMode("pass");
+    await secondProxy.setMode("pass");
     assert.equal((await asked)?.status, 503);
-    firstProxy.setMode("pass");
+    await firstProxy.setMode("pass");
     await audit.read("2", "1", audit.keyIds());
     await pair.finish({ audit, more: [second] });
     await audit.checkLedgers({ burnt: 0 });
