@@ -2,6 +2,7 @@
  * `deno task bench [-- --quick] [-- --only GROUP,...] [-- --json FILE]`: measures the program as its users meet it, processes
  * over mTLS, always as ratios within one run. docs/performance.md says how to read it.
  */
+import { audit } from "./audit_rows.ts";
 import { databases } from "./bench_databases.ts";
 import { ingestion } from "./ingestion_rows.ts";
 import { memory } from "./memory.ts";
@@ -10,7 +11,7 @@ import { pools } from "./pools.ts";
 import { report } from "./report.ts";
 import type { Row } from "./row.ts";
 
-const GROUPS: Record<string, () => Promise<Row[]>> = { memory, databases, pools, ingestion };
+const GROUPS: Record<string, () => Promise<Row[]>> = { memory, databases, audit, pools, ingestion };
 
 const unknown = ONLY?.filter((name) => !Object.hasOwn(GROUPS, name)) ?? [];
 if (unknown.length > 0) {

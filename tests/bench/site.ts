@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
-import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
+import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
 import type { SaeClient } from "../harness/sae_client.ts";
 import { load } from "./load_process.ts";
 import type { LoadJob, LoadResult } from "./load_client.ts";
@@ -49,8 +49,12 @@ export interface Times {
 }
 
 /** KME 1 with SAE 1, the master, and SAE 2; KME 2 with SAE 3. To be started with {@linkcode ENV}. */
-export function makeBenchNetwork([first, second]: readonly string[]): Promise<TestNetwork> {
+export function makeBenchNetwork(
+  [first, second]: readonly string[],
+  edit?: NetworkSpec["edit"],
+): Promise<TestNetwork> {
   return makeTestNetwork({
+    edit,
     kmes: [
       { id: 1, saes: [1, 2], database: first, options: OPTIONS },
       { id: 2, saes: [3], database: second, options: OPTIONS },
@@ -72,9 +76,9 @@ export class Site implements AsyncDisposable {
   }
 
   /** Makes the network; {@linkcode renew} and {@linkcode runAfresh} start the KMEs. */
-  static async make(databases: readonly [Database, Database]): Promise<Site> {
+  static async make(databases: readonly [Database, Database], edit?: NetworkSpec["edit"]): Promise<Site> {
     const uri = (database: Database) => typeof database === "string" ? database : ":memory:";
-    return new Site(await makeBenchNetwork(databases.map(uri)), databases);
+    return new Site(await makeBenchNetwork(databases.map(uri), edit), databases);
   }
 
   static async start(databases: readonly [Database, Database]): Promise<Site> {

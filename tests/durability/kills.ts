@@ -1,6 +1,6 @@
 /** Repeated SIGKILL at random moments under load. */
 import { Audit, type AuditOptions, pause } from "./ledger_audit.ts";
-import { KMES, makePair, type PairOptions, SAES } from "./pair.ts";
+import { KMES, makePair, type Pair, type PairOptions, SAES } from "./pair.ts";
 import { Random } from "./random.ts";
 
 export interface Load extends Pick<AuditOptions, "sizes" | "numbers" | "several"> {
@@ -8,6 +8,8 @@ export interface Load extends Pick<AuditOptions, "sizes" | "numbers" | "several"
   readonly workers?: number;
   /** Blocks in each pool; 6000 by default. */
   readonly blocks?: number;
+  /** Further checks, when both KMEs have stopped. */
+  readonly check?: (audit: Audit, pair: Pair) => Promise<void>;
 }
 
 /** @param rounds each kills KME 1, then KME 2, then both at once. */
@@ -15,7 +17,7 @@ export async function killsUnderLoad(
   what: string,
   rounds: number,
   options: PairOptions = {},
-  { workers = 2, blocks = 6000, ...requests }: Load = {},
+  { workers = 2, blocks = 6000, check, ...requests }: Load = {},
 ): Promise<void> {
   const random = new Random();
   await using pair = await makePair(options);
@@ -40,5 +42,6 @@ export async function killsUnderLoad(
   await audit.checkClosed(30);
   await pair.finish({ audit });
   await audit.checkLedgers();
+  await check?.(audit, pair);
   audit.report(what);
 }

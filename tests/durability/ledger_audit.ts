@@ -8,6 +8,8 @@ import { createHash } from "node:crypto";
 import { blockKeyId, formatKeyId } from "../../src/domain/block.ts";
 import type { TestNetwork } from "../harness/test_network.ts";
 import type { SaeClient, SaeResponse } from "../harness/sae_client.ts";
+import { findRecords } from "../../src/audit/find_records.ts";
+import { verifyAudit } from "../../src/audit/verify_audit.ts";
 import { type Ledger, readLedger } from "./delivery_record.ts";
 import type { Random } from "./random.ts";
 
@@ -376,6 +378,29 @@ export class Audit {
       if (burnt < 0 || burnt > limit) {
         this.#fail(`link ${link}: ${burnt} blocks burnt, at most ${limit} may be (${facts})`);
       }
+    }
+    this.#check();
+  }
+
+  /** Compares the audit logs of both KMEs with what the SAEs received: no key came without a record. */
+  async checkRecords(directoryOf: (kme: string) => string): Promise<void> {
+    const recorded = new Set<string>();
+    for (const kme of this.#options.kmes) {
+      const { findings } = await verifyAudit({ directory: directoryOf(kme) });
+      for (const { severity, place, line, message } of findings) {
+        if (severity === "problem") this.#fail(`audit log of KME ${kme}: ${place} line ${line}: ${message}`);
+      }
+      for await (const { record } of findRecords(directoryOf(kme), {})) {
+        const { kind, key_IDs, master, slaves, sae } = record.content as Record<string, string & string[]>;
+        for (const id of key_IDs ?? []) recorded.add(`${kme} ${kind} ${id} ${master} ${sae ?? slaves}`);
+      }
+    }
+    for (const { keyId, master, slaves, readers } of this.#handed.values()) {
+      const expected = [`${this.#kmeOf.get(master)} delivery ${keyId} ${master} ${slaves}`];
+      for (const [slave, how] of readers) {
+        if (how === "read") expected.push(`${this.#kmeOf.get(slave)} fetch ${keyId} ${master} ${slave}`);
+      }
+      for (const record of expected) if (!recorded.has(record)) this.#fail(`no record: ${record}`);
     }
     this.#check();
   }
