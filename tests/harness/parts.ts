@@ -8,7 +8,7 @@ export const PARTS: Readonly<Record<string, readonly string[]>> = {
   store: ["ingest", "rollback_guard", "store"],
   durability: ["bench", "durability"],
   console: ["console", "metrics"],
-  cli: ["audit", "check", "cli", "release", "reload"],
+  cli: ["audit", "check", "cli", "examples", "release", "reload"],
 };
 
 /**
@@ -27,6 +27,7 @@ export const IN_PARALLEL = "KME_TEST_IN_PARALLEL";
 
 /** Files that take longest, in this order: they are begun first, so that none of them is left over at the end. */
 export const LONGEST: readonly string[] = [
+  "examples/examples_test.ts",
   "durability/kill_test.ts",
   "durability/replica_test.ts",
   "delivery/network_failures_test.ts",

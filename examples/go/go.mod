@@ -1,0 +1,3 @@
+module example/sae
+
+go 1.19
