@@ -193,7 +193,9 @@ export async function startKme(config: Config): Promise<Kme> {
   opened.defer(startHousekeeping({ store, observer, ...thisKme }));
 
   let current = () => config;
-  const operator = thisKme.consoleInterface && startConsole({
+  const limits = connectionLimits(maxOpenFiles(), neighbours.length, skipInterface !== undefined);
+  const operator = thisKme.consoleInterface && await startConsole({
+    ...limits.console,
     listen: thisKme.consoleInterface,
     facts: new Facts({
       config: () => current(),
@@ -255,7 +257,6 @@ export async function startKme(config: Config): Promise<Kme> {
     watch.clientRefused(listener, client);
     refusals?.client(listener, client);
   };
-  const limits = connectionLimits(maxOpenFiles(), neighbours.length, skipInterface !== undefined);
   const kmes = kmeApp({ delivery, directory, stocks, observer: requests("kme") });
   const kmesFront = await openFront(thisKme, "kme", limits.kme, watch, opened, {
     name: "inter-KME",

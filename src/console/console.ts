@@ -4,7 +4,7 @@
  */
 import type { Events } from "../events/events.ts";
 import type { Incidents } from "../events/incidents.ts";
-import { LastingHttpServer } from "../tls/lasting_http_server.ts";
+import { LimitedHttpServer } from "../tls/limited_http_server.ts";
 import { log } from "../log.ts";
 import { DURATION_BOUNDS } from "../metrics/histogram.ts";
 import { Exposition } from "../metrics/exposition.ts";
@@ -31,6 +31,10 @@ export interface ConsoleOptions {
   readonly tickMs?: number;
   /** Maximum number of browsers at a time; 50. */
   readonly maxClients?: number;
+  /** Maximum number of connections at a time; 200. */
+  readonly maxConnections?: number;
+  /** Connections that wait to be accepted; 511. */
+  readonly backlog?: number;
 }
 
 export interface Console {
@@ -82,8 +86,30 @@ const HEADERS = {
  *
  * @throws Error with one clear line when it cannot be opened.
  */
-export function startConsole(options: ConsoleOptions): Console {
-  return new ConsoleServer(options);
+export async function startConsole(options: ConsoleOptions): Promise<Console> {
+  const { listen: { hostname, port }, maxConnections = 200, backlog = 511 } = options;
+  let console: ConsoleServer | undefined;
+  let server: LimitedHttpServer;
+  try {
+    server = await LimitedHttpServer.open({
+      name: "console",
+      hostname,
+      port,
+      maxConnections,
+      backlog,
+      onError: (error) => {
+        const reason = errorMessage(error);
+        if (error instanceof TooSlow) log("console").debug("{reason}", { reason });
+        else log("console").error("request failed: {reason}", { reason });
+        return answer(500, "internal error\n");
+      },
+      handler: (request) => console!.answer(request),
+    });
+  } catch (cause) {
+    const reason = errorMessage(cause);
+    throw new Error(`console: cannot listen on ${formatHostPort({ hostname, port })}: ${reason}`, { cause });
+  }
+  return console = new ConsoleServer(options, server);
 }
 
 class ConsoleServer implements Console {
@@ -94,8 +120,7 @@ class ConsoleServer implements Console {
   readonly #historyFile: HistoryFile | undefined;
   readonly #sampler: Sampler;
   readonly #streams: EventStreams;
-  readonly #server: LastingHttpServer;
-  readonly #stop = new AbortController();
+  readonly #server: LimitedHttpServer;
   readonly #unsubscribe: () => void;
   readonly #ticker: ReturnType<typeof setInterval>;
   readonly #saver: ReturnType<typeof setInterval> | undefined;
@@ -105,12 +130,12 @@ class ConsoleServer implements Console {
   #toldEvents = 0;
   #telling: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(options: ConsoleOptions) {
+  constructor(options: ConsoleOptions, server: LimitedHttpServer) {
     this.#options = options;
     const { listen: { hostname, port }, facts, watch, events, incidents, historyPath } = options;
     const { tickMs = 2000, maxClients = 50 } = options;
     this.#streams = new EventStreams(maxClients);
-    this.#server = this.#listen(hostname, port);
+    this.#server = server;
     this.#exposition = new Exposition(watch);
     this.#unsubscribe = events.subscribe((event) => {
       watch.happened();
@@ -153,9 +178,8 @@ class ConsoleServer implements Console {
     clearTimeout(this.#telling);
     this.#unsubscribe();
     this.#streams.close();
-    this.#stop.abort();
     this.#exposition.close();
-    await this.#server.finished;
+    await this.#server.close();
     this.#save();
     await this.#saving;
   }
@@ -164,31 +188,7 @@ class ConsoleServer implements Console {
     this.#saving = this.#saving.then(() => this.#historyFile?.save());
   }
 
-  #listen(hostname: string, port: number): LastingHttpServer {
-    const onError = (error: unknown) => {
-      const reason = errorMessage(error);
-      if (error instanceof TooSlow) log("console").debug("{reason}", { reason });
-      else log("console").error("request failed: {reason}", { reason });
-      return answer(500, "internal error\n");
-    };
-    try {
-      return new LastingHttpServer({
-        name: "console",
-        hostname,
-        port,
-        signal: this.#stop.signal,
-        onError,
-        handler: (request) => this.#answer(request),
-      });
-    } catch (cause) {
-      const reason = errorMessage(cause);
-      throw new Error(`console: cannot listen on ${formatHostPort({ hostname, port })}: ${reason}`, {
-        cause,
-      });
-    }
-  }
-
-  async #answer(request: Request): Promise<Response> {
+  async answer(request: Request): Promise<Response> {
     const complaint = complaintAbout(request.headers, this.#options.listen.hostname);
     if (complaint !== undefined) return answer(403, `${complaint}\n`);
     if (request.method !== "GET" && request.method !== "HEAD") {

@@ -10,6 +10,7 @@ import { LastingHttpServer } from "./lasting_http_server.ts";
 import { CoarseClock } from "./coarse_clock.ts";
 import { TcpListener } from "./tcp_listener.ts";
 import type { ConnectedClient } from "../x509/client_identity.ts";
+import { firstOfTheMost, remoteOf } from "./address_group.ts";
 import { Pipe, type PipeContext } from "./pipe.ts";
 import { PipePorts } from "./ports.ts";
 import { CertificateRefused } from "../x509/refusal.ts";
@@ -355,15 +356,7 @@ class MtlsFront implements Front {
 
   /** Ends the oldest handshake of the address that has the most. */
   #endOldestHandshake(): void {
-    const counts = new Map<string, number>();
-    let most = "";
-    for (const remote of this.#handshakes.keys()) {
-      const group = addressGroup(remote);
-      const count = (counts.get(group) ?? 0) + 1;
-      counts.set(group, count);
-      if (count > (counts.get(most) ?? 0)) most = group;
-    }
-    const oldest = this.#handshakes.keys().find((remote) => addressGroup(remote) === most)!;
+    const oldest = firstOfTheMost(this.#handshakes.keys())!;
     this.#log.debug("{remote} makes room for another handshake", { remote: oldest });
     const { socket } = this.#handshakes.get(oldest)!;
     this.#handshakes.delete(oldest);
@@ -544,24 +537,6 @@ async function within(ms: number, promise: Promise<unknown>): Promise<void> {
 function quicklyReadKey(pem: string): string {
   const key = createPrivateKey(pem);
   return key.asymmetricKeyType === "ec" ? key.export({ type: "sec1", format: "pem" }).toString() : pem;
-}
-
-/** `address:port` of the client; absent when the connection is already closed. */
-function remoteOf(socket: Socket): string | undefined {
-  const { remoteAddress, remotePort } = socket;
-  return remoteAddress === undefined || remotePort === undefined
-    ? undefined
-    : `${remoteAddress}:${remotePort}`;
-}
-
-/** The addresses that one client may have: an IPv4 address, or the first half of an IPv6 address. */
-function addressGroup(remote: string): string {
-  const address = remote.slice(0, remote.lastIndexOf(":"));
-  if (!address.includes(":") || address.startsWith("::ffff:")) return address;
-  const [head = "", tail] = address.split("::");
-  const groups = head === "" ? [] : head.split(":");
-  const missing = tail === undefined ? 0 : 8 - groups.length - (tail === "" ? 0 : tail.split(":").length);
-  return [...groups, ...Array<string>(missing).fill("0")].slice(0, 4).join(":");
 }
 
 /** The certificate that a client presents, if it can be parsed. */

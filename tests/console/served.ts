@@ -84,7 +84,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     timeout: 100,
     freshMs: 0,
   });
-  const console = startConsole({
+  const console = await startConsole({
     listen: { hostname: "127.0.0.1", port: 0 },
     facts,
     watch,

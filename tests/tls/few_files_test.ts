@@ -1,10 +1,13 @@
 /** A KME that may open few files. Each KME runs in a process of its own with that limit. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { Agent, get, type IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { SaeClient } from "../harness/sae_client.ts";
+import { scrape } from "../metrics/scrape.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 import { connectionLimits } from "../../src/tls/connection_limits.ts";
 
@@ -73,6 +76,39 @@ Deno.test(
 );
 
 Deno.test(
+  "idle connections at the console take no files from others, and none from other addresses",
+  { ignore: Deno.build.os !== "linux" },
+  () =>
+    withFewFiles(async (network, kme) => {
+      const { consolePort } = network.kme(1);
+      const elsewhere = new Agent({ keepAlive: true, maxSockets: 1, localAddress: "127.0.0.2" });
+      const lives = async (agent: Agent | false) => {
+        const options = { port: consolePort, path: "/health/live", agent };
+        const request = get({ host: "127.0.0.1", ...options });
+        const [response] = await once(request, "response") as [IncomingMessage];
+        await response.resume().toArray();
+        assert.equal(response.statusCode, 200);
+        return request.reusedSocket;
+      };
+      assert.equal(await lives(elsewhere), false);
+      const sockets = await openMany(consolePort, FILES + 50);
+      try {
+        assert.equal(await lives(elsewhere), true, "the connection of another address was closed");
+        assert.equal(await lives(false), false);
+        using client = network.client(1, { agent: false });
+        for (let i = 0; i < 5; i++) assert.equal((await client.status(2)).status, 200);
+        const metrics = await fetch(`http://127.0.0.1:${consolePort}/metrics`);
+        const files = scrape(await metrics.text()).value("process_open_fds")!;
+        assert.ok(files < FILES / 2, `${files} open files`);
+        assert.deepEqual(kme.lines.filter((line) => line.includes("too many open files")), []);
+      } finally {
+        for (const socket of sockets) socket.destroy();
+        elsewhere.destroy();
+      }
+    }),
+);
+
+Deno.test(
   "an SAE that opens many connections keeps no other SAE from its keys",
   posixOnly,
   () =>
@@ -96,13 +132,15 @@ Deno.test(
 Deno.test("the limits of all listeners fit into the files of the process", () => {
   for (const files of [256, 1024, 4096, 65_536, 1_048_576]) {
     for (const hasSkip of [false, true]) {
-      const { sae, kme, skip } = connectionLimits(files, 2, hasSkip);
+      const { sae, kme, skip, console } = connectionLimits(files, 2, hasSkip);
       const listeners = hasSkip ? [sae, kme, skip] : [sae, kme];
       const used = listeners.map(({ maxConnections, maxHandshakes, backlog }) =>
         3 * maxConnections + Math.ceil(1.2 * maxHandshakes) + backlog
       );
+      used.push(3 * console.maxConnections + console.backlog);
       assert.ok(used.reduce((sum, each) => sum + each) < files, `${files}: ${used}`);
       assert.ok(listeners.every((limits) => limits.maxConnections > 0 && limits.maxHandshakes > 0));
+      assert.ok(console.maxConnections >= 8);
     }
   }
   assert.deepEqual(connectionLimits(undefined, 2, false).sae, {
