@@ -32,6 +32,7 @@ import { skipApp } from "./skip_api/skip_app.ts";
 import { startGuard } from "./rollback_guard/rollback_guard.ts";
 import { markerPath } from "./rollback_guard/marker.ts";
 import { type Ingestion, startIngestion } from "./ingest/ingestion.ts";
+import { type LinkDevice, openDevice } from "./ingest/link_device.ts";
 import { log } from "./log.ts";
 import { maxOpenFiles } from "./metrics/process.ts";
 import type { Listener } from "./metrics/counts.ts";
@@ -110,6 +111,7 @@ export async function startKme(config: Config): Promise<Kme> {
     incidents,
     skipInterface === undefined ? ["sae", "kme"] : ["sae", "kme", "skip"],
   );
+  for (const { id, device } of neighbours) if (device !== undefined) watch.hasDevice(id.text);
   const trail = await startTrail(thisKme, config.file, (failure) => watch.auditFailed(failure));
   opened.defer(() => trail?.close({ kind: "stop" }));
   const refusals = trail && new RefusalRecords(trail);
@@ -143,6 +145,7 @@ export async function startKme(config: Config): Promise<Kme> {
   };
 
   const peers = new Map<KmeId, Peer>();
+  const kmes = new Map<KmeId, PeerKme>();
   const channels = new Map<KmeId, PeerChannel>();
   for (const neighbour of neighbours) {
     const channel = new PeerChannel(neighbour, thisKme);
@@ -161,7 +164,9 @@ export async function startKme(config: Config): Promise<Kme> {
       crl.watch(() => channel.revocationsChanged());
     }
     startProbing(channel, thisKme, incidents);
-    const peer = watch.peer(new PeerKme(thisKme.id.text, channel));
+    const kme = new PeerKme(thisKme.id.text, channel);
+    kmes.set(neighbour.id.text, kme);
+    const peer = watch.peer(kme);
     peers.set(neighbour.id.text, trail === undefined ? peer : recordedPeer(peer, trail));
   }
 
@@ -192,6 +197,7 @@ export async function startKme(config: Config): Promise<Kme> {
   delivery.start();
   opened.defer(startHousekeeping({ store, observer, ...thisKme }));
 
+  const devices = new Map<KmeId, LinkDevice>();
   let current = () => config;
   const limits = connectionLimits(maxOpenFiles(), neighbours.length, skipInterface !== undefined);
   const operator = thisKme.consoleInterface && await startConsole({
@@ -206,6 +212,7 @@ export async function startKme(config: Config): Promise<Kme> {
       phase: () => phase,
       audit: trail && (() => trail.state),
       obstacle: () => findObstacle(current(), guard?.failure ?? notRecordable(trail)),
+      devices: () => [...devices.values()].map(({ source }) => source.state),
       refusedFiles: () => ingestion?.states.flatMap(({ refused }) => refused),
     }),
     watch,
@@ -214,6 +221,22 @@ export async function startKme(config: Config): Promise<Kme> {
     historyPath: historyPath(config),
   });
   if (operator) opened.defer(() => operator.close());
+
+  for (const neighbour of neighbours) {
+    const { id: { text: link }, device } = neighbour;
+    if (device === undefined) continue;
+    const opening = openDevice({
+      device,
+      neighbour,
+      thisKme,
+      store,
+      peer: kmes.get(link)!,
+      mayIngest: () => heartbeat.mayIngest,
+      observer: watch.devices,
+    });
+    opened.defer(() => opening.client.close());
+    devices.set(link, opening);
+  }
 
   const ingesting = ingestion = startIngestion({
     kme: thisKme.id.text,
@@ -238,8 +261,12 @@ export async function startKme(config: Config): Promise<Kme> {
     deleteAfterRead: thisKme.deleteKeyFileAfterRead,
     quietMs: thisKme.keyFileQuietSeconds * 1000,
     mayIngest: () => heartbeat.mayIngest,
+  }, [...devices.values()].map(({ source }) => source));
+  opened.defer(async () => {
+    const timer = setTimeout(() => devices.forEach(({ client }) => client.close()), GRACE_MS);
+    await ingesting.close();
+    clearTimeout(timer);
   });
-  opened.defer(() => ingesting.close());
   // An SAE that connects at once finds the keys that were there; a large number of files does not delay the start.
   await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
 
@@ -257,12 +284,13 @@ export async function startKme(config: Config): Promise<Kme> {
     watch.clientRefused(listener, client);
     refusals?.client(listener, client);
   };
-  const kmes = kmeApp({ delivery, directory, stocks, observer: requests("kme") });
+  const receivers = new Map([...devices].map(([link, { receiver }]) => [link, receiver] as const));
+  const kmesApp = kmeApp({ delivery, directory, stocks, devices: receivers, observer: requests("kme") });
   const kmesFront = await openFront(thisKme, "kme", limits.kme, watch, opened, {
     name: "inter-KME",
     onRefused: onRefused("kme"),
     ...thisKme.kmesInterface,
-    handler: (request, connection) => kmes.fetch(request, { connection }),
+    handler: (request, connection) => kmesApp.fetch(request, { connection }),
     crlKeeping,
   });
   const saes = saeApp({ delivery, directory, observer: requests("sae") });

@@ -19,7 +19,7 @@ export async function checkDirectories(config: Config): Promise<CheckLine[]> {
   const directories = [
     { member: "this_kme.key_directory_to_watch", path: thisKme.keyDirectory },
     ...otherKmes.flatMap((kme, index) =>
-      isNeighbour(kme)
+      isNeighbour(kme) && kme.keyDirectory !== undefined
         ? [{ member: `other_kmes[${index}].key_directory_to_watch`, path: kme.keyDirectory }]
         : []
     ),

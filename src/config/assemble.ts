@@ -1,7 +1,7 @@
 /** Makes the configuration from the parsed file and the loaded files. */
-import type { AuditLog, Config, HttpsInterface, OtherKme } from "./config.ts";
+import type { AuditLog, Config, DeviceSource, HttpsInterface, OtherKme } from "./config.ts";
 import type { Identities } from "./identities.ts";
-import type { LoadedInterface, LoadedKme, ReferencedFiles } from "./referenced_files.ts";
+import type { LoadedDevice, LoadedInterface, LoadedKme, ReferencedFiles } from "./referenced_files.ts";
 import type { ConfigFile } from "./file_schema.ts";
 
 /** @param content a file without mistakes. */
@@ -32,8 +32,6 @@ export function assemble(
       maxKeyCount: thisKme.max_key_count,
       keyLifetimeSeconds: thisKme.key_lifetime_seconds,
       maxSaeIdCount: thisKme.max_SAE_ID_count,
-      minKeySize: thisKme.min_key_size,
-      maxKeySize: thisKme.max_key_size,
       interKmeTimeoutSeconds: thisKme.inter_kme_timeout_seconds,
       tlsMinVersion: thisKme.tls_min_version,
       neighbourProbeSeconds: thisKme.neighbour_probe_seconds,
@@ -84,12 +82,33 @@ function otherKme(
   if (file.reached_through !== undefined) return { id: file.id, reachedThrough: file.reached_through.text };
   return {
     id: file.id,
-    keyDirectory: loaded.keyDirectory!,
+    keyDirectory: loaded.keyDirectory,
+    device: file.key_source && device(file.key_source, loaded.device!),
     address: file.inter_kme_bind_address!,
     ignoreSystemProxySettings: file.ignore_system_proxy_settings,
     clientCertificate: loaded.clientCertificate!,
     serverCa: loaded.serverCa,
     serverCrl: loaded.serverCrl,
     certificates: certificates === "any" ? undefined : certificates,
+  };
+}
+
+function device(
+  file: NonNullable<ConfigFile["other_kmes"][number]["key_source"]>,
+  loaded: LoadedDevice,
+): DeviceSource {
+  return {
+    kind: file.kind,
+    url: file.url,
+    clientCertificate: loaded.clientCertificate!,
+    serverCa: loaded.serverCa,
+    localSae: file.local_SAE_id,
+    remoteSae: file.remote_SAE_id,
+    keySize: file.key_size,
+    keysPerRequest: file.keys_per_request,
+    targetStock: file.target_stock,
+    lowStock: file.low_stock ?? Math.ceil(file.target_stock / 2),
+    pollSeconds: file.poll_seconds,
+    direction: file.direction,
   };
 }

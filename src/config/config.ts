@@ -2,6 +2,7 @@
 import type { ConfiguredId } from "../domain/ids.ts";
 import type { RemoteKme, Sae } from "../domain/network.ts";
 import type { HostPort } from "../domain/address.ts";
+import type { DeviceUrl } from "./device_url.ts";
 import type { CertificateSelector } from "../x509/certificate_selector.ts";
 
 /** An mTLS listener. The PEM texts are loaded at once, so that a start or a reload sees one consistent set. */
@@ -65,9 +66,6 @@ export interface ThisKme {
   readonly keyLifetimeSeconds: number;
   /** Additional slaves in one request. */
   readonly maxSaeIdCount: number;
-  /** Bits of a key in one request, at least and at most; multiples of 8. */
-  readonly minKeySize: number;
-  readonly maxKeySize: number;
   /** Seconds for a connection to a peer, and again for its answer. */
   readonly interKmeTimeoutSeconds: number;
   /** Oldest version of TLS for all connections with SAEs and other KMEs. */
@@ -104,10 +102,34 @@ export type ClientCertificate =
     | { readonly kind: "pem"; readonly cert: string; readonly key: string }
   );
 
+/** This end's QKD device of a link: a server of ETSI GS QKD 014, of which this KME is an SAE. */
+export interface DeviceSource {
+  readonly kind: "etsi014";
+  readonly url: DeviceUrl;
+  readonly clientCertificate: ClientCertificate;
+  /** PEM; absent: the system's trust store. */
+  readonly serverCa?: string;
+  /** The SAE that the device knows this KME as. */
+  readonly localSae: string;
+  /** The SAE that the other end's device knows the other KME as. */
+  readonly remoteSae: string;
+  /** Bits of one key of the device. */
+  readonly keySize: number;
+  readonly keysPerRequest: number;
+  /** Free blocks of the link at which fetching ends, and below which it begins. */
+  readonly targetStock: number;
+  readonly lowStock: number;
+  readonly pollSeconds: number;
+  /** Which end asks its device for new keys; absent: the KME with the lower id. */
+  readonly direction?: "this" | "other" | "both";
+}
+
 /** A KME that shares a link with this one. */
 export interface NeighbourKme {
   readonly id: ConfiguredId;
-  readonly keyDirectory: string;
+  /** Absent: no key files. There is a device then. */
+  readonly keyDirectory?: string;
+  readonly device?: DeviceSource;
   readonly address: HostPort;
   readonly ignoreSystemProxySettings: boolean;
   readonly clientCertificate: ClientCertificate;

@@ -5,11 +5,11 @@
 import { z } from "zod";
 import { parseHostPort } from "./address_text.ts";
 import { parseDatabaseUri } from "./database_uri.ts";
+import { parseDeviceUrl } from "./device_url.ts";
 import { parseId } from "./id_text.ts";
 import type { Parsed } from "../domain/parsed.ts";
 import { parseFingerprint } from "./fingerprint_text.ts";
 import { parseSerial } from "./serial_text.ts";
-import { KeySize } from "../domain/key.ts";
 import { hasControlCharacters } from "../domain/text.ts";
 import type { CertificateSelector } from "../x509/certificate_selector.ts";
 
@@ -59,11 +59,6 @@ export function integer(min: number, max: number): z.ZodType<number, number> {
     error: ({ input }: { input?: unknown }) => `${input} is out of bounds; write ${right}`,
   };
   return z.int(expected(right)).min(min, outside).max(max, outside);
-}
-
-/** Bits. Keys of the default size can always be delivered. */
-function keySize(min: number, max: number) {
-  return integer(min, max).refine((bits) => bits % 8 === 0, "is not a multiple of 8; write a multiple of 8");
 }
 
 function text(what: string) {
@@ -148,8 +143,6 @@ const thisKme = z.strictObject({
   max_key_count: withDefault(integer(1, 1_000_000_000), 1_000_000),
   key_lifetime_seconds: withDefault(integer(1, 315_360_000), 86_400),
   max_SAE_ID_count: withDefault(integer(0, 1000), 8),
-  min_key_size: withDefault(keySize(KeySize.min, KeySize.default), KeySize.min),
-  max_key_size: withDefault(keySize(KeySize.default, KeySize.max), KeySize.max),
   inter_kme_timeout_seconds: withDefault(
     z.number(expected("seconds, more than 0 and at most 3600"))
       .gt(0, "must be more than 0; write seconds, as in 10 or 0.5").max(
@@ -171,9 +164,38 @@ const thisKme = z.strictObject({
   audit_log: optional(auditLog),
 }, expected("an object that describes this KME"));
 
+const deviceSae = z.union(
+  [z.string(), z.number()],
+  expected("the id of an SAE, which is an integer or a string"),
+)
+  .transform(parseWith(parseId)).transform(({ text }) => text);
+
+const keySource = z.strictObject({
+  kind: z.enum(["etsi014"], { error: () => 'write "etsi014"' }),
+  url: z.string(expected('the URL of the device, as in "https://qkd1.example:8443"'))
+    .transform(parseWith(parseDeviceUrl)),
+  ca_cert_path: optional(path("a CA certificate (PEM)")),
+  https_client_authentication_certificate: path("a .pfx, .p12 or .pem file"),
+  https_client_authentication_certificate_password: optional(
+    z.string(expected("a password in quotes; it may be empty")),
+  ),
+  local_SAE_id: deviceSae,
+  remote_SAE_id: deviceSae,
+  key_size: withDefault(
+    integer(256, 65_536).refine((size) => size % 8 === 0, "must be a multiple of 8; write bits, as in 256"),
+    256,
+  ),
+  keys_per_request: withDefault(integer(1, 10_000), 128),
+  target_stock: withDefault(integer(1, 1_000_000_000), 10_000),
+  low_stock: optional(integer(1, 1_000_000_000)),
+  poll_seconds: withDefault(integer(1, 3600), 10),
+  direction: optional(z.enum(["this", "other", "both"], { error: () => 'write "this", "other" or "both"' })),
+}, expected("an object that describes the QKD device, with kind, url and others"));
+
 const otherKme = z.strictObject({
   id,
   key_directory_to_watch: optional(path("a directory")),
+  key_source: optional(keySource),
   inter_kme_bind_address: optional(address),
   ignore_system_proxy_settings: withDefault(boolean, false),
   https_client_authentication_certificate: optional(path("a .pfx, .p12 or .pem file")),

@@ -55,6 +55,12 @@ export interface LoadedKme {
   readonly clientCertificate?: ClientCertificate;
   readonly serverCa?: string;
   readonly serverCrl?: string;
+  readonly device?: LoadedDevice;
+}
+
+export interface LoadedDevice {
+  readonly clientCertificate?: ClientCertificate;
+  readonly serverCa?: string;
 }
 
 /** Reports what is missing, unreadable, out of date or does not match. */
@@ -184,6 +190,23 @@ class Loader {
       ),
       serverCa: (await this.#ca(at("inter_kme_ca_cert_path"), file.inter_kme_ca_cert_path, "downLink"))?.pem,
       serverCrl: await this.#path(at("inter_kme_crl_path"), file.inter_kme_crl_path),
+      device: file.key_source && await this.#device(at("key_source"), file.key_source),
+    };
+  }
+
+  async #device(
+    member: MemberPath,
+    source: NonNullable<OtherKmeFile["key_source"]>,
+  ): Promise<LoadedDevice> {
+    const at = (name: keyof typeof source): MemberPath => [...member, name];
+    return {
+      clientCertificate: await this.#clientCertificate(
+        at("https_client_authentication_certificate"),
+        at("https_client_authentication_certificate_password"),
+        source.https_client_authentication_certificate,
+        source.https_client_authentication_certificate_password ?? "",
+      ),
+      serverCa: (await this.#ca(at("ca_cert_path"), source.ca_cert_path, "downLink"))?.pem,
     };
   }
 

@@ -11,6 +11,7 @@ export function checkRules(partial: PartialConfig, findings: Findings): void {
   checkRoutes(partial, findings);
   checkSaes(partial, findings);
   checkListeners(partial, findings);
+  checkDevices(partial, findings);
   checkConsequences(partial, findings);
 }
 
@@ -34,11 +35,12 @@ function checkKmeIds({ content }: PartialConfig, findings: Findings): void {
 
 /** Members that describe a link; a KME that is reached through another one has none. */
 const LINK_REQUIRED = [
-  ["key_directory_to_watch", "a directory with the keys shared with this KME"],
   ["inter_kme_bind_address", "the address at which this KME is called, as in kme2.example:3001"],
   ["https_client_authentication_certificate", "the .pfx, .p12 or .pem file with which this KME is called"],
 ] as const;
 const LINK_OPTIONAL = [
+  "key_directory_to_watch",
+  "key_source",
   "https_client_authentication_certificate_password",
   "inter_kme_ca_cert_path",
   "inter_kme_crl_path",
@@ -62,6 +64,13 @@ function checkRoutes(partial: PartialConfig, findings: Findings): void {
     if (kme === undefined) continue;
     const member = (name: string): MemberPath => ["other_kmes", index, name];
     if (!given(member("reached_through"))) {
+      if (!given(member("key_directory_to_watch")) && !given(member("key_source"))) {
+        findings.mistake(
+          member("key_directory_to_watch"),
+          "is missing; write a directory with the keys shared with this KME, or a key_source, or use reached_through to " +
+            "name the KME that relays keys",
+        );
+      }
       for (const [name, right] of LINK_REQUIRED) {
         if (given(member(name))) continue;
         findings.mistake(
@@ -172,6 +181,34 @@ function checkListeners({ content }: PartialConfig, findings: Findings): void {
       `${formatHostPort(address!)} is used by ${formatMember(other[0])} (${formatHostPort(other[1]!)}); ` +
         "choose another port",
     );
+  }
+}
+
+function checkDevices({ content }: PartialConfig, findings: Findings): void {
+  const max = content.this_kme?.max_key_count;
+  for (const [index, kme] of (content.other_kmes ?? []).entries()) {
+    const source = kme?.key_source;
+    if (source === undefined) continue;
+    const member = (name: string): MemberPath => ["other_kmes", index, "key_source", name];
+    const { target_stock: target, low_stock: low, local_SAE_id: local, remote_SAE_id: remote } = source;
+    if (low !== undefined && low > target) {
+      findings.mistake(
+        member("low_stock"),
+        `${low} is more than target_stock (${target}); keys are fetched below low_stock until there are target_stock`,
+      );
+    }
+    if (max !== undefined && target > max) {
+      findings.mistake(
+        member("target_stock"),
+        `${target} is more than this_kme.max_key_count (${max}); write at most that`,
+      );
+    }
+    if (local === remote) {
+      findings.mistake(
+        member("remote_SAE_id"),
+        `${remote} is local_SAE_id too; write the id of the SAE at the other device`,
+      );
+    }
   }
 }
 

@@ -7,5 +7,7 @@ export function watchedDirectories(
   { thisKme, otherKmes }: Pick<Config, "thisKme" | "otherKmes">,
 ): WatchedDirectory[] {
   return [thisKme, ...otherKmes.filter(isNeighbour)]
-    .map(({ id, keyDirectory }) => ({ link: id.text, directory: keyDirectory }));
+    .flatMap(({ id, keyDirectory }) =>
+      keyDirectory === undefined ? [] : [{ link: id.text, directory: keyDirectory }]
+    );
 }

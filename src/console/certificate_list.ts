@@ -28,6 +28,14 @@ export function certificatesOf(
           inClientCertificate(kme.clientCertificate),
         ),
         ...describe(`${member}.inter_kme_ca_cert_path`, "server CA", inPem(kme.serverCa ?? "")),
+        ...kme.device === undefined ? [] : [
+          ...describe(
+            `${member}.key_source.https_client_authentication_certificate`,
+            "client",
+            inClientCertificate(kme.device.clientCertificate),
+          ),
+          ...describe(`${member}.key_source.ca_cert_path`, "server CA", inPem(kme.device.serverCa ?? "")),
+        ],
       ];
     }),
   ];

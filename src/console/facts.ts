@@ -6,6 +6,7 @@ import type { Counts } from "../metrics/counts.ts";
 import { type FileRecord, sum } from "../metrics/counts.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { PeerChannel } from "../inter_kme/channel.ts";
+import type { DeviceState } from "../ingest/device_observer.ts";
 import type { RefusedFile } from "../ingest/ingestion_options.ts";
 import type { StockAgreement } from "../delivery/stock_agreement.ts";
 import type { Store } from "../store/store.ts";
@@ -31,6 +32,8 @@ export interface FactsOptions {
   readonly audit?: () => AuditState;
   /** Why no key can be handed out, besides the phase and a database that does not answer. */
   readonly obstacle?: () => Promise<string | undefined>;
+  /** Of the links with a QKD device. */
+  readonly devices?: () => readonly DeviceState[];
   /** Key files that are refused now; undefined: not known. */
   readonly refusedFiles?: () => readonly Pick<RefusedFile, "link" | "file">[] | undefined;
   /** Milliseconds for the database to answer. */
@@ -179,6 +182,7 @@ export class Facts {
   #link(kme: KmeId, free: number | null, max: number): LinkStatus {
     const { requested, ingestion } = this.#options.counts;
     const { last, recent = [], stored = 0, servedAgain = 0 } = ingestion.get(kme) ?? {};
+    if (this.#options.counts.devices.has(kme)) this.#used.add(kme);
     if ((free ?? 0) > 0 || stored > 0 || (requested.get(kme) ?? 0) > 0) this.#used.add(kme);
     return {
       kme,
@@ -187,6 +191,7 @@ export class Facts {
       used: this.#used.has(kme),
       servedAgain,
       ...this.#agreement(kme),
+      ...this.#device(kme),
       lastIngestion: last === undefined ? null : { at: last.at.toISOString(), file: last.file },
       files: recent.filter((record) => this.#isCurrent(kme, record)).map(({ at, error, ...file }) => ({
         ...file,
@@ -201,6 +206,24 @@ export class Facts {
     if (error === undefined) return true;
     const refused = this.#options.refusedFiles?.();
     return refused === undefined || refused.some((each) => each.link === link && each.file === file);
+  }
+
+  #device(kme: KmeId): Pick<LinkStatus, "device"> {
+    const state = this.#options.devices?.().find(({ link }) => link === kme);
+    if (state === undefined) return {};
+    const { device, up, since, problem, stock, asks, lastMinute, unconfirmed } = state;
+    return {
+      device: {
+        device,
+        up: up ?? null,
+        since: since?.toISOString() ?? null,
+        problem: problem ?? null,
+        stock: stock ?? null,
+        asks,
+        lastMinute,
+        unconfirmed,
+      },
+    };
   }
 
   #agreement(kme: KmeId): Pick<LinkStatus, "unmatched" | "comparedAt" | "unmatchedSince" | "unmatchedFiles"> {

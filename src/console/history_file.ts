@@ -32,6 +32,7 @@ const fileSchema = z.object({
       "neighbour",
       "stock",
       "key files",
+      "device",
       "database",
       "audit",
       "reload",

@@ -24,8 +24,17 @@ export function findProblems(facts: StatusFacts): FoundProblem[] {
   };
   if (!ready) add("error", null, "not ready", reason ?? "not ready");
   for (
-    const { kme: link, free, used, files, unmatched, unmatchedSince, unmatchedFiles = [], servedAgain }
-      of links
+    const {
+      kme: link,
+      free,
+      used,
+      files,
+      unmatched,
+      unmatchedSince,
+      unmatchedFiles = [],
+      servedAgain,
+      device,
+    } of links
   ) {
     const pool = link === kme ? "the pool of this KME's own SAEs" : `the link with KME ${link}`;
     if (used && free === 0) add("error", link, `empty ${link}`, `no blocks left in ${pool}`);
@@ -47,6 +56,10 @@ export function findProblems(facts: StatusFacts): FoundProblem[] {
         `${servedAgain} key file${servedAgain === 1 ? "" : "s"} of ${pool} may have been served before ` +
         "from another database: use a database file and fresh key files";
       add("warning", link, `served again ${link}`, what);
+    }
+    if (device !== undefined && (device.problem !== null || device.up === false)) {
+      const what = device.problem ?? `${device.device} does not answer`;
+      add("warning", link, `device ${link}`, `no keys come from the QKD device of ${pool}: ${what}`);
     }
     for (const { file, error } of files) {
       if (error !== null) {

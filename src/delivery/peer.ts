@@ -41,6 +41,8 @@ export type PeerAbility =
     readonly kind: "transactions";
     /** Whether it answers questions about its stock, see `stock_agreement.ts`. */
     readonly comparesStock: boolean;
+    /** Whether it fetches keys from a QKD device that this KME names. */
+    readonly sharesDeviceKeys: boolean;
   }
   | { readonly kind: "blocks" }
   | { readonly kind: "unreached"; readonly reason: string };

@@ -4,6 +4,15 @@ import type { KeyIdBytes } from "./block.ts";
 /** Tells a key file from every other one on both ends: the first 48 bits of the SHA-256 of its whole blocks. */
 export type FileTag = number;
 
+/** In place of the tag of a file: of blocks from a QKD device that both ends have confirmed. */
+export const DEVICE_TAG: FileTag = 1;
+
+/** Of blocks from a QKD device that the other end has not confirmed yet. They are `unmatched`, and no difference. */
+export const UNCONFIRMED_TAG: FileTag = 0;
+
+/** How people read of {@linkcode DEVICE_TAG}. */
+export const DEVICE_KEYS_NAME = "(keys of the QKD device)";
+
 /** A key file that was ingested, perhaps not to its end. */
 export interface StockFile {
   readonly tag: FileTag;

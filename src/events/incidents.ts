@@ -6,6 +6,7 @@ export type IncidentKind =
   | "neighbour"
   | "stock"
   | "key files"
+  | "device"
   | "database"
   | "audit"
   | "reload"

@@ -14,7 +14,13 @@ import { cut, describeRequest, type RefusalReason, type RequestObserver } from "
 import { tolerantPath } from "../http/path.ts";
 import { toProblem } from "../http/problem.ts";
 import { requireNeighbour, requirePost } from "./callers.ts";
-import { stockRoute, transactionRoutes, type TransactionRoutesOptions } from "./transaction_routes.ts";
+import {
+  type DeviceKeysReceiver,
+  deviceKeysRoute,
+  stockRoute,
+  transactionRoutes,
+  type TransactionRoutesOptions,
+} from "./transaction_routes.ts";
 
 /** key_IDs in one activation. */
 const MAX_KEYS = 10;
@@ -38,9 +44,13 @@ export interface KmeAppOptions extends Omit<TransactionRoutesOptions, "refused">
   readonly observer?: RequestObserver;
   /** By the neighbour's id. */
   readonly stocks: ReadonlyMap<KmeId, Pick<StockAgreement, "answer">>;
+  /** Receivers of the keys of QKD devices, by the neighbour's id. */
+  readonly devices?: ReadonlyMap<KmeId, DeviceKeysReceiver>;
 }
 
-export function kmeApp({ delivery, directory, observer, stocks }: KmeAppOptions): Hono<FrontEnv> {
+export function kmeApp(
+  { delivery, directory, observer, stocks, devices = new Map() }: KmeAppOptions,
+): Hono<FrontEnv> {
   const app = new Hono<FrontEnv>({ getPath: tolerantPath });
 
   app.onError((error, c) => {
@@ -79,6 +89,7 @@ export function kmeApp({ delivery, directory, observer, stocks }: KmeAppOptions)
 
   transactionRoutes(app, { delivery, directory, refused });
   stockRoute(app, { directory, stocks });
+  deviceKeysRoute(app, { directory, devices });
   return app;
 
   function refused(c: Context<FrontEnv>, status: number, reason: RefusalReason, message: string): void {

@@ -25,6 +25,9 @@ import {
   problemSchema,
 } from "./wire.ts";
 import { readReceptionAnswers, readTakeBackAnswer } from "./read_messages.ts";
+import type { DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
+import { toOneLine } from "../domain/text.ts";
+import { formatDeviceKeysQuestion, readDeviceKeysAnswer } from "./device_key_messages.ts";
 import { inSlices } from "../domain/slices.ts";
 import type { StockAnswer, StockQuestion } from "../domain/stock_questions.ts";
 import { formatStockQuestion, readStockAnswer } from "./stock_messages.ts";
@@ -32,8 +35,8 @@ import { formatStockQuestion, readStockAnswer } from "./stock_messages.ts";
 /** Messages with transactions under way at the same time; transactions that come meanwhile share the next message. */
 const MESSAGES_SIDE_BY_SIDE = 2;
 
-/** Milliseconds after which a peer that understands only blocks is asked again: its program may have been replaced. */
-const BLOCKS_ONLY_FOR_MS = 10 * 60 * 1000;
+/** Milliseconds after which a peer that does not understand everything is asked again: its program may have been replaced. */
+const OLDER_FOR_MS = 10 * 60 * 1000;
 
 interface Waiting {
   /** The transaction on the wire. */
@@ -64,7 +67,8 @@ export class PeerKme implements Peer {
   ability(): Promise<PeerAbility> {
     const known = this.#ability;
     if (known === undefined) return this.#askOnce();
-    if (known.kind === "blocks" && this.#now() - this.#askedAt >= BLOCKS_ONLY_FOR_MS) void this.#askOnce();
+    const isOlder = known.kind === "blocks" || known.kind === "transactions" && !known.sharesDeviceKeys;
+    if (isOlder && this.#now() - this.#askedAt >= OLDER_FOR_MS) void this.#askOnce();
     return Promise.resolve(known);
   }
 
@@ -102,6 +106,21 @@ export class PeerKme implements Peer {
     return readStockAnswer(outcome.body);
   }
 
+  /** @returns why there is no answer, one line, where there is none. */
+  async askDeviceKeys(question: DeviceKeysQuestion): Promise<DeviceKeysAnswer | string> {
+    const message = formatDeviceKeysQuestion(this.#thisKme, question);
+    const outcome = await this.#channel.post(PeerPath.deviceKeys, message);
+    if (outcome.kind !== "answer") return outcome.reason;
+    if (outcome.status === 200) {
+      return readDeviceKeysAnswer(outcome.body) ?? `KME ${this.kme} answered with something else`;
+    }
+    if (outcome.status === 404) this.#ability = undefined;
+    const problem = parseMessage(problemSchema, outcome.body)?.message;
+    return `KME ${this.kme} answered with status ${outcome.status}${
+      problem === undefined ? "" : `: ${toOneLine(problem).slice(0, 200)}`
+    }`;
+  }
+
   /** Callers at the same time share one message. */
   #askOnce(): Promise<PeerAbility> {
     return this.#asking ??= this.#ask().finally(() => this.#asking = undefined);
@@ -118,7 +137,7 @@ export class PeerKme implements Peer {
     const before = this.#ability;
     const ability: PeerAbility = hello === undefined
       ? { kind: "blocks" }
-      : { kind: "transactions", comparesStock: hello.protocol >= 2 };
+      : { kind: "transactions", comparesStock: hello.protocol >= 2, sharesDeviceKeys: hello.protocol >= 3 };
     this.#ability = ability;
     if (ability.kind !== before?.kind) {
       log("inter_kme").info("KME {kme} understands {ability}", {

@@ -14,6 +14,12 @@ import { requireNeighbour, requirePost } from "./callers.ts";
 import { inSlices } from "../domain/slices.ts";
 import type { StockAgreement } from "../delivery/stock_agreement.ts";
 import type { KmeId } from "../domain/ids.ts";
+import type { DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
+import {
+  formatDeviceKeysAnswer,
+  MAX_DEVICE_QUESTION_BYTES,
+  readDeviceKeysQuestion,
+} from "./device_key_messages.ts";
 import { formatStockAnswer, MAX_QUESTION_BYTES, readStockQuestion } from "./stock_messages.ts";
 import { readHello, readTakeBack, readTransactions } from "./read_messages.ts";
 import { readBodyBytes } from "../http/body.ts";
@@ -91,6 +97,39 @@ export function stockRoute(
       throw new HttpProblem(400, "Bad request");
     }
     return answerJson(c, formatStockAnswer(await stock.answer(question)));
+  });
+}
+
+/** What answers questions about the keys of a QKD device. */
+export interface DeviceKeysReceiver {
+  /** @throws StoreUnavailable */
+  receive(question: DeviceKeysQuestion): Promise<DeviceKeysAnswer>;
+}
+
+/** Keys that the KME that asks has got from its QKD device. */
+export function deviceKeysRoute(
+  app: Hono<FrontEnv>,
+  { directory, devices }: {
+    readonly directory: Directory;
+    /** By the neighbour's id. */
+    readonly devices: ReadonlyMap<KmeId, DeviceKeysReceiver>;
+  },
+): void {
+  app.all(PeerPath.deviceKeys, async (c) => {
+    const { sender, question } = await message(
+      c,
+      directory,
+      readDeviceKeysQuestion,
+      MAX_DEVICE_QUESTION_BYTES,
+    );
+    if (directory.kme(sender) === undefined || !directory.mayActFor(c.env.connection.identity, sender)) {
+      throw new HttpProblem(400, "Bad request");
+    }
+    const device = devices.get(sender);
+    if (device === undefined) {
+      throw new HttpProblem(400, `no key_source is configured for the link with KME ${sender}`);
+    }
+    return answerJson(c, formatDeviceKeysAnswer(await device.receive(question)));
   });
 }
 

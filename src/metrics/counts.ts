@@ -2,6 +2,7 @@
 import type { BurnReason } from "../delivery/key_observer.ts";
 import type { Operation, RefusalReason } from "../http/request_observer.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
+import type { DeviceLoss } from "../ingest/device_observer.ts";
 import { CLIENT_REFUSALS, type ClientRefusal } from "../tls/client_refusal.ts";
 import { Histogram } from "./histogram.ts";
 
@@ -68,6 +69,17 @@ export interface IngestionCounts {
   readonly recent: FileRecord[];
 }
 
+/** What came from a link's QKD device: blocks, but for the rest. */
+export interface DeviceCounts {
+  /** Requested from this end's device, and confirmed by the other end. */
+  requested: number;
+  /** Fetched because the other end had requested them. */
+  fetched: number;
+  readonly lost: Record<DeviceLoss, number>;
+  /** Bits of keys that are not a whole block. */
+  restBits: number;
+}
+
 /** When each SAE of this KME last sent a request. */
 export interface Presence {
   /** Milliseconds since 1970. */
@@ -88,6 +100,8 @@ export interface Counts {
   readonly refusedBlocks: Map<KmeId, number>;
   readonly burnt: Record<BurnReason, number>;
   readonly ingestion: ReadonlyMap<KmeId, IngestionCounts>;
+  /** Of the links with a device. */
+  readonly devices: Map<KmeId, DeviceCounts>;
   readonly refusals: Map<string, Refusals>;
   /** By the use of the file: `sae`, `kme`, `skip`, or the id of a neighbour after `server of KME `. */
   readonly crls: Map<string, CrlState>;
@@ -117,6 +131,7 @@ export function noCounts(links: readonly KmeId[], listeners: readonly Listener[]
     ingestion: new Map(
       links.map((kme) => [kme, { stored: 0, known: 0, files: 0, refused: 0, servedAgain: 0, recent: [] }]),
     ),
+    devices: new Map(),
     refusals: new Map(),
     // Each from the start, so that the first one is an increase.
     refusedClients: new Map(

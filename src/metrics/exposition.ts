@@ -3,7 +3,7 @@
  * OpenTelemetry's exporter would add 13 MB to it, and the format is a few lines.
  */
 import { droppedLogLines } from "../log.ts";
-import type { KmeStatus } from "./kme_status.ts";
+import type { DeviceStatusOfLink, KmeStatus } from "./kme_status.ts";
 import { VERSION } from "../version.ts";
 import type { Counts } from "./counts.ts";
 import { DURATION_BOUNDS, type Histogram } from "./histogram.ts";
@@ -207,7 +207,7 @@ export class Exposition {
     );
 
     this.#counter(
-      { name: "kme_ingested_blocks_total", help: "Blocks stored from key files" },
+      { name: "kme_ingested_blocks_total", help: "Blocks stored from key files and QKD devices" },
       ({ ingestion }) => ingestion.entries().map(([kme, { stored }]) => [{ kme }, stored]),
     );
     this.#counter(
@@ -235,10 +235,67 @@ export class Exposition {
     this.#gauge(
       {
         name: "kme_last_ingestion_timestamp_seconds",
-        help: "When blocks were last stored from a key file, since the process started",
+        help: "When blocks were last stored from a key file or QKD device, since the process started",
       },
       ({ ingestion }) =>
         ingestion.entries().map(([kme, { last }]) => [{ kme }, last && last.at.getTime() / 1000]),
+    );
+
+    this.#gauge(
+      {
+        name: "kme_device_up",
+        help: "Whether the QKD device of a link answered the last request (1) or not (0)",
+      },
+      (_, { links }) => ofDevices(links, ({ up }) => up === null ? null : up ? 1 : 0),
+    );
+    this.#gauge(
+      {
+        name: "kme_device_problem",
+        help: "Whether something keeps keys of the QKD devices of a link from coming (1) or not (0)",
+      },
+      (_, { links }) => ofDevices(links, ({ problem }) => problem === null ? 0 : 1),
+    );
+    this.#gauge(
+      {
+        name: "kme_device_stored_keys",
+        help: "Keys in the stock of a link's QKD device, as its status says",
+      },
+      (_, { links }) => ofDevices(links, ({ stock }) => stock),
+    );
+    this.#gauge(
+      {
+        name: "kme_device_unconfirmed_blocks",
+        help: "Blocks requested from a link's QKD device that the other end has not confirmed yet",
+      },
+      (_, { links }) => ofDevices(links, ({ unconfirmed }) => unconfirmed),
+    );
+    this.#counter(
+      {
+        name: "kme_device_blocks_total",
+        help: "Blocks from a link's QKD device that came into stock, by the KME that had requested them",
+      },
+      ({ devices }) =>
+        devices.entries().flatMap(([kme, { requested, fetched }]): Sample[] => [
+          [{ kme, requested_by: "this" }, requested],
+          [{ kme, requested_by: "other" }, fetched],
+        ]),
+    );
+    this.#counter(
+      {
+        name: "kme_device_lost_blocks_total",
+        help: "Blocks of a link's QKD device that came into no stock, by the reason",
+      },
+      ({ devices }) =>
+        devices.entries().flatMap(([kme, { lost }]) =>
+          Object.entries(lost).map(([reason, blocks]): Sample => [{ kme, reason }, blocks])
+        ),
+    );
+    this.#counter(
+      {
+        name: "kme_device_rest_bits_total",
+        help: "Bits of keys of a link's QKD device that do not make a whole block of 256 bits",
+      },
+      ({ devices }) => devices.entries().map(([kme, { restBits }]) => [{ kme }, restBits]),
     );
 
     this.#gauge(
@@ -400,6 +457,13 @@ function formatLabels(labels: Readonly<Record<string, string>>): string {
 
 function escapeLabel(value: string): string {
   return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}
+
+function ofDevices(
+  links: KmeStatus["links"],
+  value: (device: DeviceStatusOfLink) => number | null,
+): Iterable<Sample> {
+  return links.flatMap(({ kme, device }): Sample[] => device === undefined ? [] : [[{ kme }, value(device)]]);
 }
 
 function byKme(counts: ReadonlyMap<string, number>): Iterable<Sample> {

@@ -35,6 +35,24 @@ const unmatchedFileSchema = z.object({
   there: z.int().nonnegative(),
 });
 
+const deviceStatusSchema = z.object({
+  /** Host and port. */
+  device: z.string(),
+  /** As the last request found out; null: there was none yet. */
+  up: z.boolean().nullable(),
+  since: instant.nullable(),
+  /** What keeps keys from coming; null: nothing. */
+  problem: z.string().nullable(),
+  /** Keys in the device's own stock; null: not known. */
+  stock: z.int().nonnegative().nullable(),
+  /** Whether this KME requests keys from it; otherwise the other KME requests keys from its own device, and this one fetches them. */
+  asks: z.boolean(),
+  /** Blocks that came into stock from it in the last minute. */
+  lastMinute: z.int().nonnegative(),
+  /** Blocks that wait for the confirmation of the other end. */
+  unconfirmed: z.int().nonnegative(),
+});
+
 const linkStatusSchema = z.object({
   /** The KME at the other end; this KME's own id for keys between its own SAEs. */
   kme: z.string(),
@@ -56,6 +74,8 @@ const linkStatusSchema = z.object({
   lastIngestion: ingestionStatusSchema.nullable(),
   /** The latest key files, newest first. */
   files: z.array(fileStatusSchema),
+  /** The link's QKD device; absent: there is none. */
+  device: deviceStatusSchema.optional(),
   /** Key files ingested that were ingested into another database before: their keys may be given out twice. */
   servedAgain: z.int().nonnegative(),
 });
@@ -150,6 +170,7 @@ export const kmeStatusSchema = z.object({
 
 export type SaeStatus = z.infer<typeof saeStatusSchema>;
 export type Problem = z.infer<typeof problemSchema>;
+export type DeviceStatusOfLink = z.infer<typeof deviceStatusSchema>;
 export type LinkStatus = z.infer<typeof linkStatusSchema>;
 export type PeerStatus = z.infer<typeof peerStatusSchema>;
 export type CertificateStatus = z.infer<typeof certificateStatusSchema>;

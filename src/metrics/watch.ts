@@ -10,7 +10,17 @@ import type { IngestedFile, RefusedFile } from "../ingest/ingestion_options.ts";
 import type { KmeId } from "../domain/ids.ts";
 import type { RefusedClient } from "../tls/client_refusal.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
-import { add, type Counts, type FileRecord, type Listener, noCounts, type Outcome } from "./counts.ts";
+import { DEVICE_KEYS_NAME } from "../domain/stock_questions.ts";
+import { DEVICE_LOSSES, type DeviceLoss, type DeviceObserver } from "../ingest/device_observer.ts";
+import {
+  add,
+  type Counts,
+  type DeviceCounts,
+  type FileRecord,
+  type Listener,
+  noCounts,
+  type Outcome,
+} from "./counts.ts";
 import { Histogram } from "./histogram.ts";
 
 /** Files of a link that are kept. */
@@ -58,6 +68,52 @@ export class Watch {
       this.counts.burnt[reason] += blocks;
     },
   };
+
+  /** For the QKD devices of links. */
+  readonly devices: DeviceObserver = {
+    stored: (link, blocks, asked) => {
+      this.#device(link)[asked ? "requested" : "fetched"] += blocks;
+      const counts = this.counts.ingestion.get(link);
+      if (counts === undefined || blocks === 0) return;
+      counts.stored += blocks;
+      counts.last = { at: new Date(), file: DEVICE_KEYS_NAME };
+    },
+    lost: (link, loss, blocks) => {
+      this.#device(link).lost[loss] += blocks;
+      const message = `${blocks} blocks of the device of the link with KME ${link} are not used: ${loss}`;
+      this.#stockLog.warn(`device ${link} ${loss}`, "{message}", { message });
+      this.#incidents.report({ kind: "device", severity: "warning", message, same: `${link} ${loss}` });
+    },
+    rest: (link, bits) => {
+      this.#device(link).restBits += bits;
+    },
+    problem: (link, problem) => {
+      const message = problem === undefined
+        ? `the devices of the link with KME ${link} give keys again`
+        : `the devices of the link with KME ${link} give no keys: ${problem}`;
+      log("ingest")[problem === undefined ? "info" : "warn"]("{message}", { message });
+      this.#incidents.report({
+        kind: "device",
+        severity: problem === undefined ? "info" : "warning",
+        message,
+        same: `${link} ${problem === undefined}`,
+      });
+    },
+  };
+
+  /** Counts from the start, so that the first block is an increase. */
+  hasDevice(link: KmeId): void {
+    this.#device(link);
+  }
+
+  #device(link: KmeId): DeviceCounts {
+    return this.counts.devices.getOrInsertComputed(link, () => ({
+      requested: 0,
+      fetched: 0,
+      lost: Object.fromEntries(DEVICE_LOSSES.map((loss) => [loss, 0])) as Record<DeviceLoss, number>,
+      restBits: 0,
+    }));
+  }
 
   /** For the application of a listener. */
   requests(listener: Listener): Omit<SaeRequestObserver, "refused"> & { refused(request: Refusal): void } {

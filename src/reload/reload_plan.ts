@@ -24,8 +24,6 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["maxKeyCount", "max_key_count"],
   ["keyLifetimeSeconds", "key_lifetime_seconds"],
   ["maxSaeIdCount", "max_SAE_ID_count"],
-  ["minKeySize", "min_key_size"],
-  ["maxKeySize", "max_key_size"],
   ["interKmeTimeoutSeconds", "inter_kme_timeout_seconds"],
   ["tlsMinVersion", "tls_min_version"],
   ["neighbourProbeSeconds", "neighbour_probe_seconds"],
@@ -99,7 +97,7 @@ function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: stri
     ...runningLink
   } = running;
   if (!same(link, runningLink)) {
-    ignored.push(`the link with ${kme} (its id, directory, address, proxy or CRL file)`);
+    ignored.push(`the link with ${kme} (its id, directory, QKD device, address, proxy or CRL file)`);
   }
   return { ...runningLink, clientCertificate, serverCa, certificates };
 }

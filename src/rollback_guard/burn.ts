@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { watchedDirectories } from "../config/watched_directories.ts";
 import { sameBytes } from "../domain/bytes.ts";
-import type { WatchedDirectory } from "../domain/network.ts";
+import { isNeighbour, type WatchedDirectory } from "../domain/network.ts";
 import { startIngestion } from "../ingest/ingestion.ts";
 import { isKeyFileName, KeyFile, stateAt, wholeBytes } from "../ingest/key_file.ts";
 import type { KmeId } from "../domain/ids.ts";
@@ -49,7 +49,9 @@ export async function burn(config: Config, link?: KmeId): Promise<BurnReport> {
  */
 export async function countBurnable(config: Config, link?: KmeId): Promise<BurnReport> {
   const inspection = await inspectStopped(config, { count: true });
-  const links = link === undefined ? watchedDirectories(config).map(({ link }) => link) : [link];
+  const links = link === undefined
+    ? [config.thisKme, ...config.otherKmes.filter(isNeighbour)].map(({ id }) => id.text)
+    : [link];
   return {
     blocks: links.reduce((sum, kme) => sum + (inspection?.stock?.blocks.get(kme) ?? 0), 0),
     keys: link === undefined ? inspection?.stock?.keys ?? 0 : 0,

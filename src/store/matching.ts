@@ -7,11 +7,14 @@ import type { KmeId } from "../domain/ids.ts";
 import {
   addHashes,
   BlockPresence,
+  DEVICE_KEYS_NAME,
+  DEVICE_TAG,
   type FileTag,
   fileTag,
   hashOfId,
   type HeldFile,
   type StockFile,
+  UNCONFIRMED_TAG,
 } from "../domain/stock_questions.ts";
 import { BlockState, type Schema } from "./table_schema.ts";
 
@@ -63,7 +66,7 @@ export async function unmatchedFilesOf(db: Kysely<Schema>, kme: KmeId): Promise<
   const names = Map.groupBy(rows, ({ digest }) => fileTag(digest));
   return (await unmatchedByFile(db, link.id)).map(({ tag, blocks }) => ({
     tag,
-    names: (names.get(tag) ?? []).map(({ name }) => name),
+    names: tag === DEVICE_TAG ? [DEVICE_KEYS_NAME] : (names.get(tag) ?? []).map(({ name }) => name),
     blocks,
   }));
 }
@@ -88,7 +91,11 @@ export async function fileNamesOf(
   const files = await db.selectFrom("key_files").select(["name", "digest"]).where("link_id", "=", linkId)
     .execute();
   const names = new Map(files.map(({ name, digest }) => [fileTag(digest), name]));
-  return [...counts].sort(([, a], [, b]) => b - a).map(([tag]) => names.get(tag) ?? NO_NAME);
+  return [...counts].sort(([, a], [, b]) => b - a).map(([tag]) => nameOf(tag, names));
+}
+
+function nameOf(tag: FileTag, names: ReadonlyMap<FileTag, string>): string {
+  return tag === DEVICE_TAG || tag === UNCONFIRMED_TAG ? DEVICE_KEYS_NAME : names.get(tag) ?? NO_NAME;
 }
 
 /** Of a file whose name a later one has taken. */
@@ -178,13 +185,14 @@ export async function presenceOf(
   });
 }
 
-/** Unmatched blocks of each file. */
+/** Unmatched blocks of each file. Those that wait for their confirmation are no difference. */
 export async function unmatchedByFile(
   db: Kysely<Schema>,
   linkId: number,
 ): Promise<{ tag: FileTag; blocks: number }[]> {
   const rows = await db.selectFrom("blocks")
     .select((e) => ["file_tag", e.fn.countAll<number>().as("blocks")] as const)
-    .where("link_id", "=", linkId).where("state", "=", BlockState.unmatched).groupBy("file_tag").execute();
+    .where("link_id", "=", linkId).where("state", "=", BlockState.unmatched)
+    .where("file_tag", "!=", UNCONFIRMED_TAG).groupBy("file_tag").execute();
   return rows.map(({ file_tag, blocks }) => ({ tag: Number(file_tag ?? 0), blocks: Number(blocks) }));
 }

@@ -32,6 +32,7 @@ import {
   keptCrlsQuery,
   keysWaitingQuery,
   livingProcessesQuery,
+  openedBatchesQuery,
   peerDatabaseQuery,
   pingQuery,
   presenceQuery,
@@ -40,6 +41,7 @@ import {
   unmatchedByFileQuery,
 } from "./engine/queries.ts";
 import type { Key } from "../domain/key.ts";
+import type { DeviceKey, DeviceKeyBits } from "../domain/device_keys.ts";
 import type { Link } from "../domain/link.ts";
 import type { FileTag, StockFile } from "../domain/stock_questions.ts";
 import type { BlockPage, HeldPage, PageOfBlocks } from "./matching.ts";
@@ -49,6 +51,17 @@ import { adopt, type AdoptedReservation } from "./operations/adopt.ts";
 import { burn, type Burnt } from "./operations/burn_blocks.ts";
 import { collect, type Collected, type Collection } from "./operations/collect.ts";
 import { deliver, type Delivery } from "./operations/deliver.ts";
+import {
+  openBatch,
+  type OpenedBatch,
+  type ReceivedKeys,
+  type ReceiveKeys,
+  receiveKeys,
+  type SettleBatch,
+  settleBatch,
+  type Settled,
+  storeBatch,
+} from "./operations/device_batches.ts";
 import { expire, type Expired, type Expiry } from "./operations/expire.ts";
 import { advance } from "./operations/advance_generation.ts";
 import { keepCrl, type KeptCrl, MAX_KEPT_CRL } from "./operations/keep_crl.ts";
@@ -358,6 +371,38 @@ export class Store implements BlockStore {
   /** Takes blocks out of the stock, or puts them back, by what the other end has; returns how many changed. */
   matchBlocks(item: MatchBlocks): Promise<number> {
     return this.#queue.submit(matchBlocks, item);
+  }
+
+  /** Records that keys are requested from the QKD device of a link; returns the id of the batch. */
+  async openDeviceBatch(link: KmeId, asked: number): Promise<Uint8Array> {
+    const batch = Uint8Array.from(randomBytes(16));
+    const item = { link: this.#requireLink(link), batch, asked, processId: this.processId };
+    await this.#queue.submit(openBatch, item);
+    return batch;
+  }
+
+  /** Stores what the device gave, as unconfirmed; see {@linkcode storeBatch} for the result. */
+  storeDeviceBatch(
+    link: KmeId,
+    batch: Uint8Array,
+    keys: readonly DeviceKeyBits[],
+  ): Promise<DeviceKey[] | undefined> {
+    return this.#queue.submit(storeBatch, { link: this.#requireLink(link), batch, keys });
+  }
+
+  /** Does what the other end said about the blocks of a batch. */
+  settleDeviceBatch(link: KmeId, item: Omit<SettleBatch, "link">): Promise<Settled> {
+    return this.#queue.submit(settleBatch, { ...item, link: this.#requireLink(link) });
+  }
+
+  /** Stores blocks that the other end has got from its device and stored, and gives up others. */
+  receiveDeviceKeys(link: KmeId, item: Omit<ReceiveKeys, "link">): Promise<ReceivedKeys> {
+    return this.#queue.submit(receiveKeys, { ...item, link: this.#requireLink(link) });
+  }
+
+  /** Batches of device keys of the link that are not settled. */
+  openedDeviceBatches(link: KmeId): Promise<OpenedBatch[]> {
+    return this.#read(openedBatchesQuery, { link: this.#requireLink(link) });
   }
 
   /** Other processes on this database whose lease has not ended. */

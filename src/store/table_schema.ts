@@ -69,7 +69,10 @@ export interface BlocksTable {
   stored_at: number;
   /** Of a reserved block or a pad. */
   reservation_id: Uint8Array | null;
-  /** Of the file that a block came from, see `fileTag`; null for a key that is not exactly one block. */
+  /**
+   * Of the file that a block came from, see `fileTag`, or of a QKD device, see `DEVICE_TAG`; null for a key that is not exactly
+   * one block.
+   */
   file_tag: number | null;
   /** Of a key. */
   delivery_id: number | null;
@@ -143,6 +146,18 @@ export interface KeyFilesTable {
   taken: number;
 }
 
+/** Keys that this KME has requested from its QKD device, until the other end of the link has confirmed them or has not got them. */
+export interface DeviceBatchesTable {
+  batch_id: Uint8Array;
+  link_id: number;
+  /** The process that requested them. */
+  process_id: Uint8Array;
+  /** Blocks that were requested. */
+  asked: number;
+  /** The keys that came, as `DeviceKeys` in JSON; null: no answer yet. */
+  keys: string | null;
+}
+
 /** Files of which the operator has dropped the blocks that the other end does not have: it is not told of them any more. */
 export interface ForgottenFilesTable {
   link_id: number;
@@ -198,6 +213,7 @@ export interface Schema {
   voided_transactions: VoidedTransactionsTable;
   key_files: KeyFilesTable;
   forgotten_files: ForgottenFilesTable;
+  device_batches: DeviceBatchesTable;
   byte_counts: ByteCountsTable;
   crls: CrlsTable;
   processes: ProcessesTable;

@@ -41,6 +41,13 @@ Deno.test("docs/config.md has every member, with its default, and no other", () 
     ["Listeners", skipListener],
     ["The audit log", objectOf(thisKme.properties!.audit_log)],
     ["`other_kmes[]`", object(object(all.properties!.other_kmes).items)],
+    [
+      "A QKD device",
+      object(
+        object(object(object(all.properties!.other_kmes).items).properties!.key_source).anyOf!
+          .find((each) => object(each).type === "object"),
+      ),
+    ],
     ["`saes[]`", object(object(all.properties!.saes).items)],
     ["Certificates that identify", selectorOf(object(object(all.properties!.saes).items))],
     ["Certificates that identify", selectorOf(object(object(all.properties!.other_kmes).items))],

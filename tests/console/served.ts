@@ -8,6 +8,7 @@ import { Incidents } from "../../src/events/incidents.ts";
 import { Events } from "../../src/events/events.ts";
 import { Watch } from "../../src/metrics/watch.ts";
 import type { StockAgreement } from "../../src/delivery/stock_agreement.ts";
+import type { DeviceState } from "../../src/ingest/device_observer.ts";
 import type { PeerHealth } from "../../src/inter_kme/channel.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 
@@ -24,6 +25,8 @@ export interface World {
   obstacle?: string;
   config: Config;
   audit: AuditState;
+  /** QKD devices of links; none at first. */
+  devices: DeviceState[];
 }
 
 export interface Served extends AsyncDisposable {
@@ -53,6 +56,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     database: "answers",
     health: { up: undefined },
     config: loaded.config,
+    devices: [],
     audit: { chain: 1, sequence: 7, hash: "5".repeat(64), dropped: 0 },
   };
   const ask = <T>(answer: () => T): Promise<T> => {
@@ -80,6 +84,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
     counts: watch.counts,
     phase: () => world.phase,
     audit: () => world.audit,
+    devices: () => world.devices,
     obstacle: () => Promise.resolve(world.obstacle),
     timeout: 100,
     freshMs: 0,

@@ -19,6 +19,16 @@ async function everyMetric(): Promise<{ text: string; samples: Samples }> {
   watch.requests("sae").answered("enc_keys", 5);
   watch.activation("2", "activated", 5);
   watch.counts.ingestion.get("2")!.last = { at: new Date(), file: "a.cor" };
+  watch.hasDevice("2");
+  world.devices = [{
+    link: "2",
+    device: "qkd1.example:443",
+    up: true,
+    stock: 5,
+    asks: true,
+    lastMinute: 0,
+    unconfirmed: 0,
+  }];
   world.health = { up: true, since: new Date() };
   const text = await (await fetch(`${served.origin}/metrics`)).text();
   return { text, samples: scrape(text) };

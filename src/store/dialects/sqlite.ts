@@ -48,6 +48,7 @@ export function sqliteDialect(path: string): StoreDialect {
     varbytes: () => "blob",
     text: "text",
     // Without it, the number of the last row would be used again after that row is deleted.
+    longText: "text",
     sequence: { type: "integer", define: (column) => column.autoIncrement() },
     partialIndexes: true,
     insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,

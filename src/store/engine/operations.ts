@@ -9,6 +9,7 @@ import { expire } from "../operations/expire.ts";
 import { advance } from "../operations/advance_generation.ts";
 import { releaseLease, renewLease } from "../operations/leases.ts";
 import { reserve } from "../operations/reserve.ts";
+import { openBatch, receiveKeys, settleBatch, storeBatch } from "../operations/device_batches.ts";
 import { setAside } from "../operations/set_aside.ts";
 import { finishReservation } from "../operations/finish_reservation.ts";
 import { keepCrl } from "../operations/keep_crl.ts";
@@ -33,4 +34,8 @@ export const OPERATIONS = [
   renewLease,
   takeBack,
   ingestBlocks,
+  openBatch,
+  storeBatch,
+  settleBatch,
+  receiveKeys,
 ] as const satisfies readonly Operation<never, unknown>[];

@@ -20,6 +20,7 @@ import {
 } from "../matching.ts";
 import { currentGeneration } from "../operations/advance_generation.ts";
 import { keptCrls } from "../operations/keep_crl.ts";
+import { type OpenedBatch, openedBatches } from "../operations/device_batches.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import { keysWaiting } from "../operations/waiting.ts";
 import { freeBlocks } from "../stock.ts";
@@ -180,6 +181,12 @@ export const peerDatabaseQuery: Query<{ link: Pick<Link, "id"> }, string | null>
   },
 };
 
+/** Batches of device keys that are not settled. */
+export const openedBatchesQuery: Query<{ link: Pick<Link, "id"> }, OpenedBatch[]> = {
+  name: "openedBatches",
+  run: (db, { link }) => openedBatches(db, link.id),
+};
+
 /** All of them. */
 export const QUERIES = [
   pingQuery,
@@ -202,4 +209,5 @@ export const QUERIES = [
   presenceQuery,
   unmatchedByFileQuery,
   peerDatabaseQuery,
+  openedBatchesQuery,
 ] as const;

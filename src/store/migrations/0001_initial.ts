@@ -9,7 +9,7 @@ import { tableBuilder } from "./table_builder.ts";
 export const STOCK_SLOTS = 8;
 
 export function initial(dialect: StoreDialect): Migration {
-  const { bytes, varbytes, text, sequence } = dialect;
+  const { bytes, varbytes, text, longText, sequence } = dialect;
 
   return {
     // deno-lint-ignore no-explicit-any
@@ -165,6 +165,15 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("file_tag", "bigint", (c) => c.notNull())
         .addPrimaryKeyConstraint("forgotten_files_key", ["link_id", "file_tag"])
         .addForeignKeyConstraint("forgotten_link", ["link_id"], "links", ["id"])
+        .execute();
+
+      await table("device_batches")
+        .addColumn("batch_id", bytes(16), (c) => c.notNull().primaryKey())
+        .addColumn("link_id", sequence.type, (c) => c.notNull())
+        .addColumn("process_id", bytes(16), (c) => c.notNull())
+        .addColumn("asked", "integer", (c) => c.notNull())
+        .addColumn("keys", longText)
+        .addForeignKeyConstraint("device_batch_of_link", ["link_id"], "links", ["id"])
         .execute();
 
       await table("byte_counts")

@@ -40,6 +40,8 @@ async function burnPart(work: Work, { link, after = 0 }: Burn): Promise<Burnt> {
   if (link === undefined) {
     if (await burnDeliveries(work) > 0) return { blocks: 0, keys: 0, after };
   }
+  await work.trx.deleteFrom("device_batches")
+    .$if(link !== undefined, (query) => query.where("link_id", "=", link!.id)).execute();
   await work.trx.deleteFrom("reservations").where(
     "reservation_id",
     "not in",

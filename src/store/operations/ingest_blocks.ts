@@ -35,7 +35,7 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
           room--;
           stored++;
           seen.add(key);
-          fresh.push({ ...block, linkId: link.id, tag });
+          fresh.push({ ...block, linkId: link.id, tag, state: BlockState.free });
         }
         taken++;
       }
@@ -53,12 +53,14 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
 /** The most that a row can grow: by a reservation, or by a delivery and a composition. */
 const SPARE = buffer(new Uint8Array(24));
 
-interface FreshBlock extends Block {
+export interface FreshBlock extends Block {
   readonly linkId: number;
   readonly tag: FileTag;
+  readonly state: number;
 }
 
-async function seenAmong(work: Work, blocks: readonly Block[]): Promise<Set<string>> {
+/** Those of the blocks that were stored before, at any time. */
+export async function seenAmong(work: Work, blocks: readonly Pick<Block, "id">[]): Promise<Set<string>> {
   const seen = new Set<string>();
   for (const part of chunks(blocks, ROWS)) {
     const ids = part.map((block) => buffer(block.id));
@@ -68,7 +70,8 @@ async function seenAmong(work: Work, blocks: readonly Block[]): Promise<Set<stri
   return seen;
 }
 
-async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): Promise<void> {
+/** The caller counts them as stock. */
+export async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): Promise<void> {
   await insertRows(work, "seen_blocks", blocks.map((block) => ({ block_id: buffer(block.id) })));
   await insertRows(
     work,
@@ -76,7 +79,7 @@ async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): Promise<
     blocks.map((block) => ({
       block_id: buffer(block.id),
       link_id: block.linkId,
-      state: BlockState.free,
+      state: block.state,
       half: halfOf(block.id),
       stored_at: work.now,
       file_tag: block.tag,
@@ -86,7 +89,8 @@ async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): Promise<
   );
 }
 
-async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Promise<void> {
+/** Adds the bytes of new blocks to the counts of which the entropy is computed. */
+export async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Promise<void> {
   if (blocks.length === 0) return;
   const { counts } = await dialect.forUpdate(
     trx.selectFrom("byte_counts").select("counts").where("one", "=", 1),

@@ -3,7 +3,7 @@ import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
 import { chunks } from "../../domain/chunks.ts";
 import type { Link } from "../../domain/link.ts";
-import type { FileTag } from "../../domain/stock_questions.ts";
+import { type FileTag, UNCONFIRMED_TAG } from "../../domain/stock_questions.ts";
 import { BlockState } from "../table_schema.ts";
 import type { Operation, Work } from "../work.ts";
 
@@ -13,7 +13,7 @@ export interface MatchBlocks {
   readonly unmatched?: readonly KeyIdBytes[];
   /** Unmatched blocks that the other end has. */
   readonly matched?: readonly KeyIdBytes[];
-  /** All unmatched blocks are free again. */
+  /** All unmatched blocks are free again, except those of a device that wait for their confirmation. */
   readonly matchAll?: boolean;
   /**
    * Unmatched blocks of this file are removed, at most {@linkcode MAX_FORGOTTEN} at once: they are never used, and the other
@@ -45,7 +45,8 @@ async function matchOne(work: Work, item: MatchBlocks) {
   for (const part of chunks(matched, 500)) back += await change(work, link, part, away, free);
   if (matchAll) {
     const { numUpdatedRows } = await work.trx.updateTable("blocks").set({ state: free })
-      .where("link_id", "=", link.id).where("state", "=", away).executeTakeFirst();
+      .where("link_id", "=", link.id).where("state", "=", away).where("file_tag", "!=", UNCONFIRMED_TAG)
+      .executeTakeFirst();
     back += Number(numUpdatedRows);
   }
   if (forget !== undefined) gone += await forgetFile(work, link, forget);

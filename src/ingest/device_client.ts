@@ -1,0 +1,284 @@
+/** This KME as an SAE of a QKD device: a client of ETSI GS QKD 014 V1.1.1 over mutual TLS. */
+import { Buffer } from "node:buffer";
+import https from "node:https";
+import type tls from "node:tls";
+import { z } from "zod";
+import type { DeviceSource } from "../config/config.ts";
+import { formatHostPort } from "../domain/address.ts";
+import { MAX_DEVICE_KEY_ID } from "../domain/device_keys.ts";
+import { toOneLine } from "../domain/text.ts";
+import { connectTls, explain } from "../tls/connect.ts";
+import { clientContext } from "../tls/credentials.ts";
+import { proxyFor } from "../tls/proxy.ts";
+import { serverVerifier } from "../tls/server_trust.ts";
+import { socketsOf, VerifiedAgent } from "../tls/verified_agent.ts";
+
+/** Bytes of an answer: keys in base64, and what a device may add. */
+const MAX_ANSWER_BYTES = 8 * 1024 * 1024;
+
+const CONNECTIONS = 8;
+
+/**
+ * Milliseconds without an exchange after which a connection is not used for keys any more: the device may be closing it, and a
+ * request whose answer is lost costs keys.
+ */
+const MAX_IDLE_MS = 2000;
+
+/** Characters of a device's own words that are shown. */
+const MAX_WORDS = 200;
+
+/** The device refused a request: it has processed it, and spent no keys for it. */
+export class DeviceRefusal extends Error {
+  override readonly name = "DeviceRefusal";
+  constructor(readonly status: number, message: string) {
+    super(message);
+  }
+}
+
+/** No usable answer came. */
+export class DeviceFailure extends Error {
+  override readonly name = "DeviceFailure";
+  /** @param sent whether the device may have processed the request, and spent keys for it. */
+  constructor(message: string, readonly sent: boolean) {
+    super(message);
+  }
+}
+
+const count = z.int().nonnegative();
+const saeId = z.union([z.string(), z.number()]).transform(String);
+
+/** Status (clause 6.1), as far as it is used. */
+const statusSchema = z.object({
+  stored_key_count: count,
+  max_key_count: count.optional(),
+  max_key_per_request: count.optional(),
+  min_key_size: count.optional(),
+  max_key_size: count.optional(),
+  master_SAE_ID: saeId.optional(),
+  slave_SAE_ID: saeId.optional(),
+});
+
+export type DeviceStatus = z.output<typeof statusSchema>;
+
+/** Key container (clause 6.3). */
+const containerSchema = z.object({
+  keys: z.array(z.object({ key_ID: z.string().min(1).max(MAX_DEVICE_KEY_ID), key: z.base64() })),
+});
+
+/** A key as the device gave it. */
+export interface GivenKey {
+  readonly id: string;
+  readonly bits: Uint8Array;
+}
+
+export interface DeviceClientOptions {
+  readonly device: DeviceSource;
+  readonly ignoreSystemProxySettings: boolean;
+  /** Milliseconds for a connection, and again for an answer. */
+  readonly timeout: number;
+  readonly tlsMinVersion: "1.2" | "1.3";
+}
+
+/** Whether the device answered the last request. */
+export interface DeviceHealth {
+  /** Absent before the first request. */
+  readonly up?: boolean;
+  /** Since when. */
+  readonly since?: Date;
+  /** Why there was no usable answer last, one line. */
+  readonly lastError?: string;
+}
+
+export class DeviceClient {
+  readonly #device: DeviceSource;
+  readonly #timeout: number;
+  readonly #agent: VerifiedAgent;
+  readonly #closed = new AbortController();
+  #usedAt = -Infinity;
+  #health: DeviceHealth = {};
+
+  /** @throws Error when the client certificate cannot be used. */
+  constructor({ device, ignoreSystemProxySettings, timeout, tlsMinVersion }: DeviceClientOptions) {
+    this.#device = device;
+    this.#timeout = timeout;
+    const { address } = device.url;
+    const verifier = serverVerifier(device.serverCa);
+    let secureContext: tls.SecureContext;
+    try {
+      secureContext = clientContext(device.clientCertificate, device.serverCa, `TLSv${tlsMinVersion}`);
+    } catch (error) {
+      throw new Error(`the client certificate for the device ${this.name} cannot be used: ${explain(error)}`);
+    }
+    this.#agent = new VerifiedAgent(() => {
+      const proxy = ignoreSystemProxySettings ? undefined : proxyFor(address, (name) => Deno.env.get(name));
+      return connectTls({ address, secureContext, verifier, proxy }, timeout, this.#closed.signal);
+    }, CONNECTIONS);
+  }
+
+  /** Address of the device, for people. */
+  get name(): string {
+    return formatHostPort(this.#device.url.address);
+  }
+
+  get health(): DeviceHealth {
+    return this.#health;
+  }
+
+  /**
+   * Get status (clause 5.1).
+   *
+   * @throws DeviceRefusal
+   * @throws DeviceFailure
+   */
+  async status(): Promise<DeviceStatus> {
+    return read(statusSchema, await this.#call("status"));
+  }
+
+  /**
+   * Get key (clause 5.2) for the SAE at the other device.
+   *
+   * @returns what the device gave, which may be more or fewer keys, of any size.
+   * @throws DeviceRefusal
+   * @throws DeviceFailure
+   */
+  async encKeys(number: number, size: number): Promise<GivenKey[]> {
+    return keysOf(await this.#call("enc_keys", { number, size }));
+  }
+
+  /**
+   * Get key with key IDs (clause 5.3) of keys that the SAE at the other device got.
+   *
+   * @throws DeviceRefusal also when one of them is not there.
+   * @throws DeviceFailure
+   */
+  async decKeys(ids: readonly string[]): Promise<GivenKey[]> {
+    return keysOf(await this.#call("dec_keys", { key_IDs: ids.map((key_ID) => ({ key_ID })) }));
+  }
+
+  /** Closes all connections; requests under way fail. */
+  close(): void {
+    this.#closed.abort();
+    this.#agent.destroy();
+  }
+
+  async #call(method: "status" | "enc_keys" | "dec_keys", body?: unknown): Promise<unknown> {
+    try {
+      const answer = await this.#exchange(method, body);
+      this.#report(undefined);
+      return answer;
+    } catch (error) {
+      // A refusal shows that it answers, unless it refuses this KME, or has failed itself.
+      const isUp = error instanceof DeviceRefusal && error.status < 500 && ![401, 403].includes(error.status);
+      if (!this.#closed.signal.aborted) this.#report(isUp ? undefined : (error as Error).message);
+      throw error;
+    }
+  }
+
+  #report(error: string | undefined): void {
+    const up = error === undefined;
+    this.#usedAt = performance.now();
+    const since = this.#health.up === up ? this.#health.since : new Date();
+    this.#health = { up, since, lastError: error ?? this.#health.lastError };
+  }
+
+  #exchange(method: string, json: unknown): Promise<unknown> {
+    const agent = this.#agent;
+    agent.closeExpired();
+    if (performance.now() - this.#usedAt > MAX_IDLE_MS) {
+      for (const socket of socketsOf(agent.freeSockets)) socket.destroy();
+    }
+    const { url: { address, path }, remoteSae } = this.#device;
+    const body = json === undefined ? undefined : Buffer.from(JSON.stringify(json));
+    return new Promise((resolve, reject) => {
+      let [sent, ended] = [false, false];
+      const request = https.request({
+        agent,
+        host: address.hostname,
+        port: address.port,
+        method: body === undefined ? "GET" : "POST",
+        path: `${path}/api/v1/keys/${encodeURIComponent(remoteSae)}/${method}`,
+        headers: {
+          host: formatHostPort(address),
+          accept: "application/json",
+          ...body === undefined ? {} : { "content-type": "application/json", "content-length": body.length },
+        },
+      });
+      const end = (settle: () => void) => {
+        if (ended) return;
+        ended = true;
+        clearTimeout(timer);
+        settle();
+      };
+      const fail = (reason: string) =>
+        end(() => {
+          reject(new DeviceFailure(`${this.name}: ${reason}`, sent));
+          request.destroy();
+        });
+      const late = () => fail(`no ${sent ? "answer" : "connection"} within ${this.#timeout / 1000} s`);
+      let timer = setTimeout(late, this.#timeout);
+      request.on("socket", () => {
+        sent = true;
+        // The runtime resends a request when its reused connection ends (denoland/deno#36786), which would cost keys.
+        request.reusedSocket = false;
+        clearTimeout(timer);
+        timer = setTimeout(late, this.#timeout);
+      });
+      request.on("error", (error) => fail(explain(error)));
+      request.on("response", (response) => {
+        const chunks: Buffer[] = [];
+        let length = 0;
+        response.on("data", (chunk: Buffer) => {
+          chunks.push(chunk);
+          length += chunk.length;
+          if (length > MAX_ANSWER_BYTES) fail("its answer is too long");
+        });
+        response.on("error", (error) => fail(explain(error)));
+        response.on("close", () => fail("the answer was cut off"));
+        response.on("end", () => {
+          if (!response.complete) return fail("the answer was cut off");
+          const status = response.statusCode ?? 0;
+          const bytes = Buffer.concat(chunks);
+          const value = parse(bytes);
+          // They may hold keys.
+          for (const chunk of [bytes, ...chunks]) chunk.fill(0);
+          if (status !== 200) {
+            return end(() =>
+              reject(new DeviceRefusal(status, `${this.name} answers with status ${status}${wordsOf(value)}`))
+            );
+          }
+          if (value === undefined) return fail("its answer is not JSON");
+          end(() => resolve(value));
+        });
+      });
+      request.end(body);
+    });
+  }
+}
+
+function parse(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString());
+  } catch {
+    return undefined;
+  }
+}
+
+/** What an error answer says (clause 6.5); keys cannot be in it. */
+function wordsOf(value: unknown): string {
+  const message = (value as { message?: unknown } | null | undefined)?.message;
+  return typeof message === "string" ? `: ${toOneLine(message).slice(0, MAX_WORDS)}` : "";
+}
+
+function read<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const parsed = schema.safeParse(value);
+  // Without the library's words: they may quote what is there.
+  if (!parsed.success) throw new DeviceFailure("the device's answer is not what the standard says", true);
+  return parsed.data;
+}
+
+function keysOf(value: unknown): GivenKey[] {
+  return read(containerSchema, value).keys.map(({ key_ID, key }) => ({
+    id: key_ID,
+    bits: Uint8Array.from(Buffer.from(key, "base64")),
+  }));
+}

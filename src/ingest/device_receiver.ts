@@ -1,0 +1,190 @@
+/** Fetches keys from this end's QKD device that the other end of the link has got from its own. */
+import type { Block, KeyIdBytes } from "../domain/block.ts";
+import { mapKey, sameBytes } from "../domain/bytes.ts";
+import type { DeviceKey, DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
+import type { KmeId } from "../domain/ids.ts";
+import { BlockPresence } from "../domain/stock_questions.ts";
+import { errorMessage } from "../domain/text.ts";
+import { log } from "../log.ts";
+import { RateLimitedLog } from "../rate_limited_log.ts";
+import type { Store } from "../store/store.ts";
+import { blocksOf, healthProblemOf } from "./device_blocks.ts";
+import { type DeviceClient, DeviceRefusal, type GivenKey } from "./device_client.ts";
+import type { DeviceObserver, LastMinute } from "./device_observer.ts";
+import type { HealthAction } from "./ingestion_options.ts";
+
+/** Milliseconds from the first refusal of a key until a refusal is believed: the device may not have the key yet. */
+const BELIEVED_MS = 3000;
+
+/** Refused keys that are remembered. */
+const MAX_REFUSED = 100_000;
+
+const warnings = new RateLimitedLog("ingest");
+
+export interface DeviceReceiverOptions {
+  readonly link: KmeId;
+  readonly client: Pick<DeviceClient, "decKeys" | "name">;
+  readonly store: Pick<Store, "link" | "presenceOf" | "receiveDeviceKeys">;
+  readonly health: HealthAction;
+  /** Milliseconds after which an answer is given, whatever the device does: less than the other KME waits. */
+  readonly answerMs: number;
+  readonly observer: DeviceObserver;
+  readonly rate: LastMinute;
+  readonly believedMs?: number;
+}
+
+/** What the device said of some keys. */
+interface Fetched {
+  readonly given: GivenKey[];
+  /** key_IDs of the device. */
+  readonly refused: string[];
+  /** Why others are not decided. */
+  reason?: string;
+}
+
+export class DeviceReceiver {
+  readonly #options: DeviceReceiverOptions;
+  /** What is being fetched, by the first key of a question: the other end asks again with the same keys. */
+  readonly #running = new Map<string, Promise<DeviceKeysAnswer>>();
+  /** When the device refused a key first, in milliseconds of the monotonic clock. */
+  readonly #refusedAt = new Map<string, number>();
+
+  constructor(options: DeviceReceiverOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Answers which of the blocks are in stock here. The first time it fetches them from the device. Repeating a question changes
+   * nothing.
+   *
+   * @throws StoreUnavailable
+   */
+  async receive(question: DeviceKeysQuestion): Promise<DeviceKeysAnswer> {
+    const name = question.keys[0]!.id;
+    let running = this.#running.get(name);
+    if (running === undefined) {
+      running = this.#receive(question).finally(() => this.#running.delete(name));
+      this.#running.set(name, running);
+      // Whoever still waits gets the error.
+      running.catch(() => {});
+    }
+    const blocks = question.keys.reduce((sum, key) => sum + key.blocks.length, 0);
+    const late = Promise.withResolvers<DeviceKeysAnswer>();
+    const timer = setTimeout(() =>
+      late.resolve({
+        presence: new Uint8Array(blocks),
+        reason: `the device ${this.#options.client.name} has not answered yet`,
+      }), this.#options.answerMs);
+    const answer = await Promise.race([running, late.promise]).finally(() => clearTimeout(timer));
+    // A question with the same first key, but others, got the answer of another one.
+    return answer.presence.length === blocks
+      ? answer
+      : { presence: new Uint8Array(blocks), reason: "ask again" };
+  }
+
+  async #receive({ keys }: DeviceKeysQuestion): Promise<DeviceKeysAnswer> {
+    const { store, link: kme, observer, rate, health, client } = this.#options;
+    const link = store.link(kme)!;
+    const ids = keys.flatMap(({ blocks }) => blocks);
+    const presence = await store.presenceOf(link, ids);
+    const known = new Map(ids.map((id, i) => [mapKey(id), presence[i]!]));
+    const isAbsent = (id: KeyIdBytes) => known.get(mapKey(id)) === BlockPresence.absent;
+    const wanted = keys.filter(({ blocks }) => blocks.some(isAbsent));
+    if (wanted.length === 0) return { presence };
+
+    const fetched: Fetched = { given: [], refused: [] };
+    await this.#fetch(wanted.map(({ id }) => id), fetched);
+    const given = new Map(fetched.given.map(({ id, bits }) => [id, bits]));
+    const [blocks, lost]: [Block[], KeyIdBytes[]] = [[], []];
+    const reasons = new Set(fetched.reason === undefined ? [] : [fetched.reason]);
+    for (const key of wanted) {
+      const bits = given.get(key.id);
+      if (bits === undefined) {
+        if (!fetched.refused.includes(key.id)) continue;
+        reasons.add(`the device ${client.name} does not have some of the keys`);
+        if (!this.#isBelieved(key.id)) continue;
+        lost.push(...key.blocks);
+        observer.lost(kme, "refused", key.blocks.length);
+        continue;
+      }
+      const cut = blocksOf(bits);
+      if (isOf(cut, key)) {
+        blocks.push(...cut);
+        continue;
+      }
+      reasons.add("the two devices gave different bits for the same key_ID");
+      lost.push(...key.blocks);
+      observer.lost(kme, "different", key.blocks.length);
+    }
+    const problem = healthProblemOf(blocks, health);
+    if (problem !== undefined) {
+      warnings.warn(
+        `unhealthy ${kme}`,
+        "keys of the device {device} of link {link} do not look random ({problem}){consequence}",
+        {
+          device: client.name,
+          link: kme,
+          problem,
+          consequence: health === "refuse" ? "; they are not used" : "",
+        },
+      );
+      if (health === "refuse") {
+        reasons.add(`keys of the device do not look random (${problem})`);
+        lost.push(...blocks.map(({ id }) => id));
+        observer.lost(kme, "unhealthy", blocks.length);
+        blocks.length = 0;
+      }
+    }
+    if (blocks.length + lost.length > 0) {
+      const received = await store.receiveDeviceKeys(kme, { blocks, lost });
+      [...blocks.map(({ id }) => id), ...lost].forEach((id, i) =>
+        known.set(mapKey(id), received.presence[i]!)
+      );
+      rate.add(received.stored);
+      observer.stored(kme, received.stored, false);
+    }
+    for (const key of keys) if (!key.blocks.some(isAbsent)) this.#refusedAt.delete(key.id);
+    const reason = [...reasons].join("; ");
+    if (reason !== "") {
+      log("ingest").debug("keys of the device of link {link} are not there: {reason}", { link: kme, reason });
+    }
+    return {
+      presence: Uint8Array.from(ids, (id) => known.get(mapKey(id))!),
+      ...reason === "" ? {} : { reason },
+    };
+  }
+
+  /** Asks for all at once; where the device refuses that, for halves, so that one missing key does not cost the others. */
+  async #fetch(ids: readonly string[], fetched: Fetched): Promise<void> {
+    try {
+      const given = await this.#options.client.decKeys(ids);
+      const asked = new Set(ids);
+      // A key that comes twice counts once; one that was not asked for is left out.
+      for (const key of given) if (asked.delete(key.id)) fetched.given.push(key);
+      fetched.refused.push(...asked);
+    } catch (error) {
+      // Of a wrong request; anything else says nothing about the keys.
+      const isAboutKeys = error instanceof DeviceRefusal && [400, 404, 410, 422].includes(error.status);
+      if (!isAboutKeys) fetched.reason = errorMessage(error);
+      else if (ids.length === 1) fetched.refused.push(...ids);
+      else {
+        const half = Math.ceil(ids.length / 2);
+        await this.#fetch(ids.slice(0, half), fetched);
+        if (fetched.reason === undefined) await this.#fetch(ids.slice(half), fetched);
+      }
+    }
+  }
+
+  #isBelieved(id: string): boolean {
+    const now = performance.now();
+    const first = this.#refusedAt.get(id);
+    if (first !== undefined) return now - first >= (this.#options.believedMs ?? BELIEVED_MS);
+    if (this.#refusedAt.size >= MAX_REFUSED) this.#refusedAt.clear();
+    this.#refusedAt.set(id, now);
+    return false;
+  }
+}
+
+function isOf(cut: readonly Block[], { blocks }: DeviceKey): boolean {
+  return cut.length === blocks.length && cut.every(({ id }, i) => sameBytes(id, blocks[i]!));
+}

@@ -1,0 +1,67 @@
+/** The QKD device of one link: the client, and the two parts that use it. */
+import type { DeviceSource, NeighbourKme, ThisKme } from "../config/config.ts";
+import { ownHalf } from "../domain/link.ts";
+import type { Store } from "../store/store.ts";
+import { DeviceClient } from "./device_client.ts";
+import { DeviceIngestion, type DevicePeer } from "./device_ingestion.ts";
+import { type DeviceObserver, LastMinute } from "./device_observer.ts";
+import { DeviceReceiver } from "./device_receiver.ts";
+
+export interface LinkDevice {
+  readonly client: DeviceClient;
+  /** Requests keys, where this end does so. */
+  readonly source: DeviceIngestion;
+  /** Fetches keys that the other end has requested. */
+  readonly receiver: DeviceReceiver;
+}
+
+export interface LinkDeviceOptions {
+  readonly device: DeviceSource;
+  readonly neighbour: NeighbourKme;
+  readonly thisKme: ThisKme;
+  readonly store: Store;
+  readonly peer: DevicePeer;
+  readonly mayIngest: () => boolean;
+  readonly observer: DeviceObserver;
+}
+
+/**
+ * Opens no connection yet.
+ *
+ * @throws Error with one line when the client certificate cannot be used.
+ */
+export function openDevice(
+  { device, neighbour, thisKme, store, peer, mayIngest, observer }: LinkDeviceOptions,
+): LinkDevice {
+  const link = neighbour.id.text;
+  const timeout = 1000 * thisKme.interKmeTimeoutSeconds;
+  const client = new DeviceClient({
+    device,
+    ignoreSystemProxySettings: neighbour.ignoreSystemProxySettings,
+    timeout,
+    tlsMinVersion: thisKme.tlsMinVersion,
+  });
+  const common = { link, client, store, health: thisKme.keyFileHealth, observer, rate: new LastMinute() };
+  return {
+    client,
+    source: new DeviceIngestion({
+      ...common,
+      device,
+      peer,
+      mayIngest,
+      asks: asksFirst(device, thisKme, neighbour),
+    }),
+    // The other KME most likely waits as long as this one would.
+    receiver: new DeviceReceiver({ ...common, answerMs: timeout / 2 }),
+  };
+}
+
+/** Whether this end requests keys from its device. */
+export function asksFirst(
+  { direction }: DeviceSource,
+  thisKme: Pick<ThisKme, "id">,
+  neighbour: Pick<NeighbourKme, "id">,
+): boolean {
+  if (direction === undefined) return ownHalf(thisKme.id, neighbour.id) === 0;
+  return direction !== "other";
+}

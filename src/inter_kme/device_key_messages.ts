@@ -1,0 +1,77 @@
+/** Which keys of a pair of QKD devices one end of a link has, and what the other end has of them, as JSON. */
+import { Buffer } from "node:buffer";
+import { z } from "zod";
+import type { KeyIdBytes } from "../domain/block.ts";
+import {
+  type DeviceKeysAnswer,
+  type DeviceKeysQuestion,
+  MAX_DEVICE_BLOCKS,
+  MAX_DEVICE_KEY_ID,
+  MAX_DEVICE_KEYS,
+} from "../domain/device_keys.ts";
+import type { KmeId } from "../domain/ids.ts";
+import { parseMessage } from "./wire.ts";
+
+const ID_BYTES = 16;
+
+/** Characters of a reason. */
+const MAX_REASON = 1000;
+
+/** Bytes of a question: {@linkcode MAX_DEVICE_KEYS} keys with the longest ids, and {@linkcode MAX_DEVICE_BLOCKS} blocks. */
+export const MAX_DEVICE_QUESTION_BYTES = 512 * 1024;
+
+const blocks = z.base64().min(1).transform((text, context): KeyIdBytes[] => {
+  const bytes = Uint8Array.from(Buffer.from(text, "base64"));
+  if (bytes.length % ID_BYTES !== 0) {
+    context.issues.push({ code: "custom", message: "no whole key_IDs", input: text });
+    return z.NEVER;
+  }
+  return Array.from(
+    { length: bytes.length / ID_BYTES },
+    (_, i) => bytes.slice(i * ID_BYTES, (i + 1) * ID_BYTES),
+  );
+});
+
+const questionSchema = z.object({
+  sender_KME_ID: z.string().max(291),
+  keys: z.array(z.object({ key_ID: z.string().min(1).max(MAX_DEVICE_KEY_ID), blocks }))
+    .min(1).max(MAX_DEVICE_KEYS),
+});
+
+const answerSchema = z.object({
+  presence: z.base64().transform((text) => Uint8Array.from(Buffer.from(text, "base64"))),
+  reason: z.string().max(MAX_REASON).optional(),
+});
+
+export function formatDeviceKeysQuestion(sender: KmeId, { keys }: DeviceKeysQuestion): string {
+  return JSON.stringify({
+    sender_KME_ID: sender,
+    keys: keys.map(({ id, blocks }) => ({ key_ID: id, blocks: Buffer.concat(blocks).toString("base64") })),
+  });
+}
+
+/** @returns `undefined` when it is not such a message, or names a block or key twice. */
+export function readDeviceKeysQuestion(
+  bytes: Uint8Array,
+): { readonly sender: KmeId; readonly question: DeviceKeysQuestion } | undefined {
+  const message = parseMessage(questionSchema, new TextDecoder().decode(bytes));
+  if (message === undefined) return undefined;
+  const keys = message.keys.map(({ key_ID, blocks }) => ({ id: key_ID, blocks }));
+  const ids = keys.flatMap(({ blocks }) => blocks.map((id) => id.toHex()));
+  const isDistinct = new Set(ids).size === ids.length &&
+    new Set(keys.map(({ id }) => id)).size === keys.length;
+  if (ids.length > MAX_DEVICE_BLOCKS || !isDistinct) return undefined;
+  return { sender: message.sender_KME_ID, question: { keys } };
+}
+
+export function formatDeviceKeysAnswer({ presence, reason }: DeviceKeysAnswer): string {
+  return JSON.stringify({
+    presence: Buffer.from(presence).toString("base64"),
+    ...reason === undefined ? {} : { reason: reason.slice(0, MAX_REASON) },
+  });
+}
+
+/** @returns `undefined` when it is not such an answer. */
+export function readDeviceKeysAnswer(text: string): DeviceKeysAnswer | undefined {
+  return parseMessage(answerSchema, text);
+}
