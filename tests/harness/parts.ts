@@ -6,7 +6,7 @@ export const PARTS: Readonly<Record<string, readonly string[]>> = {
   api: ["conformance", "sae_api", "skip_api", "tls"],
   network: ["delivery", "inter_kme"],
   store: ["ingest", "rollback_guard", "store"],
-  durability: ["bench", "durability"],
+  durability: ["bench", "durability", "soak"],
   console: ["console", "metrics"],
   cli: ["audit", "check", "cli", "examples", "release", "reload"],
 };
