@@ -444,7 +444,9 @@ class MtlsFront implements Front {
   }
 
   #handshakeFailed(error: Error & { code?: string }, socket: Socket | undefined): void {
-    const remote = (socket && remoteOf(socket)) ?? "unknown address";
+    // After a failure the TLS socket may have no address any more; the TCP socket below it was asked when it was accepted.
+    const tcp = (socket as { _parent?: Socket } | undefined)?._parent;
+    const remote = (tcp && remoteOf(tcp)) ?? (socket && remoteOf(socket)) ?? "unknown address";
     // The client closed the connection, as port scans and health checks do.
     if (error.code === "ECONNRESET" || error.message === "socket hang up") {
       return this.#log.debug("{remote} closed within the handshake", { remote });

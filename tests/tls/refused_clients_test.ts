@@ -237,6 +237,18 @@ Deno.test("a client that goes away within the handshake is no refusal; one that 
   });
 });
 
+Deno.test("a handshake that fails is reported with the client's address", () => {
+  const record = recording();
+  return withFront(record.options, async (_front, port) => {
+    const plain = await tcp(port);
+    const { localPort } = plain.socket;
+    plain.socket.write(GET);
+    await until(() => record.refused.length === 1, "it is refused");
+    assert.ok(record.refused[0]!.message.startsWith(`TLS handshake with 127.0.0.1:${localPort}: `));
+    plain.socket.destroy();
+  });
+});
+
 const curl = findProgram("/usr/bin/curl", "/usr/local/bin/curl");
 
 /** What curl, which takes any certificate, gets from a port. */
