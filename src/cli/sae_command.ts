@@ -2,7 +2,7 @@
 import { open } from "node:fs/promises";
 import { command, InputError, UsageError } from "./command.ts";
 import { printMessage } from "./stderr.ts";
-import { errorMessage } from "../domain/text.ts";
+import { errorMessage, escapeControlCharacters } from "../domain/text.ts";
 import type { Parsed } from "../domain/parsed.ts";
 import { keyFingerprint } from "../tools/key_fingerprint.ts";
 import type { SaeClient, SaeKey } from "../tools/sae_client.ts";
@@ -173,13 +173,14 @@ function described(keys: readonly SaeKey[]) {
   };
 }
 
+/** What comes from a KME is made safe to print. */
 function printJson(value: unknown): void {
-  console.log(JSON.stringify(value, null, 2));
+  console.log(JSON.stringify(value, null, 2).split("\n").map(escapeControlCharacters).join("\n"));
 }
 
 function printHex(keys: readonly SaeKey[]): void {
   for (const { keyId, bits } of keys) {
-    printMessage(`key_ID ${keyId}`, "info");
+    printMessage(`key_ID ${escapeControlCharacters(keyId)}`, "info");
     console.log(bits.toHex());
   }
 }

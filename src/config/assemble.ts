@@ -32,6 +32,8 @@ export function assemble(
       maxKeyCount: thisKme.max_key_count,
       keyLifetimeSeconds: thisKme.key_lifetime_seconds,
       maxSaeIdCount: thisKme.max_SAE_ID_count,
+      minKeySize: thisKme.min_key_size,
+      maxKeySize: thisKme.max_key_size,
       interKmeTimeoutSeconds: thisKme.inter_kme_timeout_seconds,
       tlsMinVersion: thisKme.tls_min_version,
       neighbourProbeSeconds: thisKme.neighbour_probe_seconds,

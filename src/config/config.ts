@@ -66,6 +66,9 @@ export interface ThisKme {
   readonly keyLifetimeSeconds: number;
   /** Additional slaves in one request. */
   readonly maxSaeIdCount: number;
+  /** Bits of a key in one request, at least and at most; multiples of 8. */
+  readonly minKeySize: number;
+  readonly maxKeySize: number;
   /** Seconds for a connection to a peer, and again for its answer. */
   readonly interKmeTimeoutSeconds: number;
   /** Oldest version of TLS for all connections with SAEs and other KMEs. */

@@ -10,6 +10,7 @@ import { parseId } from "./id_text.ts";
 import type { Parsed } from "../domain/parsed.ts";
 import { parseFingerprint } from "./fingerprint_text.ts";
 import { parseSerial } from "./serial_text.ts";
+import { KeySize } from "../domain/key.ts";
 import { hasControlCharacters } from "../domain/text.ts";
 import type { CertificateSelector } from "../x509/certificate_selector.ts";
 
@@ -59,6 +60,11 @@ export function integer(min: number, max: number): z.ZodType<number, number> {
     error: ({ input }: { input?: unknown }) => `${input} is out of bounds; write ${right}`,
   };
   return z.int(expected(right)).min(min, outside).max(max, outside);
+}
+
+/** Bits. Keys of the default size can always be delivered. */
+function keySize(min: number, max: number) {
+  return integer(min, max).refine((bits) => bits % 8 === 0, "is not a multiple of 8; write a multiple of 8");
 }
 
 function text(what: string) {
@@ -143,6 +149,8 @@ const thisKme = z.strictObject({
   max_key_count: withDefault(integer(1, 1_000_000_000), 1_000_000),
   key_lifetime_seconds: withDefault(integer(1, 315_360_000), 86_400),
   max_SAE_ID_count: withDefault(integer(0, 1000), 8),
+  min_key_size: withDefault(keySize(KeySize.min, KeySize.default), KeySize.min),
+  max_key_size: withDefault(keySize(KeySize.default, KeySize.max), KeySize.max),
   inter_kme_timeout_seconds: withDefault(
     z.number(expected("seconds, more than 0 and at most 3600"))
       .gt(0, "must be more than 0; write seconds, as in 10 or 0.5").max(

@@ -1,10 +1,8 @@
 /** Parses ids of KMEs and SAEs in a configuration. */
-import type { ConfiguredId } from "../domain/ids.ts";
+import { type ConfiguredId, MAX_ID_LENGTH } from "../domain/ids.ts";
 import type { Parsed } from "../domain/parsed.ts";
 import { hasControlCharacters } from "../domain/text.ts";
 
-/** UTF-16 units; the database columns have 255 characters. */
-const MAX_LENGTH = 255;
 const MIN_INTEGER = -(2n ** 63n);
 const MAX_INTEGER = 2n ** 64n - 1n;
 
@@ -39,8 +37,8 @@ function fromString(text: string): Parsed<ConfiguredId> {
   if (text !== text.trim()) {
     return { problem: "the id begins or ends with white space; write it without" };
   }
-  if (text.length > MAX_LENGTH) {
-    return { problem: `the id is longer than ${MAX_LENGTH} characters; choose a shorter one` };
+  if (text.length > MAX_ID_LENGTH) {
+    return { problem: `the id is longer than ${MAX_ID_LENGTH} characters; choose a shorter one` };
   }
   // Such an id would be changed in a URL.
   if (text === "." || text === ".." || !text.isWellFormed() || hasControlCharacters(text)) {

@@ -5,7 +5,7 @@ import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { Sae } from "../domain/network.ts";
 import { mapKey } from "../domain/bytes.ts";
-import { blocksPerKey, type Key } from "../domain/key.ts";
+import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS } from "../domain/key.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
 import { InvalidRequest, NotAuthorized, NotRecorded, Unavailable } from "../domain/refusals.ts";
@@ -48,12 +48,6 @@ export interface KeyRequest {
   /** Only blocks stored at most this many seconds ago. */
   readonly maxAgeSeconds?: number;
 }
-
-/** Sizes that can be delivered, in bits. */
-export const KeySize = { default: BLOCK_BITS, min: 64, max: 4096 } as const;
-
-/** The error text for a size outside {@linkcode KeySize}. */
-export const SIZE_RANGE = `keys of ${KeySize.min} to ${KeySize.max} bits can be delivered`;
 
 /** Milliseconds in which a repeated activation gets the same answer as the first one. */
 const REPEATABLE_MS = 60_000;
@@ -122,7 +116,6 @@ export class Delivery {
     });
     this.#reception = new Reception({
       thisKme: thisKme.id.text,
-      keySize: KeySize,
       directory,
       routes: this.#routes,
       store,
@@ -156,8 +149,8 @@ export class Delivery {
       storedKeyCount: reached ? await this.#store.freeBlocks(pool) : 0,
       maxKeyCount: thisKme.maxKeyCount,
       maxKeyPerRequest: thisKme.maxKeyPerRequest,
-      maxKeySize: onlyBlocks ? BLOCK_BITS : KeySize.max,
-      minKeySize: onlyBlocks ? BLOCK_BITS : KeySize.min,
+      maxKeySize: onlyBlocks ? BLOCK_BITS : thisKme.maxKeySize,
+      minKeySize: onlyBlocks ? BLOCK_BITS : thisKme.minKeySize,
       maxSaeIdCount: onlyBlocks ? 0 : thisKme.maxSaeIdCount,
     };
   }
@@ -476,13 +469,18 @@ export class Delivery {
   }
 
   #check({ number, size }: KeyRequest): void {
-    const { maxKeyPerRequest } = this.#config.thisKme;
+    const { maxKeyPerRequest, minKeySize, maxKeySize } = this.#config.thisKme;
     if (number > maxKeyPerRequest) {
       throw new InvalidRequest(`number: at most ${maxKeyPerRequest} keys can be requested at once`);
     }
-    if (size % 8 !== 0) throw new InvalidRequest("size shall be a multiple of 8");
-    if (size < KeySize.min || size > KeySize.max) {
-      throw new InvalidRequest(`size: ${SIZE_RANGE}`);
+    if (size > 0 && size % 8 !== 0) throw new InvalidRequest("size shall be a multiple of 8");
+    if (size < minKeySize || size > maxKeySize) {
+      throw new InvalidRequest(`size: keys of ${minKeySize} to ${maxKeySize} bits can be delivered`);
+    }
+    if (number * blocksPerKey(size) * BLOCK_BITS > MAX_REQUEST_BITS) {
+      throw new InvalidRequest(
+        `number and size: at most ${MAX_REQUEST_BITS} bits can be requested at once, in whole blocks of ${BLOCK_BITS} bits`,
+      );
     }
   }
 

@@ -7,7 +7,7 @@ import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 import { mapKey } from "../domain/bytes.ts";
 import { inSlices, type Steps } from "../domain/slices.ts";
-import { applyPad, blocksPerKey, composeBits, type Key } from "../domain/key.ts";
+import { applyPad, blocksPerKey, composeBits, type Key, KeySize } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Store } from "../store/store.ts";
@@ -30,8 +30,6 @@ export type ReceptionAnswer = Exclude<TransactionAnswer, { kind: "unreached" }>;
 
 export interface ReceptionOptions {
   readonly thisKme: KmeId;
-  /** Bits of a key, at least and at most. */
-  readonly keySize: { readonly min: number; readonly max: number };
   readonly directory: Directory;
   readonly routes: Routes;
   readonly store: Store;
@@ -292,7 +290,7 @@ export class Reception {
     sender: KmeId,
     { origin, keys, recipients }: Transaction,
   ): string | undefined {
-    const { thisKme, directory, routes, store, keySize } = this.#options;
+    const { thisKme, directory, routes, store } = this.#options;
     if (store.link(sender) === undefined || sender === thisKme) return `KME ${sender} is not a neighbour`;
     if (!directory.mayActFor(caller, sender)) return `the certificate is not that of KME ${sender}`;
     const master = directory.sae(origin);
@@ -307,7 +305,7 @@ export class Reception {
     }
     if (new Set(recipients.map(({ kme }) => kme)).size !== recipients.length) return "a KME is named twice";
     for (const { size, blocks, padded } of keys) {
-      if (size % 8 !== 0 || size < keySize.min || size > keySize.max) return `a key of ${size} bits`;
+      if (size % 8 !== 0 || size < KeySize.min || size > KeySize.max) return `a key of ${size} bits`;
       if (blocks.length !== blocksPerKey(size)) return `${blocks.length} blocks for a key of ${size} bits`;
       if (padded !== undefined && padded.length * 8 !== size) return "a padded key of another size";
     }

@@ -3,6 +3,9 @@
  * The standard leaves the format open (ETSI GS QKD 014 V1.1.1, clause 4), existing KMEs use 64-bit integers.
  */
 
+/** UTF-16 units of an id: as many as FortiOS accepts. */
+export const MAX_ID_LENGTH = 291;
+
 /** Text of a KME id, as in a URL or in Status. */
 export type KmeId = string;
 

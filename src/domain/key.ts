@@ -2,6 +2,12 @@
 import { randomBytes } from "node:crypto";
 import { BLOCK_BITS, type KeyIdBytes } from "./block.ts";
 
+/** Sizes of keys, in bits. A KME can be configured to deliver less. */
+export const KeySize = { default: BLOCK_BITS, min: 8, max: 65_536 } as const;
+
+/** Bits of the blocks that the keys of one request take: more than that would keep others waiting. */
+export const MAX_REQUEST_BITS = 40_960_000;
+
 /** A key with its bits. */
 export interface Key {
   readonly id: KeyIdBytes;

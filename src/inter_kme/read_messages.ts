@@ -3,7 +3,8 @@ import { Buffer } from "node:buffer";
 import type { ReceptionAnswer } from "../delivery/reception.ts";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { BLOCK_BITS } from "../domain/block.ts";
-import type { KmeId } from "../domain/ids.ts";
+import { type KmeId, MAX_ID_LENGTH } from "../domain/ids.ts";
+import { KeySize } from "../domain/key.ts";
 import type {
   Recipients,
   TakeBackAnswer,
@@ -13,10 +14,10 @@ import type {
 } from "../domain/transaction.ts";
 import { JsonReader, UnreadableMessage } from "./json_reader.ts";
 import { inSlices, type Steps } from "../domain/slices.ts";
-import { MAX_BLOCKS, MAX_KEY_BITS, MAX_KEYS, MAX_SAES, MAX_TRANSACTIONS } from "./wire.ts";
+import { MAX_BLOCKS, MAX_KEYS, MAX_SAES, MAX_TRANSACTIONS } from "./wire.ts";
 
-/** Bytes of an encoded id: 255 characters, each of which may be an escape of six bytes. */
-const MAX_ID_BYTES = 6 * 255;
+/** Bytes of an encoded id, of which each character may be an escape of six bytes. */
+const MAX_ID_BYTES = 6 * MAX_ID_LENGTH;
 
 /** Bytes of an encoded reason. */
 const MAX_REASON_BYTES = 16 * 1024;
@@ -171,9 +172,9 @@ function* key(reader: JsonReader): Steps<TransactionKey> {
         size = reader.integer();
         return;
       case "blocks":
-        return reader.array(1, MAX_KEY_BITS / BLOCK_BITS, () => void blocks.push(reader.uuid()));
+        return reader.array(1, KeySize.max / BLOCK_BITS, () => void blocks.push(reader.uuid()));
       case "padded":
-        padded = reader.base64(MAX_KEY_BITS / 6 + 4);
+        padded = reader.base64(Math.ceil(KeySize.max / 24) * 4);
         return;
       default:
         return false;

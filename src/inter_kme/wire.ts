@@ -9,6 +9,7 @@ import type { ReceptionAnswer } from "../delivery/reception.ts";
 import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import { chunks } from "../domain/chunks.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
+import { MAX_REQUEST_BITS } from "../domain/key.ts";
 import type { Steps } from "../domain/slices.ts";
 
 /** Prefix of these paths. */
@@ -39,16 +40,14 @@ export const MAX_SAES = 1 + 1000;
 export const FULL_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /**
- * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys of 4096 bits take 14 MB,
- * {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another 1.6 MB.
+ * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys of 4096 bits, with their
+ * {@linkcode MAX_BLOCKS} blocks, take 14 MB,
+ * {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another 1.8 MB.
  */
 export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
-/** Bits of one key. */
-export const MAX_KEY_BITS = 4096;
-
-/** Blocks of one transaction: those of {@linkcode MAX_KEYS} keys of 4096 bits. */
-export const MAX_BLOCKS = MAX_KEYS * MAX_KEY_BITS / BLOCK_BITS;
+/** Blocks of one transaction. */
+export const MAX_BLOCKS = MAX_REQUEST_BITS / BLOCK_BITS;
 
 export const helloAnswerSchema = z.object({
   protocol: z.int().min(1),

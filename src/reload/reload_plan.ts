@@ -24,6 +24,8 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["maxKeyCount", "max_key_count"],
   ["keyLifetimeSeconds", "key_lifetime_seconds"],
   ["maxSaeIdCount", "max_SAE_ID_count"],
+  ["minKeySize", "min_key_size"],
+  ["maxKeySize", "max_key_size"],
   ["interKmeTimeoutSeconds", "inter_kme_timeout_seconds"],
   ["tlsMinVersion", "tls_min_version"],
   ["neighbourProbeSeconds", "neighbour_probe_seconds"],

@@ -1,13 +1,13 @@
 /** The SAE interface: ETSI GS QKD 014 V1.1.1, clauses 5 and 6, as Hono routes. */
 import { Hono } from "hono";
 import type { Sae } from "../domain/network.ts";
-import { type Delivery, KeySize } from "../delivery/delivery.ts";
+import type { Delivery } from "../delivery/delivery.ts";
 import type { Directory } from "../delivery/directory.ts";
 import { InvalidRequest } from "../domain/refusals.ts";
 import { formatKeyId } from "../domain/block.ts";
 import { buffer } from "../domain/bytes.ts";
 import { idToJson } from "../domain/ids.ts";
-import type { Key } from "../domain/key.ts";
+import { type Key, KeySize } from "../domain/key.ts";
 import { isBlank, readBody } from "../http/body.ts";
 import type { FrontEnv } from "../http/context.ts";
 import type { SaeRequestObserver } from "../http/request_observer.ts";

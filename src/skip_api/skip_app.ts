@@ -1,10 +1,10 @@
 /** The SKIP interface (Secure Key Integration Protocol, draft-cisco-skip) as Hono routes, on the same keys as the SAE interface. */
 import { Hono } from "hono";
 import { randomBytes } from "node:crypto";
-import { type Delivery, KeySize } from "../delivery/delivery.ts";
+import type { Delivery } from "../delivery/delivery.ts";
 import type { Directory } from "../delivery/directory.ts";
 import { buffer } from "../domain/bytes.ts";
-import type { Key } from "../domain/key.ts";
+import { type Key, KeySize } from "../domain/key.ts";
 import type { Sae } from "../domain/network.ts";
 import type { FrontEnv } from "../http/context.ts";
 import { answerJson } from "../http/json_answer.ts";

@@ -2,10 +2,12 @@
 import { Buffer } from "node:buffer";
 import https from "node:https";
 import type { IncomingMessage } from "node:http";
+import tls from "node:tls";
 import { z } from "zod";
 import { cutShort, errorMessage, toOneLine } from "../domain/text.ts";
-import { checkServerIdentity } from "../tls/peer_certificates.ts";
-import { serverVerifier } from "../tls/server_trust.ts";
+import { ConnectError, connectTls } from "../tls/connect.ts";
+import { serverVerifier, systemCa } from "../tls/server_trust.ts";
+import { VerifiedAgent } from "../tls/verified_agent.ts";
 
 export interface SaeClientOptions {
   /** What comes before `/api/v1/keys`, like `https://kme.example:13000`. */
@@ -44,7 +46,7 @@ export class NoAnswer extends Error {
   }
 }
 
-/** Maximum bytes of an answer: 10,000 keys of 65,536 bits would be 110 MB; no KME sends that many. */
+/** Maximum bytes of an answer. */
 const MAX_ANSWER = 64 * 1024 * 1024;
 
 const keyContainer = z.object({
@@ -52,14 +54,20 @@ const keyContainer = z.object({
 });
 
 export class SaeClient {
-  readonly #options: SaeClientOptions;
-  readonly #agent: https.Agent;
+  readonly #base: URL;
+  readonly #timeout: number;
+  readonly #agent: VerifiedAgent;
+  readonly #closed = new AbortController();
 
-  constructor(options: SaeClientOptions) {
-    this.#options = options;
-    const { cert, key, ca } = options;
-    // No resumed sessions: each server is verified in a full handshake.
-    this.#agent = new https.Agent({ keepAlive: true, maxCachedSessions: 0, cert, key, ca });
+  constructor({ base, cert, key, ca, timeout = 60_000 }: SaeClientOptions) {
+    this.#base = base;
+    this.#timeout = timeout;
+    const target = {
+      address: { hostname: base.hostname.replace(/^\[|\]$/g, ""), port: Number(base.port || 443) },
+      secureContext: tls.createSecureContext({ ca: ca ?? systemCa(), cert, key, minVersion: "TLSv1.2" }),
+      verifier: serverVerifier(ca),
+    };
+    this.#agent = new VerifiedAgent(() => connectTls(target, timeout, this.#closed.signal), 1);
   }
 
   /** Get status (clause 5.2). */
@@ -91,6 +99,7 @@ export class SaeClient {
   }
 
   close(): void {
+    this.#closed.abort();
     this.#agent.destroy();
   }
 
@@ -99,28 +108,18 @@ export class SaeClient {
    * @throws KmeRefused, NoAnswer; Error if the answer is not JSON.
    */
   async #ask(method: "GET" | "POST", path: string, body?: unknown): Promise<unknown> {
-    const { base, ca, timeout = 60_000 } = this.#options;
-    const url = new URL(`${base.href.replace(/\/+$/, "")}/api/v1/keys/${path}`);
+    const url = new URL(`${this.#base.href.replace(/\/+$/, "")}/api/v1/keys/${path}`);
     const text = body === undefined ? undefined : JSON.stringify(body);
     const { status, answer } = await new Promise<{ status: number; answer: string }>((resolve, reject) => {
-      let sent = false;
+      const headers = text === undefined ? {} : { "content-type": "application/json" };
+      const request = https.request(url, { agent: this.#agent, method, headers });
+      const timer = setTimeout(() => {
+        request.destroy(new Error(`no whole answer within ${this.#timeout / 1000} s`));
+      }, this.#timeout);
       const fail = (error: unknown) => {
         clearTimeout(timer);
-        reject(new NoAnswer(errorMessage(error), sent));
+        reject(new NoAnswer(errorMessage(error), !(error instanceof ConnectError)));
       };
-      const request = https.request(url, {
-        agent: this.#agent,
-        method,
-        checkServerIdentity: checkServerIdentity(serverVerifier(ca)),
-        headers: text === undefined ? {} : { "content-type": "application/json" },
-      });
-      const timer = setTimeout(() => {
-        request.destroy(new Error(`no whole answer within ${timeout / 1000} s`));
-      }, timeout);
-      request.on("socket", (socket) => {
-        if ((socket as { secureConnecting?: boolean }).secureConnecting === false) sent = true;
-        else socket.once("secureConnect", () => sent = true);
-      });
       request.on("error", fail);
       request.on("response", (response) => {
         readAll(response).then((answer) => {

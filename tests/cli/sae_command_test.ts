@@ -7,6 +7,7 @@ import { runKme } from "../harness/kme_process.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
 import type { TestId, TestNetwork } from "../harness/test_network.ts";
 import { keysOf } from "../harness/sae_client.ts";
+import { forge, issuerOf } from "../x509/forge.ts";
 import { startNetwork, stockOf, twoKmes } from "../sae_api/api_fixture.ts";
 
 /** Options with the certificate of an SAE, for its KME or a server at another port. */
@@ -104,6 +105,22 @@ Deno.test("kme sae asks a KME as an SAE", async (t) => {
     assert.equal(await stockOf(network.client(1), 3), before);
   });
 
+  await t.step("a certificate of version 1 with the name of the CA as issuer proves nothing", async () => {
+    // The TLS of the runtime accepts it.
+    const { pem } = forge({
+      issuer: issuerOf({ cert: network.kme(1).zoneCa.ca, key: forge().pem.key }),
+      version: null,
+      extensions: null,
+    });
+    const server = https.createServer(pem, (_, response) => response.end("{}"));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const options = await optionsOf(network, 1, (server.address() as AddressInfo).port);
+    await fails(1, /version 1/, "get", "3", ...options);
+    server.closeAllConnections();
+    server.close();
+  });
+
   await t.step("a KME that is away", async () => {
     await network.processes[1]!.kill();
     await fails(1, /^the KME answers 503: /, "get", "3", ...master);
@@ -147,6 +164,31 @@ Deno.test("kme sae says when a key may be lost, and shows nothing of a strange a
       server.closeAllConnections();
       server.close();
     }
+  }
+});
+
+Deno.test("kme sae prints no control characters of a KME", async () => {
+  await using network = await startNetwork({ kmes: [{ id: 1, saes: [1, 2] }] });
+  const { cert, key } = await network.kme(1).zoneCa.server({ commonName: "no KME (for tests)" });
+  const evil = "\u001b[2J\u009b2J\n";
+  const server = https.createServer({ cert, key }, (request, response) => {
+    if (request.url!.endsWith("/status")) response.end(JSON.stringify({ message: evil }));
+    else if (request.url!.includes("/3/")) response.writeHead(400).end(JSON.stringify({ message: evil }));
+    else response.end(JSON.stringify({ keys: [{ key_ID: evil, key: btoa("for tests") }] }));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  try {
+    const options = await optionsOf(network, 1, (server.address() as AddressInfo).port);
+    for (const args of [["status", "2"], ["get", "2"], ["get", "2", "--hex"], ["get", "3"]]) {
+      const { stdout, stderr } = await runKme(["sae", ...args, ...options]);
+      assert.match(stdout + stderr, /2J/, args.join(" "));
+      // deno-lint-ignore no-control-regex
+      assert.doesNotMatch(stdout + stderr, /[\u001b\u009b]/, args.join(" "));
+    }
+  } finally {
+    server.closeAllConnections();
+    server.close();
   }
 });
 

@@ -41,6 +41,8 @@ Deno.test("a right configuration gives what the program needs", async () => {
       maxKeyCount: 1_000_000,
       keyLifetimeSeconds: 86_400,
       maxSaeIdCount: 8,
+      minKeySize: 8,
+      maxKeySize: 65_536,
       interKmeTimeoutSeconds: 10,
       keyFileQuietSeconds: 60,
       keyFileHealth: "refuse",
@@ -103,6 +105,8 @@ Deno.test("members that are added or left out", async () => {
         max_key_count: 5,
         key_lifetime_seconds: 1,
         max_SAE_ID_count: 0,
+        min_key_size: 128,
+        max_key_size: 256,
         inter_kme_timeout_seconds: 0.25,
         lease_seconds: 2,
         audit_log: { directory: "keys-1", keep_days: 2 },
@@ -123,6 +127,7 @@ Deno.test("members that are added or left out", async () => {
     [thisKme.maxKeyPerRequest, thisKme.maxKeyCount, thisKme.keyLifetimeSeconds, thisKme.maxSaeIdCount],
     [1, 5, 1, 0],
   );
+  assert.deepEqual([thisKme.minKeySize, thisKme.maxKeySize], [128, 256]);
   assert.equal(thisKme.interKmeTimeoutSeconds, 0.25);
   assert.equal(thisKme.leaseSeconds, 2);
   assert.deepEqual(thisKme.auditLog, {

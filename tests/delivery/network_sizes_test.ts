@@ -4,13 +4,13 @@ import { randomBytes } from "node:crypto";
 import { assertProblem, startNetwork, stockOf } from "../sae_api/api_fixture.ts";
 import { assertEachReadsOnce, bitsOf, pair, stocks } from "./test_networks.ts";
 
-const SIZES = [64, 72, 128, 256, 264, 512, 1000, 1024, 4096];
+const SIZES = [8, 24, 64, 72, 128, 256, 264, 512, 1000, 1024, 4096, 65_536];
 
-const BLOCKS = 800;
+const BLOCKS = 2600;
 
 Deno.test("keys of every size agree, from both ends of a link and within a KME, over GET and POST", async () => {
   const shared = Uint8Array.from(randomBytes(32 * BLOCKS));
-  await using network = await startNetwork(pair, [1, 2, shared], [1, 1, 300]);
+  await using network = await startNetwork(pair, [1, 2, shared], [1, 1, 1500]);
   const blocks = new Map(
     Array.from({ length: BLOCKS }, (_, i) => shared.subarray(32 * i, 32 * i + 32)).map((b) => [b.toHex(), b]),
   );

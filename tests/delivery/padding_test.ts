@@ -48,7 +48,7 @@ async function overTaps(
   const keys: Uint8Array[] = [];
   const ids: string[] = [];
   for (const { master, slave, additional } of requests) {
-    for (const size of [64, 256, 1000, 4096]) {
+    for (const size of [8, 64, 256, 1000, 4096]) {
       const enc = await network.client(master).encKeys(slave, {
         number: 2,
         size,

@@ -21,7 +21,7 @@ function transaction(number: number, keys: number, saes = 1): Transaction {
   return {
     id,
     origin: "1",
-    recipients: [{ kme: "2", saes: Array.from({ length: saes }, (_, i) => `${i}`.padEnd(255, "x")) }],
+    recipients: [{ kme: "2", saes: Array.from({ length: saes }, (_, i) => `${i}`.padEnd(291, "x")) }],
     keys: Array.from({ length: keys }, (_, i) => ({
       id: Uint8Array.from(id, (byte, j) => j < 12 ? byte : i >> 8 * (j - 12)),
       size: 4096,

@@ -38,7 +38,7 @@ function anchorsOf(markdown: string): string[] {
 async function assertLinksResolve(directory: string): Promise<void> {
   const missing: string[] = [];
   let links = 0;
-  for (const place of ["", "docs", "certs"]) {
+  for (const place of ["", "docs", "certs", "examples"]) {
     for await (const { name } of Deno.readDir(join(directory, place))) {
       if (!name.endsWith(".md")) continue;
       const text = await Deno.readTextFile(join(directory, place, name));

@@ -8,16 +8,19 @@ import { startNetwork } from "./api_fixture.ts";
 
 const KEYS = "/api/v1/keys";
 
-/** Two KMEs, with SAEs under names that devices have. */
+/** As long as FortiOS accepts it. */
+const LONG_ID = "FGT-".padEnd(291, "x");
+
+/** KMEs with SAEs under names that devices have. */
 const network = await startNetwork(
   {
     kmes: [
-      { id: 1, saes: ["sae_001", "mx304-10", "CONSA", 123456, "FGT-A", 1] },
+      { id: 1, saes: ["sae_001", "mx304-10", "CONSA", 123456, "FGT-A", 1, LONG_ID] },
       { id: 2, saes: ["mx10008-25", "CONSB", "mt-aaa", "a2b63e2c-1111-4c1f-9c55-6b4b4d4f1d1e"] },
       { id: 3, saes: ["mx10008-24"] },
     ],
   },
-  [1, 2, 120],
+  [1, 2, 420],
   [1, 1, 40],
   [1, 3, 20],
 );
@@ -130,6 +133,22 @@ Deno.test("an id that looks like an integer and one that does not are one id eac
   assert.equal(status.json.master_SAE_ID, "FGT-A");
   const made = await client("FGT-A").encKeys("123456");
   assertSameKeys(await client(123456).decKeys("FGT-A", keyIdsOf(made)), made);
+});
+
+Deno.test("FortiOS: ids of 291 characters, as master and as slave", async () => {
+  for (const [master, slave] of [[LONG_ID, "CONSB"], ["CONSB", LONG_ID]] as const) {
+    const made = await client(master).encKeys(slave);
+    assert.equal(keyIdsOf(made).length, 1);
+    assertSameKeys(await client(slave).decKeys(master, keyIdsOf(made)), made);
+  }
+});
+
+Deno.test("qkd-stub, merqury and next-door-key: keys of 8, 24, 1024 and 65,536 bits", async () => {
+  for (const size of [8, 24, 1024, 65_536]) {
+    const made = await client("CONSA").encKeys("CONSB", { size });
+    assert.deepEqual(keysOf(made).map(bytesOf), [size / 8]);
+    assertSameKeys(await client("CONSB").decKeys("CONSA", keyIdsOf(made)), made);
+  }
 });
 
 Deno.test("Senetas: the slave's id is a UUID", async () => {

@@ -25,15 +25,16 @@ Deno.test("a Key request that is wrong gets 400 that names the member, and spend
       .map((value): [string, RegExp] => [`{"number":${value}}`, /^number\b/]),
     ...["256.5", '"256"', "false", "[256]", "{}", "1e400"]
       .map((value): [string, RegExp] => [`{"size":${value}}`, /^size\b/]),
+    ...["1e30", "-1e30"].map((value): [string, RegExp] => [`{"size":${value}}`, /^size\b/]),
     ...["1", "7", "255", "257"].map((value): [string, string] => [
       `{"size":${value}}`,
       "size shall be a multiple of 8",
     ]),
-    ...["0", "-1", "-256", "-1e30", "8", "56", "1000000000", "8000000", "1e30"].map((
+    ...["0", "-1", "-256", "65544", "1000000000", "8000000"].map((
       value,
     ): [string, RegExp] => [
       `{"size":${value}}`,
-      /^size\b.*64 to 4096/,
+      /^size\b.*8 to 65536/,
     ]),
     ...['"3"', "3", "true", "{}", "[3]", "[null]", '[["3"]]']
       .map((value): [string, RegExp] => [
@@ -196,15 +197,14 @@ Deno.test("the parameters of enc_keys are number and size, each once, and nothin
     ]
       .map((value): [string, RegExp] => [`number=${value}`, /^number\b/]),
     ["number", /^number\b/],
-    ...["", "abc", "0x100", "2.5", "1e3", "1".repeat(400)].map((
+    ...["", "abc", "0x100", "2.5", "1e3", "99999999999999999999", "1".repeat(400)].map((
       value,
     ): [string, RegExp] => [`size=${value}`, /^size\b/]),
-    ...["0", "-1", "-8", "99999999999999999999"].map((value): [string, RegExp] => [
+    ...["0", "-1", "-8", "65544"].map((value): [string, RegExp] => [
       `size=${value}`,
-      /^size\b.*64 to 4096/,
+      /^size\b.*8 to 65536/,
     ]),
     ["size=255", "size shall be a multiple of 8"],
-    ["size=8", /^size\b.*\d+ to \d+/],
     ["number=1&number=1", /^number\b/],
     ["size=256&number=1&size=256", /^size\b/],
     ["additional_slave_SAE_IDs=4", /^additional_slave_SAE_IDs\b/],

@@ -17,14 +17,15 @@ function assertSizes(response: SaeResponse, number: number, size: number): void 
 }
 
 Deno.test("min_key_size to max_key_size are delivered in steps of 8, for a block for each begun 256 bits", async () => {
-  await using network = await startNetwork(twoKmes, [1, 2, 200], [1, 1, 200]);
+  await using network = await startNetwork(twoKmes, [1, 2, 900], [1, 1, 600]);
   for (const [master, slave] of [[1, 3], [3, 1], [1, 2]] as const) {
     const client = network.client(master);
     const { min_key_size: min, max_key_size: max } = (await client.status(slave)).json;
-    assert.equal(min, 64);
-    assert.ok(max >= 4096);
+    assert.deepEqual([min, max], [8, 65_536]);
     for (
       const [number, size] of [
+        [2, 8],
+        [1, 24],
         [3, 64],
         [1, 72],
         [2, 128],
@@ -34,6 +35,7 @@ Deno.test("min_key_size to max_key_size are delivered in steps of 8, for a block
         [2, 512],
         [1, 1000],
         [1, 4096],
+        [1, 65_536],
       ] as const
     ) {
       const before = await stockOf(client, slave);
@@ -48,8 +50,8 @@ Deno.test("min_key_size to max_key_size are delivered in steps of 8, for a block
       assertProblem(await network.client(slave).decKeys(master, keyIdsOf(enc)), 400);
     }
     const stock = await stockOf(client, slave);
-    for (const size of [8, 56, max + 8, 65536]) {
-      assertProblem(await client.encKeys(slave, { size }), 400, /^size\b.*64 to \d+/);
+    for (const size of [0, max + 8, 1e9]) {
+      assertProblem(await client.encKeys(slave, { size }), 400, /^size\b.*8 to 65536/);
     }
     for (const size of [65, 4095]) {
       assertProblem(await client.encKeys(slave, { size }), 400, "size shall be a multiple of 8");
@@ -57,6 +59,28 @@ Deno.test("min_key_size to max_key_size are delivered in steps of 8, for a block
     assert.equal(await stockOf(client, slave), stock);
   }
   assert.equal(await stockOf(network.client(1), 3), await stockOf(network.client(3), 1));
+});
+
+Deno.test("the sizes can be limited, and the bits of one request are limited together", async () => {
+  const limits = { min_key_size: 128, max_key_size: 65_536, max_key_per_request: 10_000 };
+  await using network = await startNetwork(oneKmeWith(limits), [1, 1, 300]);
+  const client = network.client(1);
+  const { min_key_size, max_key_size } = (await client.status(2)).json;
+  assert.deepEqual([min_key_size, max_key_size], [128, 65_536]);
+  assertProblem(
+    await client.encKeys(2, { size: 120 }),
+    400,
+    "size: keys of 128 to 65536 bits can be delivered",
+  );
+  assertSizes(await client.encKeys(2, { size: 128 }), 1, 128);
+  const tooMany = /^number and size: at most 40960000 bits\b/;
+  assertProblem(await client.encKeys(2, { number: 626, size: 65_536 }), 400, tooMany);
+  // Each takes 17 blocks.
+  assertProblem(await client.encKeys(2, { number: 9412, size: 4104 }), 400, tooMany);
+  // Not too many, but more than there are.
+  assertProblem(await client.encKeys(2, { number: 625, size: 65_536 }), 503);
+  assertProblem(await client.encKeys(2, { number: 9411, size: 4104 }), 503);
+  assert.equal(await stockOf(client, 2), 299);
 });
 
 Deno.test("keys are cut from blocks in order, and what is cut off is never given", async () => {

@@ -37,7 +37,7 @@ export interface StoreDialect {
   bytes(length: number): ColumnDataType | Expression<unknown>;
   /** Column type of up to `length` bytes. */
   varbytes(length: number): ColumnDataType | Expression<unknown>;
-  /** Column type of an id or a name: up to 255 characters, compared byte by byte. */
+  /** Column type of an id or a name: up to 291 characters, compared byte by byte. */
   readonly text: ColumnDataType | Expression<unknown>;
   /** Column type of a text of up to some megabytes. */
   readonly longText: ColumnDataType | Expression<unknown>;

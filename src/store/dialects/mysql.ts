@@ -42,7 +42,7 @@ export function mysqlDialect(server: DatabaseServer, limit: number): StoreDialec
     // No padding: otherwise names that differ only in spaces at their end would be equal. MySQL and MariaDB have different names
     // for this, and each reads only its own comment.
     text: sql.raw(
-      "varchar(255) character set utf8mb4 /*!80017 collate utf8mb4_0900_bin */ /*M! collate utf8mb4_nopad_bin */",
+      "varchar(291) character set utf8mb4 /*!80017 collate utf8mb4_0900_bin */ /*M! collate utf8mb4_nopad_bin */",
     ),
     longText: sql.raw("longtext"),
     sequence: { type: "bigint", define: (column) => column.autoIncrement() },

@@ -41,7 +41,7 @@ export function postgresDialect(
     lanes: LANES,
     bytes: () => "bytea",
     varbytes: () => "bytea",
-    text: sql`varchar(255) collate "C"`,
+    text: sql`varchar(291) collate "C"`,
     longText: "text",
     sequence: { type: "bigint", define: (column) => column.generatedByDefaultAsIdentity() },
     partialIndexes: true,
