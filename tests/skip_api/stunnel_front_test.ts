@@ -1,6 +1,7 @@
 /** The front of docs/skip.md that adds TLS with a pre-shared key, with stunnel and OpenSSL's client. */
 import assert from "node:assert/strict";
-import { findProgram, startChild, underWatch } from "../harness/child_process.ts";
+import { findProgram, runChild, startChild, underWatch } from "../harness/child_process.ts";
+import { shellBlocks } from "../harness/document_commands.ts";
 import { eventually } from "../harness/eventually.ts";
 import { testWith } from "../harness/installed.ts";
 import { freePorts } from "../harness/free_port.ts";
@@ -35,6 +36,13 @@ testWith(
       .replaceAll("/run/stunnel-router1/", `${directory}/`)
       .replace("0.0.0.0:443", `127.0.0.1:${port}`).replace("127.0.0.1:13002", `127.0.0.1:${skipPort}`);
     await Deno.writeTextFile(`${directory}/router1.conf`, `foreground = yes\npid =\n${config}`);
+    // What a front that was killed leaves behind.
+    await Deno.writeTextFile(`${directory}/plain.sock`, "");
+    const start = shellBlocks(document)[0]!.replaceAll("/run/stunnel-router1", directory).trimEnd().split(
+      "\n",
+    );
+    assert.match(start.pop()!, /^stunnel4 \/etc\/stunnel\/router1\.conf$/);
+    assert.equal((await runChild("sh", { args: ["-euc", start.join("\n")] })).code, 0);
     const front = startChild(stunnel, { args: [`${directory}/router1.conf`] });
     try {
       await front.waitForLine(/Configuration successful/);
