@@ -4,6 +4,8 @@ import { eventually } from "../harness/eventually.ts";
 import { runKme } from "../harness/kme_process.ts";
 import { keyIdsOf, keysOf } from "../harness/sae_client.ts";
 import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
+import { allIngested } from "../harness/key_files.ts";
+import { SkipClient, skipKeyOf, toUuid, twoSkipKmes } from "../skip_api/skip_fixture.ts";
 import { assertProblem, unknownKeyId } from "../sae_api/api_fixture.ts";
 import { linesIn, problemsOf } from "./audit_fixture.ts";
 import { verifyAudit } from "../../src/audit/verify_audit.ts";
@@ -244,4 +246,36 @@ Deno.test("a client that is refused again and again has few records", async () =
   assert.equal(refusals.length + refusals.reduce((sum, { more = 0 }) => sum + more, 0), 300);
   const seconds = new Set(refusals.map(({ time }) => time.slice(0, 19))).size;
   assert.ok(refusals.length <= 21 * (seconds + 1), `${refusals.length} in ${seconds} s`);
+});
+
+Deno.test("keys by SKIP are recorded as those by ETSI GS QKD 014", async () => {
+  const [one, other] = twoSkipKmes.kmes;
+  await using network = await audited({ kmes: [one!, other!] });
+  await network.writeKeyFile(1, 2, 8);
+  const processes = await network.startAll();
+  for (const { keyDirectories } of [network.kme(1), network.kme(2)]) {
+    await allIngested(keyDirectories.values());
+  }
+  const { keyId } = skipKeyOf(await new SkipClient(network, 1).newKey(3, 128), 128);
+  skipKeyOf(await new SkipClient(network, 3).keyById(keyId, 1), 128);
+  assertProblem(await new SkipClient(network, 3).keyById(keyId, 1), 400);
+  for (const process of processes) assert.equal(await process.stop(), 0);
+
+  const key_IDs = [toUuid(keyId)];
+  const of = (kme: number, wanted: string) => recordsOf(network, kme).filter(({ kind }) => kind === wanted);
+  const [delivery] = of(1, "delivery");
+  assert.deepEqual([delivery!.master, delivery!.slaves, delivery!.size, delivery!.key_IDs], [
+    "1",
+    ["3"],
+    128,
+    key_IDs,
+  ]);
+  const fetched = of(2, "fetch");
+  assert.deepEqual(fetched.map((record) => [record.sae, record.master, record.key_IDs]), [[
+    "3",
+    "1",
+    key_IDs,
+  ]]);
+  const [refusal] = of(2, "refusal");
+  assert.deepEqual([refusal!.interface, refusal!.status], ["skip", 400]);
 });

@@ -65,6 +65,7 @@ Deno.test("the SKIP listener has its own CA and CRL, and is reloaded", {
     await eventually(async () => (await capabilities(router.pem)).status === 401, { what: "it is refused" });
     assertProblem(await capabilities(router.pem), 401, /is revoked/);
     await revoke([]);
+    await eventually(async () => (await capabilities(router.pem)).status === 200, { what: "it is accepted" });
   });
 
   let reloads = 0;
@@ -79,6 +80,24 @@ Deno.test("the SKIP listener has its own CA and CRL, and is reloaded", {
     await reload();
     assert.equal((await capabilities(network.sae(2))).json.localSystemID, "2");
     assertProblem(await capabilities(router.pem), 401);
+  });
+
+  await t.step("a file with a mistake takes a CA away, but does not bring one", async () => {
+    const ca = `${directory}/skip-ca.pem`;
+    await Deno.writeTextFile(ca, zoneCa.ca + routersCa.pem.cert);
+    await reload();
+    assert.equal((await capabilities(router.pem)).json.localSystemID, "1");
+    const { listen_address } = network.kme(1).config.this_kme.skip_https_interface;
+    await network.writeConfig(1, ({ this_kme }) => this_kme.skip_https_interface.listen_address = "nowhere");
+    await Deno.writeTextFile(ca, zoneCa.ca);
+    kme.signal("SIGHUP");
+    await kme.waitForLine(/the CA certificates for SAEs that use SKIP/);
+    assertProblem(await capabilities(router.pem), 401);
+    assert.equal((await capabilities(network.sae(2))).json.localSystemID, "2");
+    await network.writeConfig(
+      1,
+      ({ this_kme }) => this_kme.skip_https_interface.listen_address = listen_address,
+    );
   });
 
   await t.step("an SAE that is removed loses access", async () => {
