@@ -51,10 +51,11 @@ export function readPartialConfig(raw: unknown, findings: Findings): PartialConf
 
 /** The correct members of a value that is not correct as a whole. */
 function correctPart(schema: z.ZodType, raw: unknown): unknown {
-  if (schema instanceof z.ZodObject) {
+  const object = schema instanceof z.ZodObject ? schema : optionalObject(schema);
+  if (object !== undefined) {
     if (!isObject(raw)) return undefined;
     return Object.fromEntries(
-      Object.entries(schema.shape).map((
+      Object.entries(object.shape).map((
         [name, member],
       ) => [name, correctPart(member as z.ZodType, own(raw, name))]),
     );
@@ -65,6 +66,13 @@ function correctPart(schema: z.ZodType, raw: unknown): unknown {
       : undefined;
   }
   return schema.safeParse(raw).data;
+}
+
+/** The object that a member has which may be absent. */
+function optionalObject(schema: z.ZodType): z.ZodObject | undefined {
+  const inner = schema instanceof z.ZodPipe ? schema.in : schema;
+  const object = inner instanceof z.ZodOptional ? written(inner) : undefined;
+  return object instanceof z.ZodObject ? object : undefined;
 }
 
 function unknownMember(name: string, path: MemberPath): { message: string; meant?: string } {
