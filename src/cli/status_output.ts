@@ -41,6 +41,10 @@ export function formatStatus(status: KmeStatus): string {
     ...links.flatMap(unmatchedFiles),
     "",
     `keys waiting for their slaves: ${keysWaiting ?? "?"}`,
+    ...(status.limited ?? []).map(({ sae, limit, count }) =>
+      `SAE ${sae}: ${count} request${count === 1 ? "" : "s"} refused because of ${limit}`
+    ),
+    ...auditLine(status),
     ...peers.length === 0
       ? []
       : ["", ...columns([["peer", "state", "since", "last error"], ...peers.map(peerRow)])],
@@ -51,6 +55,13 @@ export function formatStatus(status: KmeStatus): string {
         `certificate ${member} ${daysLeft < 0 ? "has EXPIRED" : `ends in ${daysLeft} days`}`
       ),
   ].map(toOneLine).join("\n");
+}
+
+function auditLine({ audit }: KmeStatus): string[] {
+  if (audit === undefined) return [];
+  const { chain, sequence, head, failure } = audit;
+  const state = failure === null ? `record ${sequence}, hash ${head}` : `CANNOT BE WRITTEN: ${failure}`;
+  return [`audit log: chain ${chain}, ${state}`];
 }
 
 /** Blocks at one end only: those here, and those that the listed files have at the other end. */

@@ -1,4 +1,6 @@
 /** What a file with mistakes says about access, so that access can be taken away while something else is wrong. */
+import { limitsOf } from "./assemble.ts";
+import type { SaeLimits } from "../domain/network.ts";
 import type { ConfiguredId, KmeId } from "../domain/ids.ts";
 import type { CertificateSelector } from "../x509/certificate_selector.ts";
 import type { Findings } from "./findings.ts";
@@ -11,6 +13,8 @@ export interface SaeAccess {
   readonly id?: ConfiguredId;
   readonly kmeId?: KmeId;
   readonly certificates?: readonly CertificateSelector[];
+  /** Without those that have a mistake. */
+  readonly limits?: SaeLimits;
 }
 
 export interface KmeAccess {
@@ -69,6 +73,7 @@ export function readAccess(
       id: isCorrect("saes", index, "id") ? sae?.id : undefined,
       kmeId: isCorrect("saes", index, "kme_id") ? sae?.kme_id?.text : undefined,
       certificates: identities.saes[index],
+      ...limitsOf(sae ?? {}),
     })),
     saesAreCorrect: content.saes !== undefined && isCorrect("saes"),
     otherKmes: content.other_kmes?.map((kme, index) => ({

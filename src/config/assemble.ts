@@ -3,6 +3,8 @@ import type { AuditLog, Config, DeviceSource, HttpsInterface, OtherKme } from ".
 import type { Identities } from "./identities.ts";
 import type { LoadedDevice, LoadedInterface, LoadedKme, ReferencedFiles } from "./referenced_files.ts";
 import type { ConfigFile } from "./file_schema.ts";
+import type { Part } from "./partial_config.ts";
+import type { Sae, SaeLimits } from "../domain/network.ts";
 
 /** @param content a file without mistakes. */
 export function assemble(
@@ -38,6 +40,11 @@ export function assemble(
       tlsMinVersion: thisKme.tls_min_version,
       neighbourProbeSeconds: thisKme.neighbour_probe_seconds,
       leaseSeconds: thisKme.lease_seconds,
+      reserveShares: (thisKme.reserve_share ?? []).map(({ kme, share, saes }) => ({
+        kme: kme.text,
+        share,
+        saes: saes.map((sae) => sae.text),
+      })),
       auditLog: thisKme.audit_log && auditLog(thisKme.audit_log, files.auditDirectory!),
     },
     otherKmes: otherKmes.map((kme, index) =>
@@ -47,6 +54,7 @@ export function assemble(
       id: sae.id,
       kmeId: sae.kme_id.text,
       certificates: identities.saes[index]!,
+      ...limitsOf(sae),
     })),
   };
 }
@@ -60,6 +68,18 @@ function auditLog(
     rotateBytes: file.rotate_mib * 1024 * 1024,
     keepMs: file.keep_days === undefined ? undefined : file.keep_days * 24 * 3600 * 1000,
   };
+}
+
+/** The limits of an SAE, if it has any. */
+export function limitsOf(sae: Part<ConfigFile["saes"][number]>): Pick<Sae, "limits"> {
+  const limits: SaeLimits = {
+    ...sae.may_reach === undefined
+      ? {}
+      : { mayReach: sae.may_reach.flatMap((id) => id === undefined ? [] : id.text) },
+    ...sae.max_bits_per_second === undefined ? {} : { maxBitsPerSecond: sae.max_bits_per_second },
+    ...sae.max_waiting_keys === undefined ? {} : { maxWaitingKeys: sae.max_waiting_keys },
+  };
+  return Object.keys(limits).length === 0 ? {} : { limits };
 }
 
 function httpsInterface(

@@ -1,6 +1,6 @@
 /** The configuration as the program uses it: checked, with resolved paths and loaded files. */
 import type { ConfiguredId } from "../domain/ids.ts";
-import type { RemoteKme, Sae } from "../domain/network.ts";
+import type { RemoteKme, ReserveShare, Sae } from "../domain/network.ts";
 import type { HostPort } from "../domain/address.ts";
 import type { DeviceUrl } from "./device_url.ts";
 import type { CertificateSelector } from "../x509/certificate_selector.ts";
@@ -79,6 +79,8 @@ export interface ThisKme {
   readonly leaseSeconds: number;
   /** Absent: nothing is recorded. */
   readonly auditLog?: AuditLog;
+  /** Parts of the stock that are kept for some SAEs. */
+  readonly reserveShares: readonly ReserveShare[];
 }
 
 /** Where and how the audit log is kept. */

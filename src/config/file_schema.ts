@@ -135,6 +135,15 @@ const auditLog = z.strictObject({
   keep_days: optional(integer(1, 36_500)),
 }, expected('an object with the directory of the audit log, as in { directory: "audit" }'));
 
+const reserveShare = z.strictObject({
+  kme: id,
+  share: z.number(expected("a share of max_key_count, more than 0 and less than 1")).gt(
+    0,
+    "must be more than 0; write a share, as in 0.1",
+  ).lt(1, "must be less than 1; write a share, as in 0.1"),
+  saes: z.array(id, expected("an array of ids of SAEs")),
+}, expected("an object with kme, share and saes"));
+
 const thisKme = z.strictObject({
   id,
   nickname: optional(nickname),
@@ -170,6 +179,9 @@ const thisKme = z.strictObject({
   reingest_served_files: withDefault(boolean, false),
   lease_seconds: withDefault(integer(2, 3600), 15),
   audit_log: optional(auditLog),
+  reserve_share: optional(
+    z.array(reserveShare, expected("an array of shares, as in [{ kme: 2, share: 0.1, saes: [1] }]")),
+  ),
 }, expected("an object that describes this KME"));
 
 const deviceSae = z.union(
@@ -222,6 +234,9 @@ const sae = z.strictObject({
   kme_id: id,
   https_client_certificate_serial: optional(serial),
   certificates: selectors,
+  may_reach: optional(z.array(id, expected("an array of ids of SAEs"))),
+  max_bits_per_second: optional(integer(1, 1_000_000_000_000)),
+  max_waiting_keys: optional(integer(1, 1_000_000_000)),
 }, expected("an object that describes an SAE"));
 
 /** A whole configuration file. */

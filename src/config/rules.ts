@@ -10,6 +10,7 @@ export function checkRules(partial: PartialConfig, findings: Findings): void {
   checkKmeIds(partial, findings);
   checkRoutes(partial, findings);
   checkSaes(partial, findings);
+  checkLimits(partial, findings);
   checkListeners(partial, findings);
   checkDevices(partial, findings);
   checkConsequences(partial, findings);
@@ -161,6 +162,68 @@ function checkSaes(partial: PartialConfig, findings: Findings): void {
     if (kme === undefined || kme === own || known.includes(kme) || explained.has(kme)) continue;
     const right = listed("write one of", known);
     findings.mistake(member("kme_id"), `no KME ${kme} is configured; ${right}, or add it to other_kmes`);
+  }
+}
+
+/** Members that only the SAE's own KME uses. */
+const OWN_LIMITS = ["max_bits_per_second"] as const;
+
+function checkLimits(partial: PartialConfig, findings: Findings): void {
+  const { content, given } = partial;
+  const saes = content.saes ?? [];
+  const own = ownKmeId(partial);
+  const ids = saes.map((sae) => sae?.id?.text);
+  // An unknown one may be that of an SAE whose id has a mistake.
+  const isKnown = (id: string) => ids.includes(id) || ids.includes(undefined) || content.saes === undefined;
+  const requireSae = (member: MemberPath, id: string | undefined) => {
+    if (id === undefined || isKnown(id)) return;
+    findings.mistake(
+      member,
+      `no SAE ${id} is configured; ${listed("write one of", ids.filter((id) => id !== undefined))}`,
+    );
+  };
+  for (const [index, sae] of saes.entries()) {
+    for (const [i, id] of (sae?.may_reach ?? []).entries()) {
+      requireSae(["saes", index, "may_reach", i], id?.text);
+    }
+    if (sae?.kme_id === undefined || own === undefined || sae.kme_id.text === own) continue;
+    for (const name of OWN_LIMITS) {
+      if (!given(["saes", index, name])) continue;
+      findings.mistake(
+        ["saes", index, name],
+        `the SAE belongs to KME ${sae.kme_id.text}, and only that KME applies it; leave it out`,
+      );
+    }
+  }
+  const links = [content.this_kme?.id?.text, ...otherKmeIds(partial)];
+  const seen = new Set<string>();
+  for (const [index, reserve] of (content.this_kme?.reserve_share ?? []).entries()) {
+    const member = (
+      ...names: (string | number)[]
+    ): MemberPath => ["this_kme", "reserve_share", index, ...names];
+    for (const [i, id] of (reserve?.saes ?? []).entries()) {
+      requireSae(member("saes", i), id?.text);
+      const kme = saes.find((sae) => sae?.id?.text === id?.text && id !== undefined)?.kme_id?.text;
+      if (kme === undefined || own === undefined || kme === own) continue;
+      findings.mistake(member("saes", i), `SAE ${id!.text} belongs to KME ${kme}; name SAEs of this KME`);
+    }
+    const kme = reserve?.kme?.text;
+    if (kme === undefined) continue;
+    const other = content.other_kmes?.find((other) => other?.id?.text === kme);
+    if (!links.includes(kme) && !links.includes(undefined)) {
+      findings.mistake(
+        member("kme"),
+        `no KME ${kme} is configured; write this KME's id or that of a neighbour`,
+      );
+    } else if (other?.reached_through !== undefined) {
+      findings.mistake(
+        member("kme"),
+        `KME ${kme} has no direct link; write the id of the neighbour that leads to it`,
+      );
+    } else if (seen.has(kme)) {
+      findings.mistake(member("kme"), `KME ${kme} has a share already; write each link once`);
+    }
+    seen.add(kme);
   }
 }
 

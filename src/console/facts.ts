@@ -158,6 +158,9 @@ export class Facts {
       })),
       entropy,
       burnt: sum(Object.values(counts.burnt)),
+      limited: counts.limited.size === 0
+        ? undefined
+        : [...counts.limited.values()].map((each) => ({ ...each })),
       audit: this.#audit(),
     };
     const status: KmeStatus = {

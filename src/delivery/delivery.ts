@@ -3,12 +3,12 @@ import type { Config } from "../config/config.ts";
 import { type Events, EventText } from "../events/events.ts";
 import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
-import type { Sae } from "../domain/network.ts";
+import { mayReach, type Sae } from "../domain/network.ts";
 import { mapKey } from "../domain/bytes.ts";
 import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS } from "../domain/key.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
-import { InvalidRequest, NotAuthorized, NotRecorded, Unavailable } from "../domain/refusals.ts";
+import { InvalidRequest, LimitReached, NotAuthorized, NotRecorded, Unavailable } from "../domain/refusals.ts";
 import type { Peer, PeerAbility } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
 import { type KeyObserver, noopObserver } from "./key_observer.ts";
@@ -18,6 +18,7 @@ import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
 import { noLink, Routes } from "./routes.ts";
 import { ReservationFinisher } from "./reservation_finisher.ts";
+import { type ReceivedAdmission, SaeLimiter, type Wanted } from "./sae_limiter.ts";
 import { shortage } from "./shortage.ts";
 import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
 import type { StockAgreement } from "./stock_agreement.ts";
@@ -82,6 +83,7 @@ export class Delivery {
   readonly #events: Events;
   readonly #observer: KeyObserver;
   readonly #records: KeyRecords;
+  readonly #limiter: SaeLimiter;
   readonly #routes: Routes;
   readonly #reservations: ReservationFinisher;
   readonly #recovery: Recovery;
@@ -102,6 +104,7 @@ export class Delivery {
     const observer = this.#observer = options.observer ?? noopObserver;
     this.#records = options.records ?? noKeyRecords;
     const { store, peers, directory } = options;
+    this.#limiter = new SaeLimiter({ directory, store, observer });
     const { thisKme, otherKmes } = options.config;
     this.#routes = new Routes(otherKmes);
     const reservations = this.#reservations = new ReservationFinisher(store, observer);
@@ -124,6 +127,7 @@ export class Delivery {
       recovery,
       observer,
       expiry: () => this.#expiry(),
+      admit: (transaction) => this.#admitReceived(transaction),
       onActivated: (key, master, slave) => this.#activated(key, master, slave),
     });
   }
@@ -136,6 +140,7 @@ export class Delivery {
   /** What can be delivered to `master` for `slave` now (clause 5.2). */
   async status(master: Sae, slaveId: SaeId): Promise<Status> {
     const slave = this.#requireSae(slaveId);
+    this.#limiter.requireReach(master, [slaveId]);
     const { thisKme } = this.#config;
     const pool = this.#directory.isLocal(slave) ? slave.kmeId : this.#routes.nextHop(slave.kmeId);
     const onlyBlocks = pool !== undefined && this.#understandsOnlyBlocks(pool);
@@ -146,13 +151,18 @@ export class Delivery {
       master: master.id.text,
       slave: slave.id.text,
       keySize: KeySize.default,
-      storedKeyCount: reached ? await this.#store.freeBlocks(pool) : 0,
+      storedKeyCount: reached ? await this.#stockFor(master, pool) : 0,
       maxKeyCount: thisKme.maxKeyCount,
       maxKeyPerRequest: thisKme.maxKeyPerRequest,
       maxKeySize: onlyBlocks ? BLOCK_BITS : thisKme.maxKeySize,
       minKeySize: onlyBlocks ? BLOCK_BITS : thisKme.minKeySize,
       maxSaeIdCount: onlyBlocks ? 0 : thisKme.maxSaeIdCount,
     };
+  }
+
+  /** Blocks that the master may use. */
+  async #stockFor({ id }: Sae, link: KmeId): Promise<number> {
+    return Math.max(0, await this.#store.freeBlocks(link) - this.#limiter.keptFrom(id.text, link));
   }
 
   /**
@@ -171,8 +181,18 @@ export class Delivery {
     const slave = this.#requireSae(slaveId);
     this.#check(request);
     const slaves = [slave, ...this.#additionalSlaves(master, slave, request.additionalSlaves)];
+    this.#limiter.requireReach(master, slaves.map(({ id }) => id.text));
     this.#records.require();
-    const keys = await this.#newKeys(master, slaves, request);
+    const plan = makePlan(this.#config.thisKme.id.text, this.#routes, slaves);
+    if (plan === undefined) throw noLink(slave.kmeId);
+    const end = await this.#limiter.admit(master, wantedBy(request, plan));
+    const keys = await this.#newKeys(master, slaves, request, plan).catch((error) => {
+      end(false);
+      // The slave's KME applies its own limits.
+      if (error instanceof LimitReached) this.#observer.limited(master.id.text, error.limit);
+      throw error;
+    });
+    end(true);
     await this.#records.delivered({
       client,
       master: master.id.text,
@@ -183,16 +203,18 @@ export class Delivery {
     return keys;
   }
 
-  async #newKeys(master: Sae, slaves: readonly Sae[], request: KeyRequest): Promise<readonly Key[]> {
+  async #newKeys(
+    master: Sae,
+    slaves: readonly Sae[],
+    request: KeyRequest,
+    plan: Plan,
+  ): Promise<readonly Key[]> {
     const [slave] = slaves as [Sae, ...Sae[]];
     const number = this.#requests++;
     this.#events.publish(
       () => EventText.requested(master.id.text, slave.id.text),
       () => ({ request: number }),
     );
-    const { thisKme } = this.#config;
-    const plan = makePlan(thisKme.id.text, this.#routes, slaves);
-    if (plan === undefined) throw noLink(slave.kmeId);
     this.#observer.requested(plan.source);
     const keys = plan.hops.length === 0
       ? await this.#deliverHere(master, slaves, request)
@@ -217,8 +239,11 @@ export class Delivery {
     ids: readonly KeyIdBytes[],
     client: ConnectedClient,
   ): Promise<readonly Key[]> {
+    const master = this.#directory.sae(masterId);
+    if (master !== undefined) this.#limiter.requireReach(master, [slave.id.text]);
     this.#records.require();
     const keys = await this.#collect(slave, masterId, ids);
+    this.#limiter.fetched(masterId, keys.length);
     await this.#records.fetched({ client, slave: slave.id.text, master: masterId, ids });
     return keys;
   }
@@ -283,7 +308,9 @@ export class Delivery {
     const remote = this.#directory.sae(remoteId);
     if (origin === undefined || remote === undefined || !this.#directory.isLocal(remote)) return "unknown";
     if (this.#directory.isLocal(origin)) return "unauthorized";
-    if (!this.#directory.mayActFor(caller, origin.kmeId)) return "unauthorized";
+    if (!this.#directory.mayActFor(caller, origin.kmeId) || !mayReach(origin, remoteId)) {
+      return "unauthorized";
+    }
     const link = this.#store.link(origin.kmeId);
     if (link === undefined) return "unknown";
     const unique = [...new Map(ids.map((id) => [mapKey(id), id])).values()];
@@ -306,7 +333,7 @@ export class Delivery {
 
   /** A neighbour sends keys in a transaction. `caller` is the client of the connection. */
   async receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
-    const answer = await this.#receive(caller, sender, transaction);
+    const answer = await this.#reception.receive(caller, sender, transaction);
     await this.#records.received({
       caller,
       kme: sender,
@@ -320,14 +347,16 @@ export class Delivery {
     return answer;
   }
 
-  async #receive(caller: ClientIdentity, sender: KmeId, transaction: Transaction): Promise<ReceptionAnswer> {
+  async #admitReceived({ origin, keys, recipients }: Transaction): Promise<ReceivedAdmission> {
     try {
       this.#records.require();
     } catch (error) {
-      if (!(error instanceof NotRecorded)) throw error;
-      return { kind: "rejected", reason: `KME ${this.#config.thisKme.id.text}: ${error.message}` };
+      if (error instanceof NotRecorded) return { refusal: error.message };
+      throw error;
     }
-    return await this.#reception.receive(caller, sender, transaction);
+    const waiting = recipients.some(({ kme }) => kme === this.#config.thisKme.id.text) ? keys.length : 0;
+    const slaves = recipients.flatMap(({ saes }) => saes);
+    return await this.#limiter.admitReceived(this.#directory.sae(origin)!, slaves, waiting);
   }
 
   /** A neighbour takes a transaction back. */
@@ -508,6 +537,17 @@ export class Delivery {
   #expiry(): number {
     return this.#store.now() + this.#config.thisKme.keyLifetimeSeconds * 1000;
   }
+}
+
+/** What a request takes of the limits of its master. */
+function wantedBy({ number, size }: KeyRequest, { source, localSlaves, hops }: Plan): Wanted {
+  const blocks = number * blocksPerKey(size);
+  const pads = hops.filter(({ composes }) => !composes).map(({ kme }) => kme);
+  return {
+    bits: number * size,
+    waitingKeys: localSlaves.length > 0 ? number : 0,
+    blocks: new Map([source, ...pads].map((link) => [link, blocks])),
+  };
 }
 
 /** Milliseconds since 1970, a whole number. An age that reaches back before 1970 is no limit. */

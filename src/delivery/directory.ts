@@ -22,6 +22,8 @@ interface Party {
 interface Tables {
   readonly saes: ReadonlyMap<SaeId, ConfiguredSae>;
   readonly kmes: ReadonlyMap<KmeId, OtherKme>;
+  /** By the KME at the other end of the link. */
+  readonly reserves: ReadonlyMap<KmeId, Reserve>;
   /** SAEs of this KME. */
   readonly saeParties: readonly Party[];
   /** Neighbours for which certificates are configured. */
@@ -30,6 +32,12 @@ interface Tables {
   readonly saesByIdentity: WeakMap<ClientIdentity, readonly SaeId[]>;
   /** Ids of the neighbours that a certificate identifies. */
   readonly kmesByIdentity: WeakMap<ClientIdentity, readonly KmeId[]>;
+}
+
+/** Blocks of a link that only some SAEs may use. */
+export interface Reserve {
+  readonly blocks: number;
+  readonly saes: readonly SaeId[];
 }
 
 export class Directory {
@@ -87,6 +95,11 @@ export class Directory {
     return this.#tables.kmes.get(id);
   }
 
+  /** What is kept of the stock of a link; `undefined`: nothing. */
+  reserveOf(link: KmeId): Reserve | undefined {
+    return this.#tables.reserves.get(link);
+  }
+
   isLocal(sae: Sae): boolean {
     return sae.kmeId === this.thisKme.text;
   }
@@ -129,6 +142,12 @@ function tablesOf({ thisKme, otherKmes, saes }: DirectoryContent): Tables {
   return {
     saes: new Map(saes.map((sae) => [sae.id.text, sae])),
     kmes: new Map(otherKmes.map((kme) => [kme.id.text, kme])),
+    reserves: new Map(
+      thisKme.reserveShares.map(({ kme, share, saes }) => [
+        kme,
+        { blocks: Math.ceil(share * thisKme.maxKeyCount), saes },
+      ]),
+    ),
     saeParties: saes.filter(({ kmeId }) => kmeId === thisKme.id.text)
       .map(({ id, certificates }) => party(id.text, certificates, saeIssuers)),
     kmeParties: otherKmes.flatMap((kme) =>

@@ -1,6 +1,7 @@
 /** What happens to keys, for counting. */
 import type { KeyIdBytes } from "../domain/block.ts";
-import type { KmeId } from "../domain/ids.ts";
+import type { KmeId, SaeId } from "../domain/ids.ts";
+import type { Limit } from "../domain/refusals.ts";
 
 /** Called within every request: an implementation counts, and neither waits nor throws. */
 export interface KeyObserver {
@@ -16,6 +17,8 @@ export interface KeyObserver {
   expired(keys: readonly KeyIdBytes[]): void;
   /** A neighbour refused blocks that were offered for keys. `files`: those that the blocks came from, most blocks first. */
   blocksRefused(kme: KmeId, blocks: number, files: readonly string[]): void;
+  /** A request of a master SAE was refused because of a limit. */
+  limited(sae: SaeId, limit: Limit): void;
   /** Blocks were burnt. */
   burnt(reason: BurnReason, blocks: number): void;
 }
@@ -34,5 +37,6 @@ export const noopObserver: KeyObserver = {
   collected() {},
   expired() {},
   blocksRefused() {},
+  limited() {},
   burnt() {},
 };

@@ -11,6 +11,7 @@ import { applyPad, blocksPerKey, composeBits, type Key, KeySize } from "../domai
 import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Store } from "../store/store.ts";
+import type { ReceivedAdmission } from "./sae_limiter.ts";
 import type { Directory } from "./directory.ts";
 import type { Peer } from "./peer.ts";
 import type { KeyObserver } from "./key_observer.ts";
@@ -39,6 +40,7 @@ export interface ReceptionOptions {
   readonly observer: KeyObserver;
   /** When a key that arrives now expires, milliseconds since 1970. */
   readonly expiry: () => number;
+  readonly admit: (transaction: Transaction) => Promise<ReceivedAdmission>;
   readonly onActivated: (key: KeyIdBytes, master: SaeId, slave: SaeId) => void;
 }
 
@@ -126,6 +128,25 @@ export class Reception {
   }
 
   async #receive(link: Link, transaction: Transaction): Promise<ReceptionAnswer> {
+    const { thisKme, store } = this.#options;
+    const admission = await this.#options.admit(transaction);
+    if ("refusal" in admission) {
+      // A repeated message must not be refused: its keys are here.
+      if (await store.hasTransaction(link, transaction.id)) {
+        return { kind: "unknown", reason: "asked for again" };
+      }
+      const { refusal, limit } = admission;
+      return { kind: "rejected", reason: `KME ${thisKme}: ${refusal}`, limit };
+    }
+    let answer: ReceptionAnswer | undefined;
+    try {
+      return answer = await this.#admitted(link, transaction);
+    } finally {
+      admission.end(answer?.kind === "activated");
+    }
+  }
+
+  async #admitted(link: Link, transaction: Transaction): Promise<ReceptionAnswer> {
     const { thisKme, store } = this.#options;
     const slaves = transaction.recipients.filter(({ kme }) => kme === thisKme).flatMap(({ saes }) => saes);
     const passesOn = transaction.recipients.some(({ kme }) => kme !== thisKme);

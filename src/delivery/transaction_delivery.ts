@@ -13,13 +13,14 @@ import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Claim } from "../store/operations/claim.ts";
 import { chunks } from "../domain/chunks.ts";
 import type { Store } from "../store/store.ts";
-import { Unavailable } from "../domain/refusals.ts";
+import { LimitReached, Unavailable } from "../domain/refusals.ts";
 import type { Peer } from "./peer.ts";
 import { formatPlan, type Hop, type Plan } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
 import { noLink } from "./routes.ts";
 import type { StockAgreement } from "./stock_agreement.ts";
 import type { ReservationFinisher } from "./reservation_finisher.ts";
+import { RETRY_SECONDS } from "./sae_limiter.ts";
 import { shortage } from "./shortage.ts";
 import type { TransactionAnswer, TransactionKey } from "../domain/transaction.ts";
 
@@ -226,7 +227,8 @@ export class TransactionDelivery {
     }
     if (answer.kind === "unreached" || answer.kind === "rejected") {
       await reservations.eventually({ reservation, release: allBlocks(attempt) });
-      return { failure: failure(part, answer.reason), again: false };
+      const limit = answer.kind === "rejected" ? answer.limit : undefined;
+      return { failure: failure(part, answer.reason, limit), again: false };
     }
     await reservations.eventually({ reservation, release: pads, unresolved: idsOf(attempt.source) });
     void this.#options.recovery.resolve(unresolved(attempt, [part], this.#options.store.now()));
@@ -252,6 +254,7 @@ export class TransactionDelivery {
       failure: failure(
         attempt.padded[failed]!,
         "reason" in answer ? answer.reason : "does not have the keys",
+        answer.kind === "rejected" ? answer.limit : undefined,
       ),
       again: resolved && onlyRefusals,
       refusedBy: onlyRefusals ? attempt.padded[failed]!.hop.kme : undefined,
@@ -287,7 +290,8 @@ function unresolved(attempt: Attempt, parts: readonly Part[], now: number): Adop
   };
 }
 
-function failure({ hop }: Part, reason?: string): Unavailable {
+function failure({ hop }: Part, reason?: string, limit?: "max_waiting_keys"): Unavailable {
+  if (limit !== undefined) return new LimitReached(reason!, limit, RETRY_SECONDS[limit]);
   return new Unavailable("the keys cannot be activated on every slave's KME", [
     { peer: reason?.includes("KME") ? reason : `KME ${hop.kme} ${reason ?? "did not agree"}` },
   ]);

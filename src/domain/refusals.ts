@@ -30,6 +30,18 @@ export class OutOfKeys extends Unavailable {
   override name = "OutOfKeys";
 }
 
+/** A limit that the configuration sets for an SAE; a label of the metrics. */
+export type Limit = "max_bits_per_second" | "max_waiting_keys" | "reserve_share";
+
+/** A limit is reached; later the same request may succeed. */
+export class LimitReached extends Unavailable {
+  override name = "LimitReached";
+  /** @param retryAfterSeconds a whole number, at least 1. */
+  constructor(message: string, readonly limit: Limit, readonly retryAfterSeconds: number) {
+    super(message, [{ limit }]);
+  }
+}
+
 /** The audit log cannot be written, and without a record no key is given out. */
 export class NotRecorded extends Unavailable {
   override name = "NotRecorded";

@@ -38,7 +38,12 @@ export type TransactionAnswer =
     readonly absent: readonly KeyIdBytes[];
   }
   /** The neighbour changed nothing, and will not. */
-  | { readonly kind: "rejected"; readonly reason: string }
+  | {
+    readonly kind: "rejected";
+    readonly reason: string;
+    /** The reason is that the master has reached this limit. */
+    readonly limit?: "max_waiting_keys";
+  }
   /** The message did not reach the neighbour. */
   | { readonly kind: "unreached"; readonly reason: string }
   /** The neighbour, or a KME behind it, may have the keys: the transaction has to be taken back. */

@@ -2,6 +2,7 @@
 import {
   type Detail,
   InvalidRequest,
+  LimitReached,
   NotAuthorized,
   NotRecorded,
   OutOfKeys,
@@ -45,7 +46,10 @@ export function toProblem(error: unknown): Problem {
   if (error instanceof HttpProblem) return error;
   if (error instanceof Refusal) {
     const [status, reason] = kindOf(error);
-    return { status, reason, message: error.message, details: error.details };
+    const headers = error instanceof LimitReached
+      ? { "retry-after": String(error.retryAfterSeconds) }
+      : undefined;
+    return { status, reason, message: error.message, details: error.details, headers };
   }
   if (error instanceof StoreUnavailable) return { status: 503, reason: "database", message: error.message };
   log("http").error("request failed: {error}", { error });
@@ -56,6 +60,7 @@ function kindOf(error: Refusal): [ProblemStatus, RefusalReason] {
   if (error instanceof InvalidRequest) return [400, "invalid"];
   if (error instanceof NotAuthorized) return [401, "unauthorized"];
   if (error instanceof OutOfKeys) return [503, "out_of_keys"];
+  if (error instanceof LimitReached) return [503, "limit"];
   if (error instanceof NotRecorded) return [503, "audit"];
   if (error instanceof Unavailable) return [503, "peer"];
   return [503, "internal"];

@@ -14,6 +14,8 @@ export type RefusalReason =
   | "peer"
   /** The database failed or was too busy. */
   | "database"
+  /** A limit that is configured for the SAE. */
+  | "limit"
   /** The audit log cannot be written. */
   | "audit"
   /** An HTTP error: unknown path, wrong method, body size or type. */

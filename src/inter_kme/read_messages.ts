@@ -244,6 +244,7 @@ function* takeBack(reader: JsonReader): Steps<TakeBackRequest> {
 interface AnswerMembers {
   kind?: string;
   reason?: string;
+  limit?: string;
   blocks?: KeyIdBytes[];
   absent?: KeyIdBytes[];
   free?: KeyIdBytes[];
@@ -263,6 +264,9 @@ function* answerOf(reader: JsonReader): Steps<AnswerMembers> {
       case "reason":
         members.reason = reader.string(MAX_REASON_BYTES);
         return;
+      case "limit":
+        members.limit = reader.string(MAX_ID_BYTES);
+        return;
       case "blocks":
       case "absent":
       case "free":
@@ -274,13 +278,15 @@ function* answerOf(reader: JsonReader): Steps<AnswerMembers> {
   return members;
 }
 
-function receptionAnswer({ kind, reason, blocks, absent }: AnswerMembers): ReceptionAnswer {
+function receptionAnswer({ kind, reason, limit, blocks, absent }: AnswerMembers): ReceptionAnswer {
   switch (kind) {
     case "activated":
       return { kind };
     case "refused":
       return { kind, blocks: required(blocks, "blocks"), absent: required(absent, "absent") };
     case "rejected":
+      // A limit that only a newer version knows is like any other reason.
+      return { kind, reason: required(reason, "reason"), ...limit === "max_waiting_keys" ? { limit } : {} };
     case "unknown":
       return { kind, reason: required(reason, "reason") };
     default:

@@ -1,6 +1,7 @@
 /** Plain numbers: all that a request touches. They become metrics and charts only when somebody asks. */
 import type { BurnReason } from "../delivery/key_observer.ts";
 import type { Operation, RefusalReason } from "../http/request_observer.ts";
+import type { Limit } from "../domain/refusals.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { DeviceLoss } from "../ingest/device_observer.ts";
 import { CLIENT_REFUSALS, type ClientRefusal } from "../tls/client_refusal.ts";
@@ -103,6 +104,8 @@ export interface Counts {
   /** Of the links with a device. */
   readonly devices: Map<KmeId, DeviceCounts>;
   readonly refusals: Map<string, Refusals>;
+  /** Requests that were refused because of a limit, by SAE and limit. */
+  readonly limited: Map<string, { readonly sae: SaeId; readonly limit: Limit; count: number }>;
   /** By the use of the file: `sae`, `kme`, `skip`, or the id of a neighbour after `server of KME `. */
   readonly crls: Map<string, CrlState>;
   readonly refusedClients: Map<string, RefusedClients>;
@@ -133,6 +136,7 @@ export function noCounts(links: readonly KmeId[], listeners: readonly Listener[]
     ),
     devices: new Map(),
     refusals: new Map(),
+    limited: new Map(),
     // Each from the start, so that the first one is an increase.
     refusedClients: new Map(
       listeners.flatMap((listener) =>

@@ -157,6 +157,14 @@ export class Exposition {
         ]),
     );
 
+    this.#counter(
+      {
+        name: "kme_limited_requests_total",
+        help: "Requests of master SAEs that were refused because of a limit, by SAE and limit",
+      },
+      ({ limited }) => limited.values().map(({ sae, limit, count }) => [{ sae, limit }, count]),
+    );
+
     this.#gauge(
       {
         name: "kme_link_unmatched_blocks",

@@ -111,6 +111,15 @@ const saeStatusSchema = z.object({
   certificateDaysLeft: z.int().nullable(),
 });
 
+const limitedSchema = z.object({
+  /** The master; at the slave's KME it may be an SAE of another KME. */
+  sae: z.string(),
+  /** `max_bits_per_second`, `max_waiting_keys` or `reserve_share`. */
+  limit: z.string(),
+  /** Requests that were refused. */
+  count: z.int().positive(),
+});
+
 const auditStatusSchema = z.object({
   /** Number of the chain that this process writes. */
   chain: z.int().positive(),
@@ -164,6 +173,8 @@ export const kmeStatusSchema = z.object({
   certificates: z.array(certificateStatusSchema),
   /** Shannon entropy of all blocks ever stored, bits per byte; null: not known. */
   entropy: z.number().nullable(),
+  /** Limits of the configuration that requests have reached since the start; absent: none. */
+  limited: z.array(limitedSchema).optional(),
   /** Absent: there is no audit log. */
   audit: auditStatusSchema.optional(),
 });

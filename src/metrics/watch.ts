@@ -7,7 +7,8 @@ import type { Incidents } from "../events/incidents.ts";
 import type { RefusedRequest, SaeRequestObserver } from "../http/request_observer.ts";
 import type { BlockStore } from "../store/block_store.ts";
 import type { IngestedFile, RefusedFile } from "../ingest/ingestion_options.ts";
-import type { KmeId } from "../domain/ids.ts";
+import type { KmeId, SaeId } from "../domain/ids.ts";
+import type { Limit } from "../domain/refusals.ts";
 import type { RefusedClient } from "../tls/client_refusal.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import { DEVICE_KEYS_NAME } from "../domain/stock_questions.ts";
@@ -64,6 +65,7 @@ export class Watch {
       this.counts.expired += keys.length;
     },
     blocksRefused: (kme, blocks, files) => this.#blocksRefused(kme, blocks, files),
+    limited: (sae, limit) => this.#limited(sae, limit),
     burnt: (reason, blocks) => {
       this.counts.burnt[reason] += blocks;
     },
@@ -291,6 +293,13 @@ export class Watch {
     }`;
     this.#stockLog.warn(`refused blocks ${kme}`, "{message}", { message });
     this.#incidents.report({ kind: "stock", severity: "warning", message, same: `refused blocks ${kme}` });
+  }
+
+  #limited(sae: SaeId, limit: Limit): void {
+    const name = `${sae} ${limit}`;
+    const known = this.counts.limited.get(name);
+    if (known === undefined) this.counts.limited.set(name, { sae, limit, count: 1 });
+    else known.count++;
   }
 
   /** A key file is ingested whose keys another database may have given out. */

@@ -97,11 +97,21 @@ function planSae(running: ConfiguredSae, wanted: readonly SaeAccess[]): Configur
   const possible = described === undefined ? wanted.filter(({ id }) => id === undefined) : [described];
   const ofItsKme = possible.filter(({ kmeId }) => kmeId === undefined || kmeId === running.kmeId);
   if (ofItsKme.length === 0) return undefined;
+  const limited = described === undefined ? running : withFewerToReach(running, described);
   // An SAE of another KME has no certificates here.
-  if (running.certificates.length === 0) return running;
-  if (ofItsKme.some(({ certificates }) => certificates === undefined)) return running;
+  if (running.certificates.length === 0) return limited;
+  if (ofItsKme.some(({ certificates }) => certificates === undefined)) return limited;
   const certificates = common(running.certificates, union(ofItsKme.map((sae) => sae.certificates!))) ?? [];
-  return certificates.length === 0 ? undefined : { ...running, certificates };
+  return certificates.length === 0 ? undefined : { ...limited, certificates };
+}
+
+/** The SAE with those that it may have keys with before and still may. */
+function withFewerToReach(running: ConfiguredSae, { limits }: SaeAccess): ConfiguredSae {
+  const wanted = limits?.mayReach;
+  if (wanted === undefined) return running;
+  const before = running.limits?.mayReach;
+  const both = before === undefined ? wanted : before.filter((sae) => wanted.includes(sae));
+  return { ...running, limits: { ...running.limits, mayReach: both } };
 }
 
 type Certificates = readonly CertificateSelector[] | undefined | "any";
@@ -125,7 +135,7 @@ function changesOf(before: Config, after: Config): string[] {
   for (const sae of before.saes) {
     const now = after.saes.find(({ id }) => id.text === sae.id.text);
     if (now === undefined) changes.push(`SAE ${sae.id.text} was removed`);
-    else if (!same(sae, now)) changes.push(`the certificates of SAE ${sae.id.text}`);
+    else if (!same(sae, now)) changes.push(`the certificates or limits of SAE ${sae.id.text}`);
   }
   for (const { id } of after.saes) {
     if (!before.saes.some((sae) => sae.id.text === id.text)) changes.push(`SAE ${id.text} was added`);

@@ -4,7 +4,7 @@ import { HTTPS_INTERFACE_NAMES, HTTPS_INTERFACES, httpsInterfacesOf } from "../c
 import { isNeighbour } from "../domain/network.ts";
 
 export interface ReloadPlan {
-  /** The running configuration with the changes that apply now: certificates and SAEs. */
+  /** The running configuration with the changes that apply now: certificates, SAEs, shares of the stock. */
   readonly config: Config;
   /** Changes that need a restart, a line each. */
   readonly ignored: readonly string[];
@@ -75,7 +75,7 @@ function planThisKme(running: ThisKme, wanted: ThisKme, ignored: string[]): This
       return [[name, { ...changed, listen, clientCrl }] as const];
     },
   );
-  return { ...running, ...Object.fromEntries(interfaces) };
+  return { ...running, ...Object.fromEntries(interfaces), reserveShares: wanted.reserveShares };
 }
 
 function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: string[]): OtherKme {

@@ -5,7 +5,7 @@ import type { Delivery } from "../delivery/delivery.ts";
 import type { Directory } from "../delivery/directory.ts";
 import { buffer } from "../domain/bytes.ts";
 import { type Key, KeySize } from "../domain/key.ts";
-import type { Sae } from "../domain/network.ts";
+import { mayReach, type Sae } from "../domain/network.ts";
 import type { FrontEnv } from "../http/context.ts";
 import { answerJson } from "../http/json_answer.ts";
 import { tolerantPath } from "../http/path.ts";
@@ -37,7 +37,7 @@ export function skipApp({ delivery, directory, observer }: SkipAppOptions): Hono
     key: true,
     algorithm: "QKD",
     localSystemID: sae.id.text,
-    remoteSystemID: directory.remoteSaes().map(({ id }) => id.text),
+    remoteSystemID: directory.remoteSaes().map(({ id }) => id.text).filter((id) => mayReach(sae, id)),
   }));
 
   route("/key", async (c, sae) => {

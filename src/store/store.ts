@@ -4,7 +4,7 @@ import type { Database } from "../config/config.ts";
 import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "./block_store.ts";
 import type { Block, KeyIdBytes } from "../domain/block.ts";
 import { log } from "../log.ts";
-import type { ConfiguredId, KmeId } from "../domain/ids.ts";
+import type { ConfiguredId, KmeId, SaeId } from "../domain/ids.ts";
 import type { Operation } from "./work.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect, STATEMENT_LIMIT_MS } from "./dialects/open.ts";
@@ -438,9 +438,9 @@ export class Store implements BlockStore {
     return next;
   }
 
-  /** Keys that a slave of this KME has not fetched yet. Reads every key: too slow to be called for every request. */
-  keysWaiting(): Promise<number> {
-    return this.#read(keysWaitingQuery, { now: this.now() });
+  /** Keys that a slave of this KME has not fetched yet, of all masters or of one. Reads every key: too slow to be called for every request. */
+  keysWaiting(master?: SaeId): Promise<number> {
+    return this.#read(keysWaitingQuery, { now: this.now(), master });
   }
 
   /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */

@@ -15,6 +15,11 @@ function selectorOf(owner: Described): Described {
   return object(object(list).items);
 }
 
+/** The schema of an array that may be absent. */
+function arrayOf(optional: unknown): Described {
+  return object(object(optional).anyOf!.find((each) => object(each).type === "array"));
+}
+
 /** The schema of an object that may be absent. */
 function objectOf(optional: unknown): Described {
   return object(object(optional).anyOf!.find((each) => object(each).type === "object"));
@@ -39,6 +44,7 @@ Deno.test("docs/config.md has every member, with its default, and no other", () 
     ["Listeners", object(thisKme.properties!.saes_https_interface)],
     ["Listeners", object(thisKme.properties!.kmes_https_interface)],
     ["Listeners", skipListener],
+    ["Limits for SAEs", object(object(arrayOf(thisKme.properties!.reserve_share)).items)],
     ["The audit log", objectOf(thisKme.properties!.audit_log)],
     ["`other_kmes[]`", object(object(all.properties!.other_kmes).items)],
     [

@@ -51,6 +51,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
       neighbourProbeSeconds: 15,
       leaseSeconds: 15,
       auditLog: undefined,
+      reserveShares: [],
     },
     otherKmes: [
       {
@@ -110,8 +111,11 @@ Deno.test("members that are added or left out", async () => {
         inter_kme_timeout_seconds: 0.25,
         lease_seconds: 2,
         audit_log: { directory: "keys-1", keep_days: 2 },
+        reserve_share: [{ kme: 2, share: 0.25, saes: [1] }],
       });
       c.saes[0].kme_id = c.saes[1].kme_id = "Vienna";
+      Object.assign(c.saes[0], { may_reach: [2, "3"], max_bits_per_second: 5, max_waiting_keys: null });
+      c.saes[2].max_waiting_keys = 7;
       c.other_kmes[0].inter_kme_ca_cert_path = "ca.pem";
       c.other_kmes[0].https_client_certificate_serial = "0x00ff";
       c.other_kmes[0].ignore_system_proxy_settings = null;
@@ -130,11 +134,14 @@ Deno.test("members that are added or left out", async () => {
   assert.deepEqual([thisKme.minKeySize, thisKme.maxKeySize], [128, 256]);
   assert.equal(thisKme.interKmeTimeoutSeconds, 0.25);
   assert.equal(thisKme.leaseSeconds, 2);
+  assert.deepEqual(thisKme.reserveShares, [{ kme: "2", share: 0.25, saes: ["1"] }]);
   assert.deepEqual(thisKme.auditLog, {
     directory: `${fixture.path}/keys-1`,
     rotateBytes: 64 << 20,
     keepMs: 172_800_000,
   });
+  assert.deepEqual(saes[0]!.limits, { mayReach: ["2", "3"], maxBitsPerSecond: 5 });
+  assert.deepEqual([saes[1]!.limits, saes[2]!.limits], [undefined, { maxWaitingKeys: 7 }]);
   const [neighbour, , remote, middle] = otherKmes;
   assert.ok(neighbour !== undefined && !("reachedThrough" in neighbour));
   assert.equal(neighbour.serverCa, fixture.ca.ca);

@@ -192,6 +192,47 @@ Deno.test("the audit log: no directory, one that is not there, numbers out of bo
   );
 });
 
+Deno.test("limits: unknown SAEs and links, limits of others, numbers out of bounds", async () => {
+  const share = (c: AnyConfig, change: Record<string, unknown>) =>
+    c.this_kme.reserve_share = [{ kme: 2, share: 0.1, saes: [1], ...change }];
+  await tryAll([
+    one(
+      "unknown SAE",
+      (c) => c.saes[0].may_reach = [3, 77],
+      "saes[0].may_reach[1]",
+      /no SAE 77 is configured; write one of 1, 2, 3/,
+    ),
+    one("no array", (c) => c.saes[0].may_reach = 3, "saes[0].may_reach", /an array of ids/),
+    one("no bits", (c) => c.saes[0].max_bits_per_second = 0, "saes[0].max_bits_per_second", /bounds/),
+    one("half a key", (c) => c.saes[0].max_waiting_keys = 0.5, "saes[0].max_waiting_keys", /an integer/),
+    one(
+      "rate of another KME's SAE",
+      (c) => c.saes[2].max_bits_per_second = 1,
+      "saes[2].max_bits_per_second",
+      /belongs to KME 2.*leave it out/,
+    ),
+    one("share of all", (c) => share(c, { share: 1 }), "this_kme.reserve_share[0].share", /less than 1/),
+    one("share of nothing", (c) => share(c, { share: 0 }), "this_kme.reserve_share[0].share", /more than 0/),
+    one("share of no link", (c) => share(c, { kme: 9 }), "this_kme.reserve_share[0].kme", /no KME 9/),
+    one("share for no SAE", (c) => share(c, { saes: [9] }), "this_kme.reserve_share[0].saes[0]", /no SAE 9/),
+    one(
+      "share for another's SAE",
+      (c) => share(c, { saes: [3] }),
+      "this_kme.reserve_share[0].saes[0]",
+      /belongs to KME 2; name SAEs of this KME/,
+    ),
+    one(
+      "two shares",
+      (c) => {
+        share(c, {});
+        c.this_kme.reserve_share.push({ kme: 2, share: 0.2, saes: [] });
+      },
+      "this_kme.reserve_share[1].kme",
+      /a share already/,
+    ),
+  ]);
+});
+
 Deno.test("ids: of a wrong form, duplicate, of an unknown KME", async () => {
   await tryAll([
     one("float", (c) => c.saes[2].id = 1.25, "saes[2].id", /not an integer/),

@@ -235,6 +235,20 @@ alertTest("KmeAuditLogFailed", "the directory of the audit log is gone", async (
   return { before, after, minutes: 2 };
 });
 
+alertTest("KmeSaeLimited", "an SAE asks for more than its limit", async () => {
+  await using site = await started({
+    ...two,
+    edit: ({ saes }, kme) => {
+      if (kme === "1") saes.find(({ id }) => id === 1)!.max_bits_per_second = 1;
+    },
+  }, 10);
+  const one = site.network.client(1);
+  assert.deepEqual([(await one.encKeys(3)).status, (await one.encKeys(3)).status], [200, 503]);
+  const before = await metrics(site.network);
+  assert.equal((await one.encKeys(3)).status, 503);
+  return { before, after: await metrics(site.network), shape: "repeat", minutes: 5 };
+});
+
 alertTest("KmeCertificateExpires", "a certificate expires in two days", async () => {
   await using site = await started(two, 0);
   const after = await metrics(site.network);

@@ -13,6 +13,7 @@ async function everyMetric(): Promise<{ text: string; samples: Samples }> {
   watch.counts.crls.set("kme", { problems: 0, nextUpdate: Date.now() });
   watch.keys.delivered("2", 1);
   watch.keys.activated("2", 1);
+  watch.keys.limited("1", "max_waiting_keys");
   watch.keys.blocksRefused("2", 1, ["a.cor"]);
   const caller = { caller: "SAE 1", request: "GET /", message: "for a test" };
   watch.requests("sae").refused({ status: 400, reason: "invalid", ...caller });

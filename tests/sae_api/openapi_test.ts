@@ -325,6 +325,7 @@ function stubApp() {
     id: { text: "1", integer: true },
     saesInterface: { clientCa: "" },
     kmesInterface: { clientCa: "" },
+    reserveShares: [],
   };
   const sae = (text: string, subjectCn: string) => ({
     id: { text, integer: true },

@@ -75,6 +75,7 @@ function show(message) {
     recent: series.points(RANGES[0].milliseconds, now),
   };
   showIdentity(status);
+  showAudit(status);
   showVerdict(state);
   showTopology(state);
   showFigures(byId("figures"), state);
@@ -83,6 +84,17 @@ function show(message) {
   showFiles(state);
   showSaes(state);
   showCertificates(byId("certificates"), state);
+}
+
+function showAudit({ audit }) {
+  const element = byId("audit");
+  element.hidden = audit === undefined;
+  if (audit === undefined) return;
+  const { chain, sequence, head, failure } = audit;
+  const state = failure === null
+    ? `record ${sequence}, hash ${head.slice(0, 13)}…`
+    : `cannot be written: ${failure}`;
+  setText(element, `audit log: chain ${chain}, ${state}`);
 }
 
 function showIdentity({ kme, nickname, version, ready, reason, uptime, delivery }) {

@@ -16,6 +16,10 @@ export function showSaes({ status, now }) {
     if (certificateDaysLeft === null) setChip(days, "none", "not known");
     else setChip(days, ...daysChip(certificateDaysLeft));
   });
+  const limited = byId("limited");
+  limited.hidden = status.limited === undefined;
+  const each = (status.limited ?? []).map(({ sae, limit, count }) => `SAE ${sae} ${limit} (${count})`);
+  setText(limited, `Refused since the start because of limits: ${each.join(", ")}`);
 }
 
 function makeRow() {

@@ -26,6 +26,7 @@ import { keysWaiting } from "../operations/waiting.ts";
 import { freeBlocks } from "../stock.ts";
 import { BlockState } from "../table_schema.ts";
 import { sql } from "kysely";
+import type { SaeId } from "../../domain/ids.ts";
 import type { Query } from "./executor.ts";
 
 /** Whether the database answers. */
@@ -98,9 +99,9 @@ export const freeBlocksQuery: Query<{ link: Pick<Link, "id"> }, number> = {
 };
 
 /** Keys that a slave has not fetched yet; `now` in milliseconds since 1970. */
-export const keysWaitingQuery: Query<{ now: number }, number> = {
+export const keysWaitingQuery: Query<{ now: number; master?: SaeId }, number> = {
   name: "keysWaiting",
-  run: (db, { now }) => keysWaiting(db, now),
+  run: (db, { now, master }) => keysWaiting(db, now, master),
 };
 
 /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */

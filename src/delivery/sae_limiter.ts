@@ -1,0 +1,157 @@
+/** What a master SAE may have: with whom, how much in a second, how much that waits, how much of the stock. */
+import type { KmeId, SaeId } from "../domain/ids.ts";
+import { mayReach, type Sae } from "../domain/network.ts";
+import { type Limit, LimitReached, NotAuthorized } from "../domain/refusals.ts";
+import type { Store } from "../store/store.ts";
+import { BitRate } from "./bit_rate.ts";
+import type { Directory } from "./directory.ts";
+import type { KeyObserver } from "./key_observer.ts";
+import { WaitingKeys } from "./waiting_keys.ts";
+
+/** Seconds after which a request is worth a try that found too many waiting keys, or too few blocks. */
+export const RETRY_SECONDS = { max_waiting_keys: 5, reserve_share: 30 } as const;
+
+/** What a request takes. */
+export interface Wanted {
+  /** Of all keys together. */
+  readonly bits: number;
+  /** Keys that wait for slaves of this KME. */
+  readonly waitingKeys: number;
+  /** Blocks by link. */
+  readonly blocks: ReadonlyMap<KmeId, number>;
+}
+
+/** Why keys cannot be received, or what ends their admission. */
+export type ReceivedAdmission =
+  | { readonly refusal: string; readonly limit?: "max_waiting_keys" }
+  | { readonly end: EndAdmission };
+
+/** Ends an admission; told whether the keys were delivered. */
+export type EndAdmission = (delivered: boolean) => void;
+
+export interface SaeLimitsOptions {
+  readonly directory: Pick<Directory, "reserveOf">;
+  readonly store: Pick<Store, "keysWaiting" | "freeBlocks">;
+  readonly observer: Pick<KeyObserver, "limited">;
+}
+
+export class SaeLimiter {
+  readonly #options: SaeLimitsOptions;
+  readonly #rate = new BitRate();
+  readonly #waiting: WaitingKeys;
+  /** Blocks of requests under way, by link. */
+  readonly #taking = new Map<KmeId, number>();
+
+  constructor(options: SaeLimitsOptions) {
+    this.#options = options;
+    this.#waiting = new WaitingKeys(options.store);
+  }
+
+  /** @throws NotAuthorized when the master may not have keys with one of the slaves. */
+  requireReach(master: Sae, slaves: readonly SaeId[]): void {
+    const refused = slaves.find((slave) => !mayReach(master, slave));
+    if (refused === undefined) return;
+    throw new NotAuthorized(`SAE ${master.id.text} may not have keys with SAE ${refused}`);
+  }
+
+  /**
+   * Admits a request of a master of this KME.
+   *
+   * @throws LimitReached, StoreUnavailable: nothing was taken.
+   */
+  async admit(master: Sae, wanted: Wanted): Promise<EndAdmission> {
+    const { maxBitsPerSecond, maxWaitingKeys } = master.limits ?? {};
+    const ends: EndAdmission[] = [];
+    try {
+      const blocks = await this.#admitBlocks(master, wanted.blocks);
+      if (blocks !== undefined) ends.push(blocks);
+      if (maxWaitingKeys !== undefined && wanted.waitingKeys > 0) {
+        const keys = await this.#waiting.admit(master.id.text, wanted.waitingKeys, maxWaitingKeys);
+        if (keys === undefined) {
+          throw this.#reached(master, "max_waiting_keys", RETRY_SECONDS.max_waiting_keys);
+        }
+        ends.push(keys);
+      }
+      if (maxBitsPerSecond !== undefined) ends.push(this.#admitBits(master, wanted.bits, maxBitsPerSecond));
+    } catch (error) {
+      for (const end of ends) end(false);
+      throw error;
+    }
+    return (delivered) => {
+      for (const end of ends) end(delivered);
+    };
+  }
+
+  /**
+   * Admits keys that a master of another KME gets for slaves of this one.
+   *
+   * @returns why not, or what ends the admission.
+   * @throws StoreUnavailable
+   */
+  async admitReceived(
+    master: Sae,
+    slaves: readonly SaeId[],
+    waitingKeys: number,
+  ): Promise<ReceivedAdmission> {
+    const refused = slaves.find((slave) => !mayReach(master, slave));
+    if (refused !== undefined) {
+      return { refusal: `SAE ${master.id.text} may not have keys with SAE ${refused}` };
+    }
+    const max = master.limits?.maxWaitingKeys;
+    if (max === undefined || waitingKeys === 0) return { end: () => {} };
+    const end = await this.#waiting.admit(master.id.text, waitingKeys, max);
+    if (end !== undefined) return { end };
+    const limit = "max_waiting_keys";
+    return { refusal: this.#reached(master, limit, RETRY_SECONDS[limit]).message, limit };
+  }
+
+  /** A slave of this KME has fetched keys of a master. */
+  fetched(master: SaeId, keys: number): void {
+    this.#waiting.fetched(master, keys);
+  }
+
+  /** Blocks of a link that are kept from an SAE. */
+  keptFrom(sae: SaeId, link: KmeId): number {
+    const reserve = this.#options.directory.reserveOf(link);
+    return reserve === undefined || reserve.saes.includes(sae) ? 0 : reserve.blocks;
+  }
+
+  async #admitBlocks(master: Sae, blocks: Wanted["blocks"]): Promise<EndAdmission | undefined> {
+    const { directory, store } = this.#options;
+    // Also of the SAEs for which it is kept: what they are taking is not free for others.
+    const reserved = [...blocks].filter(([link]) => directory.reserveOf(link) !== undefined);
+    if (reserved.length === 0) return undefined;
+    const limits = await Promise.all(reserved.map(async ([link, wanted]) => {
+      const kept = this.keptFrom(master.id.text, link);
+      return { link, wanted, kept, free: kept === 0 ? 0 : await store.freeBlocks(link) };
+    }));
+    // From here on at once, so that two requests do not find the same blocks.
+    const tooFew = ({ link, wanted, kept, free }: typeof limits[number]) =>
+      kept > 0 && free - (this.#taking.get(link) ?? 0) - wanted < kept;
+    if (limits.some(tooFew)) throw this.#reached(master, "reserve_share", RETRY_SECONDS.reserve_share);
+    for (const [link, wanted] of reserved) this.#take(link, wanted);
+    return () => {
+      for (const [link, wanted] of reserved) this.#take(link, -wanted);
+    };
+  }
+
+  #take(link: KmeId, blocks: number): void {
+    this.#taking.set(link, (this.#taking.get(link) ?? 0) + blocks);
+  }
+
+  #admitBits(master: Sae, bits: number, perSecond: number): EndAdmission {
+    const seconds = this.#rate.take(master.id.text, bits, perSecond);
+    if (seconds > 0) throw this.#reached(master, "max_bits_per_second", seconds);
+    return (delivered) => {
+      if (!delivered) this.#rate.giveBack(master.id.text, bits);
+    };
+  }
+
+  #reached({ id }: Sae, limit: Limit, seconds: number): LimitReached {
+    this.#options.observer.limited(id.text, limit);
+    const message = limit === "reserve_share"
+      ? `the rest of the stock is kept for other SAEs than ${id.text}`
+      : `SAE ${id.text} has reached its limit ${limit}`;
+    return new LimitReached(message, limit, Math.max(1, Math.ceil(seconds)));
+  }
+}
