@@ -4,9 +4,9 @@ import { formatHostPort } from "../../domain/address.ts";
 import type { ConfiguredId } from "../../domain/ids.ts";
 import { readTextIfThere, writeFiles } from "./files.ts";
 import { configName, databaseName, keyDirectoryName } from "./layout.ts";
-import type { MadeKme } from "./made.ts";
+import type { MadeCertificate, MadeKme } from "./made.ts";
 import { firstHop, neighboursOf } from "./network_file.ts";
-import type { Network, NetworkKme } from "./network_file.ts";
+import type { Network, NetworkInterface, NetworkKme } from "./network_file.ts";
 
 interface MadeConfigs {
   /** Configuration file by KME id. */
@@ -71,22 +71,14 @@ function configText(
     `    db_uri: ${text(kme.databaseUri ?? `sqlite://${join(out, databaseName(id))}`)},`,
     `    delete_key_file_after_read: ${kme.deleteKeyFileAfterRead},`,
     `    key_directory_to_watch: ${directory(id)},`,
-    "    saes_https_interface: {",
-    `      listen_address: ${
-      text(formatHostPort({ hostname: kme.saesInterface.listen, port: kme.saesInterface.port }))
-    },`,
-    `      ca_client_cert_path: ${text(own.saesCa.crt)},`,
-    `      server_cert_path: ${text(own.saesServer.crt)},`,
-    `      server_key_path: ${text(own.saesServer.key)},`,
-    "    },",
-    "    kmes_https_interface: {",
-    `      listen_address: ${
-      text(formatHostPort({ hostname: kme.kmesInterface.listen, port: kme.kmesInterface.port }))
-    },`,
-    `      ca_client_cert_path: ${text(own.kmesCa.crt)},`,
-    `      server_cert_path: ${text(own.kmesServer.crt)},`,
-    `      server_key_path: ${text(own.kmesServer.key)},`,
-    "    },",
+    ...listener("saes_https_interface", kme.saesInterface, own.saesCa, own.saesServer),
+    ...listener("kmes_https_interface", kme.kmesInterface, own.kmesCa, own.kmesServer),
+    ...kme.skipPort === undefined ? [] : listener(
+      "skip_https_interface",
+      { ...kme.saesInterface, port: kme.skipPort },
+      own.saesCa,
+      own.saesServer,
+    ),
     ...optional("debugging_http_interface", kme.debuggingHttpInterface),
     "  },",
     "  other_kmes: [",
@@ -116,6 +108,23 @@ function configText(
     "}",
     "",
   ].join("\n");
+}
+
+/** Lines of a listener of a KME's configuration. */
+function listener(
+  member: string,
+  { listen, port }: NetworkInterface,
+  ca: MadeCertificate,
+  server: MadeCertificate,
+): string[] {
+  return [
+    `    ${member}: {`,
+    `      listen_address: ${text(formatHostPort({ hostname: listen, port }))},`,
+    `      ca_client_cert_path: ${text(ca.crt)},`,
+    `      server_cert_path: ${text(server.crt)},`,
+    `      server_key_path: ${text(server.key)},`,
+    "    },",
+  ];
 }
 
 /** Lines of the member `saes` of a KME's configuration. */

@@ -39,6 +39,8 @@ export interface NetworkKme {
   readonly nickname?: string;
   readonly saesInterface: NetworkInterface;
   readonly kmesInterface: NetworkInterface;
+  /** Port of the SKIP interface, on the address and with the certificate of the SAE interface; absent: no SKIP. */
+  readonly skipPort?: number;
   readonly debuggingHttpInterface?: string;
   readonly databaseUri?: string;
   readonly deleteKeyFileAfterRead: boolean;
@@ -158,6 +160,7 @@ const kme = object({
   nickname: text("a name").optional(),
   saes_interface: networkInterface,
   kmes_interface: networkInterface,
+  skip_port: integer(1, 65535).optional(),
   debugging_http_interface: text("an address, as in 127.0.0.1:18080").optional(),
   db_uri: text("a database URI, as in sqlite://kme.db").optional(),
   delete_key_file_after_read: z.boolean(expected("true or false")).default(true),
@@ -167,6 +170,7 @@ const kme = object({
   nickname: value.nickname,
   saesInterface: value.saes_interface,
   kmesInterface: value.kmes_interface,
+  skipPort: value.skip_port,
   debuggingHttpInterface: value.debugging_http_interface,
   databaseUri: value.db_uri,
   deleteKeyFileAfterRead: value.delete_key_file_after_read,
@@ -279,6 +283,10 @@ function ambiguities(kmes: readonly NetworkKme[]): Finding[] {
         member: `kmes[${k}].kmes_interface.port`,
         message: "is the port of saes_interface too",
       });
+    }
+    if (kme.skipPort === kme.saesInterface.port || kme.skipPort === kme.kmesInterface.port) {
+      const other = kme.skipPort === kme.saesInterface.port ? "saes_interface" : "kmes_interface";
+      findings.push({ member: `kmes[${k}].skip_port`, message: `is the port of ${other} too` });
     }
     kme.saes.forEach((sae, s) => {
       once("SAE", sae.id.text, `kmes[${k}].saes[${s}].id`);

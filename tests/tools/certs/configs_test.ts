@@ -12,6 +12,7 @@ Deno.test("configurations hold the paths, serials and ids of the network", async
   const network = twoKmes();
   network.kmes[1]!.id = "Bob's";
   network.kmes[1]!.debugging_http_interface = "127.0.0.1:18081";
+  network.kmes[1]!.skip_port = 14002;
   network.kmes[1]!.kmes_interface = { hosts: ["::1", "localhost"], port: 14001, listen: "::1" };
   const { kmes } = await makeNetwork(network, given, { configs: true });
   const [alice, bob] = [kmes.get("1")!, kmes.get("Bob's")!];
@@ -34,6 +35,12 @@ Deno.test("configurations hold the paths, serials and ids of the network", async
         ca_client_cert_path: bob.kmesCa.crt,
         server_cert_path: bob.kmesServer.crt,
         server_key_path: bob.kmesServer.key,
+      },
+      skip_https_interface: {
+        listen_address: "127.0.0.1:14002",
+        ca_client_cert_path: bob.saesCa.crt,
+        server_cert_path: bob.saesServer.crt,
+        server_key_path: bob.saesServer.key,
       },
       debugging_http_interface: "127.0.0.1:18081",
     },

@@ -60,6 +60,13 @@ Deno.test("duplicate ids, serials, ports and file names are refused", () => {
   const ports = twoKmes();
   ports.kmes[0]!.kmes_interface.port = ports.kmes[0]!.saes_interface.port;
   assert.deepEqual(mistakesOf(ports), [["kmes[0].kmes_interface.port", "is the port of saes_interface too"]]);
+  const skip = twoKmes();
+  skip.kmes[0]!.skip_port = skip.kmes[0]!.saes_interface.port;
+  skip.kmes[1]!.skip_port = skip.kmes[1]!.kmes_interface.port;
+  assert.deepEqual(mistakesOf(skip), [
+    ["kmes[0].skip_port", "is the port of saes_interface too"],
+    ["kmes[1].skip_port", "is the port of kmes_interface too"],
+  ]);
   const names = twoKmes();
   names.kmes[0]!.saes = [{ id: 1, name: "CA" }, { id: 2, name: "kme_server" }, { id: 4, name: "x" }, {
     id: 5,
