@@ -56,7 +56,7 @@ interface Setting extends AsyncDisposable {
 async function makeSetting(): Promise<Setting> {
   const port = freePort();
   const pair = await makePair({
-    options: { inter_kme_timeout_seconds: 1 },
+    options: { inter_kme_timeout_seconds: 2 },
     edit: (config, id) => {
       if (id === "1") config.other_kmes[0]!.inter_kme_bind_address = `127.0.0.1:${port}`;
     },
@@ -78,10 +78,14 @@ async function makeSetting(): Promise<Setting> {
   };
 }
 
+/** One key. What a busy machine does not manage within the time limit is taken back, and asked for again. */
 async function deliver(audit: Audit, master: string, slave: string): Promise<void> {
-  const answer = await audit.ask(master, [slave]);
-  assert.equal(answer?.status, 200, `no keys: ${answer?.json?.message}`);
-  await audit.read(slave, master, keyIdsOf(answer!));
+  await eventually(async () => {
+    const answer = await audit.ask(master, [slave]);
+    assert.equal(answer?.status, 200, `no keys: ${answer?.json?.message}`);
+    await audit.read(slave, master, keyIdsOf(answer!));
+    return true;
+  }, { what: `a key of SAE ${master} for SAE ${slave}`, timeout: 60_000, interval: 250 });
 }
 
 for (const mode of ["lose answers", "hold answers", "lose requests", "hold requests", "down"] as const) {
@@ -100,12 +104,7 @@ for (const mode of ["lose answers", "hold answers", "lose requests", "hold reque
         if (isSent) continue;
         // A comparison of the stocks or a probe has met the fault first, and KME 1 did not even try.
         await proxy.setMode("pass");
-        await eventually(async () => {
-          const again = await audit.ask("1", ["2"]);
-          if (again?.status !== 200) return false;
-          await audit.read("2", "1", keyIdsOf(again));
-          return true;
-        }, { what: "KME 2 is reachable" });
+        await deliver(audit, "1", "2");
         shared--;
       }
       await proxy.setMode(mode === "hold requests" ? "pass new" : "pass");
