@@ -16,6 +16,7 @@ import {
   differingBuckets,
   type FileTag,
   type HeldFile,
+  listable,
   MAX_ASKED_BLOCKS,
   MAX_LISTED_FILES,
   type StockAnswer,
@@ -37,7 +38,6 @@ const SOON_MS = 200;
 
 /** Blocks looked at in one page of the own stock. */
 const PAGE = MAX_ASKED_BLOCKS;
-const HELD_PAGE = 50_000;
 
 /** Blocks up to which asking for each of them is cheaper than adding up what is held of every file. */
 const MAX_ASKED_AT_ONCE = 65_536;
@@ -248,8 +248,8 @@ export class StockAgreement {
     if (summary === this.#theirSummary) return;
     const differing = differingBuckets(mine, theirs);
     const files = new Map<number, StockFile[]>(differing.map((bucket) => [bucket, []]));
-    if (differing.length > 0) {
-      const answer = await this.#options.peer.askStock({ kind: "files", buckets: differing });
+    for (const buckets of listable(differing, theirs)) {
+      const answer = await this.#options.peer.askStock({ kind: "files", buckets });
       if (answer?.kind !== "files") throw new Error("no list of files");
       for (const file of answer.files) files.get(bucketOf(file.tag))?.push(file);
     }
@@ -313,7 +313,7 @@ export class StockAgreement {
       const page: Awaited<ReturnType<Store["heldPage"]>> = await store.heldPage({
         linkId: link.id,
         after,
-        limit: HELD_PAGE,
+        limit: PAGE,
       });
       for (const { tag, blocks, hash } of page.files) {
         const known = files.get(tag);

@@ -5,8 +5,11 @@ import { BLOCK_BITS, type KeyIdBytes } from "./block.ts";
 /** Sizes of keys, in bits. A KME can be configured to deliver less. */
 export const KeySize = { default: BLOCK_BITS, min: 8, max: 65_536 } as const;
 
-/** Bits of the blocks that the keys of one request take: more than that would keep others waiting. */
-export const MAX_REQUEST_BITS = 40_960_000;
+/**
+ * Bits of the blocks that the keys of one request take: the default number of the largest keys. More would keep the requests of
+ * others waiting.
+ */
+export const MAX_REQUEST_BITS = 128 * KeySize.max;
 
 /** A key with its bits. */
 export interface Key {

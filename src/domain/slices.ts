@@ -3,6 +3,32 @@
 /** Milliseconds of work between two pauses. */
 const SLICE_MS = 4;
 
+/**
+ * Limits how long one turn of the event loop lasts, for work whose steps come from several callers.
+ *
+ * ```ts
+ * const turns = new ShortTurns();
+ * for (const step of steps) {
+ *   await turns.next(); // usually at once; after 4 ms in one turn, in the next turn
+ *   step();
+ * }
+ * ```
+ */
+export class ShortTurns {
+  /** When the current turn's first step began. */
+  #begin: number | undefined;
+
+  /** To be awaited before each step. */
+  async next(): Promise<void> {
+    if (this.#begin === undefined) {
+      this.#begin = performance.now();
+      setTimeout(() => this.#begin = undefined, 0);
+    } else if (performance.now() - this.#begin > SLICE_MS) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+  }
+}
+
 /** Work that can be interrupted wherever it yields. */
 export type Steps<T = void> = Generator<void, T>;
 

@@ -73,10 +73,10 @@ export type StockAnswer =
   | { readonly kind: "blocks"; readonly presence: Uint8Array };
 
 /** Blocks in one question. */
-export const MAX_ASKED_BLOCKS = 8192;
+export const MAX_ASKED_BLOCKS = 4096;
 
-/** Files in one answer. */
-export const MAX_LISTED_FILES = 100_000;
+/** Files in one answer. Their names make up to 10 MB; reading the list must not keep others waiting. */
+export const MAX_LISTED_FILES = 10_000;
 
 const MODULUS = 2 ** 48;
 
@@ -111,6 +111,22 @@ export function summarize(files: Iterable<StockFile>): BucketSummary[] {
     bucket.hash = addHashes(bucket.hash, addHashes(tag, (blocks * 2_654_435_761) % MODULUS));
   }
   return buckets;
+}
+
+/** Groups of these buckets, each with at most {@linkcode MAX_LISTED_FILES} files, unless it is one bucket with more. */
+export function listable(buckets: readonly number[], of: readonly BucketSummary[]): number[][] {
+  const groups: number[][] = [];
+  let files = Infinity;
+  for (const bucket of buckets) {
+    const more = of[bucket]!.files;
+    files += more;
+    if (files <= MAX_LISTED_FILES) groups.at(-1)!.push(bucket);
+    else {
+      groups.push([bucket]);
+      files = more;
+    }
+  }
+  return groups;
 }
 
 /** Buckets in which the two ends differ. */

@@ -24,7 +24,7 @@ export const MAX_SOCKETS = 32;
 
 /**
  * Bytes of an answer that are kept; the rest is cut off. The longest ones name each block of the message that they answer
- * twice: 12.5 MB for the largest transaction, 8 MiB for a full message of several.
+ * twice: 2.6 MB for the most blocks of a message.
  */
 export const MAX_ANSWER_BYTES = MAX_MESSAGE_BYTES;
 

@@ -18,6 +18,7 @@ import {
   formatTransactions,
   FULL_MESSAGE_BYTES,
   helloAnswerSchema,
+  MAX_BLOCKS,
   MAX_MESSAGE_BYTES,
   MAX_TRANSACTIONS,
   parseMessage,
@@ -42,6 +43,7 @@ interface Waiting {
   /** The transaction on the wire. */
   readonly text: string;
   readonly bytes: number;
+  readonly blocks: number;
   readonly resolve: (answer: TransactionAnswer) => void;
 }
 
@@ -82,8 +84,9 @@ export class PeerKme implements Peer {
     if (bytes + this.#envelopeBytes() > MAX_MESSAGE_BYTES) {
       return { kind: "unreached", reason: `the message to KME ${this.kme} is too large` };
     }
+    const blocks = transaction.keys.reduce((sum, key) => sum + key.blocks.length, 0);
     return await new Promise((resolve) => {
-      this.#waiting.push({ text, bytes, resolve });
+      this.#waiting.push({ text, bytes, blocks, resolve });
       this.#sendWaiting();
     });
   }
@@ -164,9 +167,11 @@ export class PeerKme implements Peer {
   /** The number of waiting transactions that go into the next message: at least one, if any waits. */
   #nextBatch(): number {
     let bytes = this.#envelopeBytes();
+    let blocks = 0;
     const full = this.#waiting.findIndex((waiting, i) => {
       bytes += waiting.bytes + 1;
-      return i === MAX_TRANSACTIONS || i > 0 && bytes > FULL_MESSAGE_BYTES;
+      blocks += waiting.blocks;
+      return i === MAX_TRANSACTIONS || i > 0 && (bytes > FULL_MESSAGE_BYTES || blocks > MAX_BLOCKS);
     });
     return full < 0 ? this.#waiting.length : full;
   }

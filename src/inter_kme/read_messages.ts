@@ -48,10 +48,11 @@ export function readHello(bytes: Uint8Array): Promise<HelloMessage | undefined> 
 export function readTransactions(bytes: Uint8Array): Promise<TransactionsMessage | undefined> {
   return read(bytes, function* (reader) {
     const transactions: Transaction[] = [];
+    const budget = { blocks: MAX_BLOCKS };
     const sender = yield* messageOf(reader, (name) =>
       name === "transactions" &&
       reader.array(1, MAX_TRANSACTIONS, function* () {
-        transactions.push(yield* transaction(reader));
+        transactions.push(yield* transaction(reader, budget));
       }));
     if (transactions.length === 0) throw missing("transactions");
     return { sender, transactions };
@@ -120,12 +121,12 @@ function* messageOf(reader: JsonReader, member: (name: string) => Steps | void |
   return required(sender, "sender_KME_ID");
 }
 
-function* transaction(reader: JsonReader): Steps<Transaction> {
+/** @param budget the blocks that may still come in the message. */
+function* transaction(reader: JsonReader, budget: { blocks: number }): Steps<Transaction> {
   let transactionId: KeyIdBytes | undefined;
   let origin: string | undefined;
   let recipients: Recipients[] | undefined;
   const keys: TransactionKey[] = [];
-  let blocks = 0;
   yield* reader.object((name) => {
     switch (name) {
       case "transaction_ID":
@@ -141,8 +142,8 @@ function* transaction(reader: JsonReader): Steps<Transaction> {
       case "keys":
         return reader.array(1, MAX_KEYS, function* () {
           const next = yield* key(reader);
-          blocks += next.blocks.length;
-          if (blocks > MAX_BLOCKS) throw new UnreadableMessage("too many blocks");
+          budget.blocks -= next.blocks.length;
+          if (budget.blocks < 0) throw new UnreadableMessage("too many blocks");
           keys.push(next);
         });
       default:

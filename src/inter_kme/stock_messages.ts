@@ -15,7 +15,7 @@ import { parseMessage } from "./wire.ts";
 const ID_BYTES = 16;
 
 /** Bytes of a question: the longest asks for {@linkcode MAX_ASKED_BLOCKS} blocks. */
-export const MAX_QUESTION_BYTES = 256 * 1024;
+export const MAX_QUESTION_BYTES = 128 * 1024;
 
 const hash = z.int().nonnegative().max(2 ** 48);
 const count = z.int().nonnegative();

@@ -37,16 +37,16 @@ export const MAX_KEYS = 10_000;
 export const MAX_SAES = 1 + 1000;
 
 /** Bytes at which a message is full. Only a message with a single transaction is longer. */
-export const FULL_MESSAGE_BYTES = 4 * 1024 * 1024;
+export const FULL_MESSAGE_BYTES = 1024 * 1024;
 
 /**
- * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys of 4096 bits, with their
- * {@linkcode MAX_BLOCKS} blocks, take 14 MB,
- * {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another 1.8 MB.
+ * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys with their
+ * {@linkcode MAX_BLOCKS} blocks take 3.9 MB, {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another
+ * 1.8 MB.
  */
-export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+export const MAX_MESSAGE_BYTES = 6 * 1024 * 1024;
 
-/** Blocks of one transaction. */
+/** Blocks of one message, whether in one transaction or in several. */
 export const MAX_BLOCKS = MAX_REQUEST_BITS / BLOCK_BITS;
 
 export const helloAnswerSchema = z.object({

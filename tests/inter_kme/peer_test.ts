@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import type { Transaction, TransactionAnswer } from "../../src/domain/transaction.ts";
+import { Buffer } from "node:buffer";
+import { readTransactions } from "../../src/inter_kme/read_messages.ts";
 import { PeerKme } from "../../src/inter_kme/peer_kme.ts";
 import {
   formatHelloAnswer,
   formatReceptionAnswers,
   FULL_MESSAGE_BYTES,
+  MAX_BLOCKS,
   MAX_MESSAGE_BYTES,
   MAX_TRANSACTIONS,
   PeerPath,
@@ -53,11 +56,26 @@ Deno.test("many large transactions at once are spread over messages that the pee
   );
   assert.deepEqual(kinds(answers), new Set(["activated"]));
   const sizes = peer.requests.map(({ body }) => body.length);
-  assert.ok(sizes.every((size) => size <= 4 * 1024 * 1024), `${sizes}`);
+  assert.ok(sizes.every((size) => size <= FULL_MESSAGE_BYTES), `${sizes}`);
   // Yet they share messages.
-  assert.ok(sizes.length <= 5, `${sizes}`);
+  assert.ok(sizes.length <= MAX_TRANSACTIONS / 4, `${sizes}`);
   const sent = peer.requests.flatMap(({ body }) => JSON.parse(body).transactions);
   assert.equal(new Set(sent.map(({ transaction_ID }) => transaction_ID)).size, MAX_TRANSACTIONS);
+});
+
+Deno.test("transactions of many blocks are spread over messages of as many blocks as the peer reads", async () => {
+  await using peer = await TestPeer.start(kme);
+  using channel = openChannel({ port: peer.port });
+  const to = new PeerKme("1", channel);
+  // Keys without pads: few bytes for each block.
+  const keys = MAX_BLOCKS / 4 / 16;
+  const large = Array.from({ length: 10 }, (_, i): Transaction => {
+    const { keys: padded, ...rest } = transaction(i, keys);
+    return { ...rest, keys: padded.map(({ padded: _, ...key }) => key) };
+  });
+  assert.deepEqual(kinds(await Promise.all(large.map((each) => to.send(each)))), new Set(["activated"]));
+  const messages = await Promise.all(peer.requests.map(({ body }) => readTransactions(Buffer.from(body))));
+  assert.equal(messages.flatMap((message) => message!.transactions).length, large.length);
 });
 
 Deno.test("small transactions share messages up to their number", async () => {
@@ -80,8 +98,8 @@ Deno.test("a transaction larger than a full message goes alone; one over the bou
   const to = new PeerKme("1", channel);
   const answers = await Promise.all([
     to.send(transaction(1, 1)),
-    to.send(transaction(2, 5000)),
-    to.send(transaction(3, 13_000)),
+    to.send(transaction(2, 1000)),
+    to.send(transaction(3, 5000)),
     to.send(transaction(4, 1)),
   ]);
   assert.deepEqual(answers.map(({ kind }) => kind), ["activated", "activated", "unreached", "activated"]);
@@ -95,7 +113,7 @@ Deno.test("a transaction larger than a full message goes alone; one over the bou
 });
 
 Deno.test("a long list of blocks that the peer does not have is understood", async () => {
-  const whole = transaction(1, 5000);
+  const whole = transaction(1, 2000);
   const blocks = whole.keys.flatMap((key) => key.blocks);
   await using peer = await TestPeer.start(
     answer(200, await inSlices(formatReceptionAnswers([{ kind: "refused", blocks, absent: blocks }]))),

@@ -10,6 +10,7 @@ import {
   formatTakeBackAnswer,
   formatTransaction,
   formatTransactions,
+  MAX_BLOCKS,
   MAX_KEYS,
   MAX_MESSAGE_BYTES,
   MAX_SAES,
@@ -33,9 +34,9 @@ const longId = (number: number) => `${number}`.padEnd(291, "鍵");
 
 function transaction(
   keys: number,
-  options: { blocks?: number; saes?: number; kmes?: number } = {},
+  options: { blocks?: number; size?: number; saes?: number; kmes?: number } = {},
 ): Transaction {
-  const { blocks = 1, saes = 1, kmes = saes } = options;
+  const { blocks = 1, size = 4096, saes = 1, kmes = saes } = options;
   return {
     id: id(0),
     origin: longId(0),
@@ -45,9 +46,9 @@ function transaction(
     })),
     keys: Array.from({ length: keys }, (_, i) => ({
       id: id(i),
-      size: 4096,
+      size,
       blocks: Array.from({ length: blocks }, (_, j) => id(i * blocks + j)),
-      padded: new Uint8Array(512).fill(i),
+      padded: new Uint8Array(size / 8).fill(i),
     })),
   };
 }
@@ -202,7 +203,7 @@ Deno.test("a long message that is wrong is refused where it becomes wrong, and r
     '"recipients":[{"KME_ID":"1","SAE_IDs":["2"]}],"blocks":[';
   // Bytes after the mistake are not looked at: they would be a mistake of their own, and there is no time for them.
   assert.equal(await readTakeBack(bytes(`${start}1${",1".repeat(7_000_000)}]}}`)), undefined);
-  const most = 16 * MAX_KEYS;
+  const most = MAX_BLOCKS;
   const blocks = JSON.stringify(Array(most).fill("abababab-abab-abab-abab-abab00000001")).slice(1);
   let pauses = 0;
   const timer = setInterval(() => pauses++, 0);
@@ -213,7 +214,8 @@ Deno.test("a long message that is wrong is refused where it becomes wrong, and r
 });
 
 Deno.test("the largest request that can be configured fits into a message, and its answers fit too", async () => {
-  const largest = transaction(MAX_KEYS, { blocks: 16, saes: MAX_SAES });
+  const each = Math.floor(MAX_BLOCKS / MAX_KEYS);
+  const largest = transaction(MAX_KEYS, { blocks: each, size: 256 * each, saes: MAX_SAES });
   const text = await message(largest);
   assert.ok(bytes(text).length <= MAX_MESSAGE_BYTES);
   assert.equal((await readTransactions(bytes(text)))?.transactions[0]?.keys.length, MAX_KEYS);
@@ -229,7 +231,13 @@ Deno.test("the largest request that can be configured fits into a message, and i
     formatTakeBack(longId(1), { transaction: id(0), recipients, blocks, reuse: true }),
   );
   assert.ok(bytes(back).length <= MAX_MESSAGE_BYTES);
-  assert.equal((await readTakeBack(bytes(back)))?.request.blocks.length, 16 * MAX_KEYS);
+  assert.equal((await readTakeBack(bytes(back)))?.request.blocks.length, blocks.length);
+});
+
+Deno.test("the blocks of one message are limited, in however many transactions they are", async () => {
+  const half = () => transaction(MAX_BLOCKS / 32, { blocks: 16 });
+  assert.ok(await readTransactions(bytes(await message(half(), half()))) !== undefined);
+  assert.ok(await readTransactions(bytes(await message(half(), half(), transaction(1)))) === undefined);
 });
 
 Deno.test("more than any KME can be configured to ask for is not read", async () => {
@@ -237,6 +245,8 @@ Deno.test("more than any KME can be configured to ask for is not read", async ()
   const isRead = async (list: Transaction) =>
     await readTransactions(bytes(await message(list))) !== undefined;
   assert.equal(await isRead(transaction(MAX_KEYS + 1)), false, "too many keys");
+  assert.equal(await isRead(transaction(MAX_BLOCKS / 16 + 1, { blocks: 16 })), false, "too many blocks");
+  assert.equal(await isRead(transaction(MAX_BLOCKS / 16, { blocks: 16 })), true, "as many blocks as can be");
   assert.equal(await isRead(transaction(0)), false, "no keys");
   assert.equal(await isRead(transaction(1, { blocks: 17 })), false, "too many blocks for the size");
   assert.equal(await isRead(transaction(1, { saes: MAX_SAES + 1, kmes: 1 })), false, "too many SAEs");
@@ -251,6 +261,6 @@ Deno.test("more than any KME can be configured to ask for is not read", async ()
     );
     return await readTakeBack(bytes(text)) !== undefined;
   };
-  assert.equal(await isTakenBack(16 * MAX_KEYS + 1, 1), false, "too many blocks");
+  assert.equal(await isTakenBack(MAX_BLOCKS + 1, 1), false, "too many blocks");
   assert.equal(await isTakenBack(1, MAX_SAES + 1), false, "too many SAEs");
 });

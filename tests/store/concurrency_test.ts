@@ -23,6 +23,25 @@ import {
 const CALLERS = 64;
 const BLOCKS = 1024;
 
+ledgerTest(
+  "other work has its turn between the statements of a long transaction in memory",
+  async (ledger) => {
+    const store = await ledger.open();
+    await fill(store, 8000);
+    let turns = 0;
+    const timer = setInterval(() => turns++, 0);
+    try {
+      const taken = await store.deliver(delivery(store, 8000));
+      assert.equal(taken?.length, 8000);
+      // The faster the machine, the fewer; without pauses there are one or two.
+      assert.ok(turns >= 5, `${turns} turns`);
+    } finally {
+      clearInterval(timer);
+    }
+  },
+  ["memory"],
+);
+
 /** Callers that take keys until the pool is empty; refused where blocks are held by others just then, so asked again. */
 async function emptyPool(
   stores: readonly Store[],

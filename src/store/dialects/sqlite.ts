@@ -1,12 +1,15 @@
 /** SQLite through better-sqlite3: one process, one connection, every commit an fsync. */
 import type SqliteDatabase from "better-sqlite3";
 import {
+  type DatabaseConnection,
   type DialectAdapter,
+  type Driver,
   SqliteAdapter,
   type SqliteDatabase as KyselyDatabase,
   SqliteDialect,
   type SqliteStatement,
 } from "kysely";
+import { ShortTurns } from "../../domain/slices.ts";
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 import { errorMessage } from "../../domain/text.ts";
@@ -40,7 +43,9 @@ export function sqliteDialect(path: string): StoreDialect {
   }
   return {
     name: "sqlite",
-    kysely: new TransactionalDialect({ database: forKysely(database) }),
+    kysely: path === ":memory:"
+      ? new InterruptibleDialect({ database: forKysely(database) })
+      : new TransactionalDialect({ database: forKysely(database) }),
     transactionalDdl: true,
     exclusive: true,
     lanes: 1,
@@ -64,6 +69,32 @@ export function sqliteDialect(path: string): StoreDialect {
 class TransactionalDialect extends SqliteDialect {
   override createAdapter(): DialectAdapter {
     return new TransactionalAdapter();
+  }
+}
+
+/**
+ * For a database in memory, whose statements run in the main thread: between the statements of a long transaction other work has
+ * its turn. Other statements wait until the transaction ends, since there is one connection.
+ */
+class InterruptibleDialect extends TransactionalDialect {
+  override createDriver(): Driver {
+    const driver = super.createDriver();
+    const acquire = driver.acquireConnection.bind(driver);
+    const turns = new ShortTurns();
+    const interruptible = new WeakSet<DatabaseConnection>();
+    driver.acquireConnection = async (options) => {
+      const connection = await acquire(options);
+      if (!interruptible.has(connection)) {
+        interruptible.add(connection);
+        const execute = connection.executeQuery.bind(connection);
+        connection.executeQuery = async (query, options) => {
+          await turns.next();
+          return await execute(query, options);
+        };
+      }
+      return connection;
+    };
+    return driver;
   }
 }
 
