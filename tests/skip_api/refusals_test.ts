@@ -1,6 +1,8 @@
 /** What the SKIP interface refuses: every error of the protocol, and what hostile clients send. */
 import assert from "node:assert/strict";
 import { readToEnd, SaeClient } from "../harness/sae_client.ts";
+import { allIngested } from "../harness/key_files.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
 import { assertProblem, startNetwork, stockOf } from "../sae_api/api_fixture.ts";
 import { SkipClient, skipKeyOf, twoSkipKmes } from "./skip_fixture.ts";
@@ -98,6 +100,27 @@ Deno.test("the SKIP interface is for the SAEs of its KME only", async () => {
   }
   const metrics = await (await fetch(`http://127.0.0.1:${network.kme(1).consolePort}/metrics`)).text();
   assert.match(metrics, /^kme_tls_refused_clients_total\{listener="skip",reason="no_certificate"\} [1-9]/m);
+});
+
+Deno.test("the limits of an SAE hold for SKIP too", async () => {
+  await using network = await makeTestNetwork({
+    ...twoSkipKmes,
+    edit: ({ saes }, kme) => {
+      if (kme === "1") {
+        Object.assign(saes.find(({ id }) => id === 1)!, { may_reach: [5], max_bits_per_second: 8 });
+      }
+    },
+  });
+  await network.writeKeyFile(1, 2, 10);
+  await network.startAll();
+  for (const kme of [1, 2]) await allIngested(network.kme(kme).keyDirectories.values());
+  const client = new SkipClient(network, 1);
+  assert.deepEqual((await client.get("/capabilities")).json.remoteSystemID, ["5"]);
+  assertProblem(await client.newKey(3), 401);
+  skipKeyOf(await client.newKey(5));
+  const limited = await client.newKey(5);
+  assertProblem(limited, 503);
+  assert.match(String(limited.headers["retry-after"]), /^\d+$/);
 });
 
 Deno.test("clients that close after each request, and requests as SKIP clients write them", async () => {
