@@ -9,6 +9,7 @@ import {
   keyRecords,
   noteIngested,
   noteNotIngested,
+  recordedDevices,
   recordedKeys,
   recordedPeer,
   RefusalRecords,
@@ -232,7 +233,7 @@ export async function startKme(config: Config): Promise<Kme> {
       store,
       peer: kmes.get(link)!,
       mayIngest: () => heartbeat.mayIngest,
-      observer: watch.devices,
+      observer: trail === undefined ? watch.devices : recordedDevices(watch.devices, trail),
     });
     opened.defer(() => opening.client.close());
     devices.set(link, opening);

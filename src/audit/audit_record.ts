@@ -129,8 +129,11 @@ interface Ingested {
   readonly kind: "ingestion";
   readonly link: string;
   readonly file: string;
-  readonly outcome: "ingested" | "refused" | "served again";
+  /** `lost`: blocks of a device that are not used. */
+  readonly outcome: "ingested" | "refused" | "served again" | "lost";
+  /** Blocks, like the next two. */
   readonly stored?: number;
+  readonly lost?: number;
   readonly known?: number;
   readonly reason?: string;
 }

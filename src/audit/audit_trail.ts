@@ -30,8 +30,8 @@ interface Pending {
   readonly done?: PromiseWithResolvers<void>;
 }
 
-/** Records in one write. */
-const MAX_BATCH = 1000;
+/** Characters of the records in one write, but for the last one. */
+const MAX_BATCH = 1 << 20;
 
 /** Records without a waiting caller that are kept while the log cannot be written; further ones are dropped. */
 const MAX_KEPT = 10_000;
@@ -165,7 +165,7 @@ export class AuditTrail implements AsyncDisposable {
   }
 
   async #writeBatch(): Promise<void> {
-    const batch = this.#batch = this.#pending.splice(0, MAX_BATCH);
+    const batch = this.#batch = this.#pending.splice(0, this.#batchLength());
     this.#began = performance.now();
     try {
       await this.#writer.append(batch.map(({ record }) => record));
@@ -177,6 +177,12 @@ export class AuditTrail implements AsyncDisposable {
       this.#batch = [];
       this.#began = undefined;
     }
+  }
+
+  #batchLength(): number {
+    let size = 0;
+    const end = this.#pending.findIndex(({ record }) => (size += record.length) > MAX_BATCH);
+    return end < 0 ? this.#pending.length : end + 1;
   }
 
   /** Waiting callers are refused. What has happened anyway is kept, up to a limit. */

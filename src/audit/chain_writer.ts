@@ -1,6 +1,6 @@
 /** Appends records to a chain of its own, file after file. */
-import { chainRecord, formatRecord, type Position } from "./audit_chain.ts";
-import { BEGINNING } from "./audit_chain.ts";
+import { log } from "../log.ts";
+import { BEGINNING, type ChainedRecord, chainRecord, formatRecord, type Position } from "./audit_chain.ts";
 import { type AuditFile, auditFile, auditFiles, byChain, lockPath, syncDirectory } from "./audit_files.ts";
 import type { AuditRecord, ChainRecord } from "./audit_record.ts";
 import { readFirst, readTail } from "./chain_tail.ts";
@@ -133,15 +133,15 @@ export class ChainWriter {
     await this.#begin(this.#file.number + 1);
   }
 
-  /** Removes files whose time is over, and begins a new file where the current one is old. */
+  /**
+   * Removes files whose time is over, each with a record before it. A file that cannot be removed stays, with a warning.
+   *
+   * @throws Error when the record cannot be written.
+   */
   async removeOld(): Promise<void> {
-    const { directory, keepMs } = this.#options;
-    if (keepMs === undefined) return;
-    const files = byChain(await auditFiles(directory)).get(this.chain) ?? [];
-    for (const [i, file] of files.slice(0, -1).entries()) {
-      // A file ends when the next one begins.
-      const next = await readFirst(files[i + 1]!);
-      if (next === undefined || !(Date.parse(next.time) < Date.now() - keepMs)) break;
+    // Looked for each time: the record may have begun a new file, which removes old ones too.
+    for (let old = await this.#oldest(); old !== undefined; old = await this.#oldest()) {
+      const { file, next } = old;
       await this.append([
         formatRecord({
           kind: "removed",
@@ -150,7 +150,28 @@ export class ChainWriter {
           last_hash: next.before,
         }),
       ]);
-      await Deno.remove(file.path);
+      try {
+        await Deno.remove(file.path);
+      } catch (error) {
+        return warnOfOld(error);
+      }
+    }
+  }
+
+  /** The oldest file if its time is over, with the first record of the one that follows it. */
+  async #oldest(): Promise<{ file: AuditFile; next: ChainedRecord } | undefined> {
+    const { directory, keepMs } = this.#options;
+    if (keepMs === undefined) return undefined;
+    try {
+      const [file, follower] = byChain(await auditFiles(directory)).get(this.chain) ?? [];
+      if (file === undefined || follower === undefined) return undefined;
+      // A file ends when the next one begins.
+      const next = await readFirst(follower);
+      if (next === undefined || !(Date.parse(next.time) < Date.now() - keepMs)) return undefined;
+      return { file, next };
+    } catch (error) {
+      warnOfOld(error);
+      return undefined;
     }
   }
 
@@ -195,6 +216,12 @@ export class ChainWriter {
   async #write(text: string): Promise<number> {
     return await write(this.#handle, text, this.#options.durable);
   }
+}
+
+function warnOfOld(error: unknown): void {
+  log("audit").warn("old files of the audit log cannot be removed: {reason}", {
+    reason: errorMessage(error),
+  });
 }
 
 interface Opened {

@@ -1,9 +1,11 @@
 /** Turns what other rooms report into records. */
+import { DEVICE_KEYS_NAME } from "../domain/stock_questions.ts";
 import type { KeyObserver } from "../delivery/key_observer.ts";
 import type { KeyRecords } from "../delivery/key_records.ts";
 import type { Peer } from "../delivery/peer.ts";
 import { formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import type { RefusedRequest } from "../http/request_observer.ts";
+import type { DeviceObserver } from "../ingest/device_observer.ts";
 import type { IngestedFile, RefusedFile } from "../ingest/ingestion_options.ts";
 import type { RefusedClient } from "../tls/client_refusal.ts";
 import type { ConnectedClient } from "../x509/client_identity.ts";
@@ -162,6 +164,22 @@ export class RefusalRecords {
 
 export function noteIngested(trail: Notes, { link, file, stored, known }: IngestedFile): void {
   trail.note({ kind: "ingestion", link, file, outcome: "ingested", stored, known });
+}
+
+/** Records what comes from QKD devices; passes everything on. */
+export function recordedDevices(observer: DeviceObserver, trail: Notes): DeviceObserver {
+  const file = DEVICE_KEYS_NAME;
+  return {
+    ...observer,
+    stored: (link, blocks, asked) => {
+      observer.stored(link, blocks, asked);
+      if (blocks > 0) trail.note({ kind: "ingestion", link, file, outcome: "ingested", stored: blocks });
+    },
+    lost: (link, loss, blocks) => {
+      observer.lost(link, loss, blocks);
+      trail.note({ kind: "ingestion", link, file, outcome: "lost", lost: blocks, reason: loss });
+    },
+  };
 }
 
 export function noteNotIngested(

@@ -6,7 +6,7 @@ import { isNeighbour } from "../domain/network.ts";
 import { readServedFiles } from "../ingest/served_files.ts";
 import { markerPath } from "../rollback_guard/marker.ts";
 import { inspectDatabase } from "../store/inspection.ts";
-import { freeDiskBytes, FULL_BYTES } from "../store/disk_space.ts";
+import { freeBytes, freeDiskBytes, FULL_BYTES } from "../store/disk_space.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 import { errorMessage } from "../domain/text.ts";
 import { platform } from "../platform.ts";
@@ -34,6 +34,7 @@ export async function checkDirectories(config: Config): Promise<CheckLine[]> {
   }
   const { database } = thisKme;
   if (database.kind === "sqlite") lines.push(await checkDatabaseDirectory(dirname(database.path)));
+  if (thisKme.auditLog !== undefined) lines.push(...await checkAuditDirectory(thisKme.auditLog.directory));
   lines.push(...await checkFreeSpace(config), ...await checkServedFiles(config));
   return lines;
 }
@@ -41,12 +42,27 @@ export async function checkDirectories(config: Config): Promise<CheckLine[]> {
 /** Bytes of free space below which the check warns: about 700,000 blocks in a database file. */
 const LITTLE_BYTES = 100 * 1024 * 1024;
 
+async function checkAuditDirectory(path: string): Promise<CheckLine[]> {
+  const what = "this_kme.audit_log.directory";
+  const reason = await whyNotWritable(path);
+  if (reason !== undefined) {
+    return [environmentError(
+      what,
+      `${path}: ${reason}, and without a record no key is given out`,
+      "let the user of the KME write to the directory",
+    )];
+  }
+  return [ok(what, `${path} is writable`), ...spaceLines(`${what}: free space`, await freeBytes(path))];
+}
+
 async function checkFreeSpace({ thisKme: { database } }: Config): Promise<CheckLine[]> {
-  const free = await freeDiskBytes(database);
+  return spaceLines("free space of the database's disk", await freeDiskBytes(database));
+}
+
+function spaceLines(what: string, free: number | undefined): CheckLine[] {
   if (free === undefined) return [];
-  const what = "free space of the database's disk";
   const size = `${Math.floor(free / (1024 * 1024))} MiB`;
-  const fix = "free some space, or move the database to a larger disk";
+  const fix = "free some space, or use a larger disk";
   if (free < FULL_BYTES) return [environmentError(what, `${size}: the disk is full`, fix)];
   return [free < LITTLE_BYTES ? warn(what, `${size} are left`, fix) : ok(what, `${size} are left`)];
 }

@@ -193,14 +193,14 @@ export class Delivery {
       throw error;
     });
     end(true);
-    await this.#records.delivered({
+    const record = {
       client,
       master: master.id.text,
       slaves: slaves.map(({ id }) => id.text),
       size: request.size,
       ids: keys.map(({ id }) => id),
-    });
-    return keys;
+    };
+    return await onceRecorded(keys, this.#records.delivered(record));
   }
 
   async #newKeys(
@@ -244,8 +244,8 @@ export class Delivery {
     this.#records.require();
     const keys = await this.#collect(slave, masterId, ids);
     this.#limiter.fetched(masterId, keys.length);
-    await this.#records.fetched({ client, slave: slave.id.text, master: masterId, ids });
-    return keys;
+    const record = { client, slave: slave.id.text, master: masterId, ids };
+    return await onceRecorded(keys, this.#records.fetched(record));
   }
 
   async #collect(slave: Sae, masterId: SaeId, ids: readonly KeyIdBytes[]): Promise<readonly Key[]> {
@@ -536,6 +536,17 @@ export class Delivery {
 
   #expiry(): number {
     return this.#store.now() + this.#config.thisKme.keyLifetimeSeconds * 1000;
+  }
+}
+
+/** The keys when their record is durable. Without a record their bits are overwritten. */
+async function onceRecorded(keys: readonly Key[], recorded: Promise<void>): Promise<readonly Key[]> {
+  try {
+    await recorded;
+    return keys;
+  } catch (error) {
+    for (const { bits } of keys) bits.fill(0);
+    throw error;
   }
 }
 

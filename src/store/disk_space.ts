@@ -12,9 +12,13 @@ export const FULL_BYTES = 1024 * 1024;
  * @returns undefined without a database file, or if the system does not report it.
  */
 export async function freeDiskBytes(database: Database): Promise<number | undefined> {
-  if (database.kind !== "sqlite") return undefined;
+  return database.kind === "sqlite" ? await freeBytes(dirname(database.path)) : undefined;
+}
+
+/** The same for a directory. */
+export async function freeBytes(directory: string): Promise<number | undefined> {
   try {
-    const { bavail, bsize } = await statfs(dirname(database.path));
+    const { bavail, bsize } = await statfs(directory);
     return bavail * bsize;
   } catch {
     return undefined;

@@ -100,6 +100,23 @@ Deno.test("a file is followed by another one at its size, and old ones are remov
   if (files.length === 2) assert.ok(problemsOf(await log.verify()).length > 0);
 });
 
+Deno.test("an old file that cannot be removed keeps no key from being recorded", async () => {
+  await using log = await makeLogDirectory();
+  const trail = await log.open({ rotateBytes: 1000 });
+  for (let i = 0; i < 5; i++) await trail.write(deliveryRecord(i));
+  await trail.close({ kind: "stop" });
+  // A directory in its place cannot be removed, nor be read.
+  const [first] = log.files();
+  await Deno.rename(`${log.path}/${first}`, `${log.path}/away`);
+  await Deno.mkdir(`${log.path}/${first}/full`, { recursive: true });
+  const next = await log.open({ rotateBytes: 1000, keepMs: 0 });
+  for (let i = 5; i < 9; i++) await next.write(deliveryRecord(i));
+  await next.close({ kind: "stop" });
+  await Deno.remove(`${log.path}/${first}`, { recursive: true });
+  await Deno.rename(`${log.path}/away`, `${log.path}/${first}`);
+  assert.deepEqual(problemsOf(await log.verify()), []);
+});
+
 Deno.test("a file that is removed while it is written is followed by another one, and is missed", async () => {
   await using log = await makeLogDirectory();
   const trail = await log.open({ periodMs: 20 });

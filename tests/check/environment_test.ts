@@ -341,3 +341,15 @@ Deno.test("a low limit of open files is warned of", { ignore: Deno.build.os !== 
   found(checkOpenFiles(2, false, 65_536), "ok", "open files", /10000 connections of SAEs and/);
   found(checkOpenFiles(2, true, 65_536), "ok", "open files", /connections of SAEs, \d+ of SKIP clients and/);
 });
+
+Deno.test("the directory of the audit log: writable or not", async () => {
+  await using network = await twoKmes();
+  const config = await configOf(network);
+  await using temp = await makeTempDir("kme-check-");
+  const auditLog = { directory: temp.path, rotateBytes: 1 << 20 };
+  const withLog = { ...config, thisKme: { ...config.thisKme, auditLog } };
+  const member = "this_kme.audit_log.directory";
+  found(await checkDirectories(withLog), "ok", member, /is writable$/);
+  await Deno.remove(temp.path, { recursive: true });
+  found(await checkDirectories(withLog), "fail", member, /without a record no key is given out/);
+});

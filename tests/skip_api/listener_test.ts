@@ -77,7 +77,9 @@ Deno.test("the SKIP listener has its own CA and CRL, and is reloaded", {
   const reload = async () => {
     kme.signal("SIGHUP");
     reloads++;
-    await eventually(() => kme.lines.filter((line) => /was reloaded/.test(line)).length === reloads);
+    await eventually(() => kme.lines.filter((line) => /was reloaded/.test(line)).length === reloads, {
+      timeout: 60_000,
+    });
   };
 
   await t.step("SIGHUP takes another CA; the old one is not trusted any more", async () => {
