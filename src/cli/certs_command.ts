@@ -7,13 +7,16 @@ export const certsCommand = command({
   summary: "make the certificates of a network",
   usage: "NETWORK --out DIR [--configs | --renew NAME | --revoke NAME | --crls]",
   description: [
-    "Makes the certificates of all KMEs and SAEs of the network file in DIR and prints their serials as entries of a configuration. " +
+    "Makes the certificates of all KMEs and SAEs of the network file in DIR and prints their names and serials as entries of a configuration. " +
     "Existing files are not changed; missing ones are added.",
   ],
   operand: { name: "NETWORK", what: "network file", complete: "file" },
   options: {
     out: { value: "DIR", description: "directory of the certificates; created if it does not exist" },
-    configs: { description: "also write a configuration file for each KME and create the key directories" },
+    configs: {
+      description:
+        "also write a configuration file for each KME, the CRLs of CAs that have none, and the key directories",
+    },
     renew: {
       value: "NAME",
       description:
@@ -22,10 +25,11 @@ export const certsCommand = command({
     revoke: {
       value: "NAME",
       description:
-        "revoke one certificate: makes or updates the CRL of its CA (.crl, valid for 30 days) and changes no certificate",
+        "revoke one certificate: makes or updates the CRL of its CA (.crl) and changes no certificate",
     },
     crls: {
-      description: "make or renew the CRL of every CA, valid for 30 days, with what was revoked before",
+      description:
+        "make or renew the CRL of every CA, valid for crl_days of the network file, with what was revoked before",
     },
   },
   exitCodes: {
@@ -43,12 +47,12 @@ export const certsCommand = command({
       "../tools/certs/make_network.ts"
     );
     const { NetworkError, readNetwork } = await import("../tools/certs/network_file.ts");
-    const { serialsText } = await import("../tools/certs/configs.ts");
+    const { entriesText } = await import("../tools/certs/configs.ts");
     try {
       const network = await readNetwork(file!);
       const made = await makeCheckedNetwork(network, out, { configs, renew, revoke, crls });
       // A CRL changes no serial.
-      console.log(revoke || crls ? made.written.join("\n") : serialsText(network, made.kmes));
+      console.log(revoke || crls ? made.written.join("\n") : entriesText(network, made.kmes));
       for (const warning of made.warnings) printMessage(warning, "warning");
       const { length } = made.written;
       printMessage(length === 0 ? `${out}: nothing was missing` : `${out}: ${length} files written`, "info");

@@ -4,7 +4,7 @@ import { formatHostPort } from "../../domain/address.ts";
 import type { ConfiguredId } from "../../domain/ids.ts";
 import { readTextIfThere, writeFiles } from "./files.ts";
 import { configName, databaseName, keyDirectoryName } from "./layout.ts";
-import type { MadeCertificate, MadeKme } from "./made.ts";
+import type { MadeCa, MadeCertificate, MadeClient, MadeKme } from "./made.ts";
 import { firstHop, neighboursOf } from "./network_file.ts";
 import type { Network, NetworkInterface, NetworkKme } from "./network_file.ts";
 
@@ -60,8 +60,8 @@ function configText(
   const id = kme.id.text;
   const own = made.get(id)!;
   const directory = (other: string) => text(join(out, ...keyDirectoryName(id, other).split("/")));
-  const optional = (member: string, value: string | undefined) =>
-    value === undefined ? [] : [`    ${member}: ${text(value)},`];
+  const optional = (member: string, value: string | undefined, indentation = "    ") =>
+    value === undefined ? [] : [`${indentation}${member}: ${text(value)},`];
   const others = network.kmes.filter((other) => other.id.text !== id);
   return [
     "{",
@@ -99,12 +99,15 @@ function configText(
         `      https_client_authentication_certificate: ${text(peer.callers.get(id)!.pfx)},`,
         `      https_client_authentication_certificate_password: ${text(network.pfxPassword)},`,
         `      inter_kme_ca_cert_path: ${text(peer.kmesCa.crt)},`,
-        `      https_client_certificate_serial: ${bytes(own.callers.get(other.id.text)!.serial)},`,
+        ...optional("inter_kme_crl_path", peer.kmesCa.crl, "      "),
+        `      ${certificatesText(own.callers.get(other.id.text)!)},`,
         "    },",
       ];
     }),
     "  ],",
-    ...saesText(network, id, made).map((line) => `  ${line}`),
+    "  saes: [",
+    ...saeLines(network, id, made).map(({ line }) => `    ${line}`),
+    "  ],",
     "}",
     "",
   ].join("\n");
@@ -114,51 +117,61 @@ function configText(
 function listener(
   member: string,
   { listen, port }: NetworkInterface,
-  ca: MadeCertificate,
+  ca: MadeCa,
   server: MadeCertificate,
 ): string[] {
   return [
     `    ${member}: {`,
     `      listen_address: ${text(formatHostPort({ hostname: listen, port }))},`,
     `      ca_client_cert_path: ${text(ca.crt)},`,
+    ...ca.crl === undefined ? [] : [`      client_crl_path: ${text(ca.crl)},`],
     `      server_cert_path: ${text(server.crt)},`,
     `      server_key_path: ${text(server.key)},`,
     "    },",
   ];
 }
 
-/** Lines of the member `saes` of a KME's configuration. */
-function saesText(network: Network, id: string, made: ReadonlyMap<string, MadeKme>): string[] {
-  return [
-    "saes: [",
-    ...network.kmes.flatMap((kme) =>
-      kme.saes.map((sae) => {
-        const serial = kme.id.text === id ? made.get(id)?.saes.get(sae.id.text)?.serial : undefined;
-        const ending = serial === undefined ? "" : `, https_client_certificate_serial: ${bytes(serial)}`;
-        return `  { id: ${idText(sae.id)}, kme_id: ${idText(kme.id)}${ending} },`;
-      })
-    ),
-    "],",
-  ];
+/** Elements of the member `saes` of a KME's configuration, with the certificates of its own SAEs. */
+function saeLines(
+  network: Network,
+  id: string,
+  made: ReadonlyMap<string, MadeKme>,
+): { line: string; client?: MadeClient }[] {
+  return network.kmes.flatMap((kme) =>
+    kme.saes.map((sae) => {
+      const client = kme.id.text === id ? made.get(id)?.saes.get(sae.id.text) : undefined;
+      const ending = client === undefined ? "" : `, ${certificatesText(client)}`;
+      return { line: `{ id: ${idText(sae.id)}, kme_id: ${idText(kme.id)}${ending} },`, client };
+    })
+  );
 }
 
-/** Serials of all certificates as entries of each KME's configuration. */
-export function serialsText(network: Network, made: ReadonlyMap<string, MadeKme>): string {
+/** Names of all clients' certificates as entries of each KME's configuration, with the serials as comments. */
+export function entriesText(network: Network, made: ReadonlyMap<string, MadeKme>): string {
   return network.kmes.flatMap(({ id: { text: id } }) => [
     `// Configuration of KME ${id}`,
-    ...saesText(network, id, made),
+    "saes: [",
+    ...saeLines(network, id, made).map(({ line, client }) =>
+      client === undefined ? `  ${line}` : `  ${line} // ${serialText(client)}`
+    ),
+    "],",
     ...Array.from(
       made.get(id)?.callers ?? [],
-      ([caller, { serial }]) =>
-        `// other_kmes, KME ${caller}: https_client_certificate_serial: ${bytes(serial)},`,
+      ([caller, client]) =>
+        `// other_kmes, KME ${caller}: ${certificatesText(client)}, // ${serialText(client)}`,
     ),
     "",
   ]).join("\n").trimEnd();
 }
 
-/** JSON5 of a serial. */
-function bytes(serial: Uint8Array): string {
-  return `[${serial.join(", ")}]`;
+/** The member by which a certificate is known. Its name is that of a renewed certificate too. */
+function certificatesText({ commonName }: MadeClient): string {
+  return `certificates: [{ subject_cn: ${text(commonName)} }]`;
+}
+
+/** JSON5 of a serial, as it can be written as `https_client_certificate_serial` instead. */
+function serialText({ serial }: MadeClient): string {
+  return `serial [${serial.join(", ")}]`;
 }
 
 function idText(id: ConfiguredId): string {

@@ -6,8 +6,6 @@ import * as x509 from "@peculiar/x509";
 import { BACKDATED_MS, type Identity, MS_PER_DAY, signatureAlgorithm, subjectKeyId } from "./issue.ts";
 import { serialFromHex } from "./random_serial.ts";
 
-/** Days after which a CRL has to be replaced. */
-const CRL_DAYS = 30;
 /** RFC 5280, clause 5.2.3. */
 const CRL_NUMBER = "2.5.29.20";
 
@@ -25,7 +23,7 @@ export interface Crl {
 }
 
 /**
- * PEM of a CRL that is valid for 30 days. Made with pkijs: the generator of @peculiar/x509 2.2 gives each entry an empty
+ * PEM of a CRL. Made with pkijs: the generator of @peculiar/x509 2.2 gives each entry an empty
  * list of extensions, which RFC 5280 does not allow, and the PEM a label that openssl does not read.
  */
 export async function issueCrl(
@@ -33,6 +31,8 @@ export async function issueCrl(
   revoked: readonly Revoked[],
   number: number,
   now: Date,
+  /** Days after which it has to be replaced. */
+  days: number,
 ): Promise<string> {
   const time = (milliseconds: number) => {
     const value = new Date(milliseconds);
@@ -44,7 +44,7 @@ export async function issueCrl(
     version: 1,
     issuer: pkijs.Certificate.fromBER(ca.certificate.rawData).subject,
     thisUpdate: time(now.getTime() - BACKDATED_MS),
-    nextUpdate: time(now.getTime() + CRL_DAYS * MS_PER_DAY),
+    nextUpdate: time(now.getTime() + days * MS_PER_DAY),
     revokedCertificates: revoked.length === 0
       ? undefined
       : revoked.map(({ serial, date }) =>

@@ -1,4 +1,4 @@
-/** Descriptions of the certificates of a network: paths and serials. */
+/** Descriptions of the certificates of a network: paths, names and serials. */
 
 /** One certificate with its files. Paths begin with the directory as it was given. */
 export interface MadeCertificate {
@@ -8,9 +8,17 @@ export interface MadeCertificate {
   readonly crt: string;
   /** PEM (PKCS#8) of its private key. */
   readonly key: string;
+  /** Common name of its subject. */
+  readonly commonName: string;
   /** Bytes of the serial number without sign padding, as in `https_client_certificate_serial`. */
   readonly serial: Uint8Array;
   readonly notAfter: Date;
+}
+
+/** The certificate of a CA. */
+export interface MadeCa extends MadeCertificate {
+  /** Its CRL in PEM; absent: it has none. */
+  readonly crl?: string;
 }
 
 /** A client's certificate. */
@@ -24,10 +32,10 @@ export interface MadeClient extends MadeCertificate {
 export interface MadeKme {
   readonly id: string;
   /** CA of its SAEs' client certificates and of `saesServer`. */
-  readonly saesCa: MadeCertificate;
+  readonly saesCa: MadeCa;
   readonly saesServer: MadeCertificate;
   /** CA of other KMEs' client certificates and of `kmesServer`. */
-  readonly kmesCa: MadeCertificate;
+  readonly kmesCa: MadeCa;
   readonly kmesServer: MadeCertificate;
   /** Client certificates of its SAEs, by SAE id. */
   readonly saes: ReadonlyMap<string, MadeClient>;

@@ -10,7 +10,7 @@ import { callerName, kmesCaName, kmesServerName, saeName, saesCaName, saesServer
 import { checkNetwork, neighboursOf } from "./network_file.ts";
 import type { Network, NetworkFile } from "./network_file.ts";
 import { encodePkcs12 } from "./pkcs12.ts";
-import type { MadeCertificate, MadeClient, MadeKme, MadeNetwork } from "./made.ts";
+import type { MadeCa, MadeCertificate, MadeClient, MadeKme, MadeNetwork } from "./made.ts";
 import { planCertificates } from "./issue_plan.ts";
 import type { PlannedCertificate, PlannedLeaf } from "./issue_plan.ts";
 import { type Crl, issueCrl, readCrl, type Revoked } from "./issue_crl.ts";
@@ -38,7 +38,7 @@ const EXPIRY_WARNING_DAYS = 30;
 const CRL_WARNING_DAYS = 10;
 
 export interface MakeOptions {
-  /** Writes a configuration file a KME and creates the key directories. */
+  /** Writes a configuration file a KME, and what it names: key directories, and CRLs of the CAs that have none. */
   readonly configs?: boolean;
   /** Name of the one certificate to renew, like `client_1` or `kme-1-local-zone/client_1`; no other is touched. */
   readonly renew?: string;
@@ -108,6 +108,7 @@ export async function makeCheckedNetwork(
     await maker.refuseOtherCas(plan);
     if (options.crls) await maker.renewCrls();
     else for (const planned of plan) await maker.complete(planned);
+    if (options.configs) await maker.addCrls();
   }
   const made = await maker.made();
   const kmes = new Map(
@@ -124,6 +125,9 @@ export async function makeCheckedNetwork(
     warnings: [...maker.warnings, ...configs.warnings],
   };
 }
+
+/** What any certificate of a network can have. */
+type MadeAny = MadeClient & MadeCa;
 
 class Maker {
   readonly written: string[] = [];
@@ -237,17 +241,31 @@ class Maker {
     await this.#write(files);
   }
 
+  /** A CRL for each CA that has none and whose key is here. */
+  async addCrls(): Promise<void> {
+    for (const { kind, name } of this.plan) {
+      if (kind !== "ca" || await isThere(this.#path(name, "crl"))) continue;
+      if (await isThere(this.#path(name, "key"))) await this.#write([await this.#newCrl(name)]);
+    }
+  }
+
   async #newCrl(caName: string, added?: Revoked): Promise<NewFile> {
     const ca = await this.#ca(caName, `the CRL of ${caName}`);
     const { number, revoked } = await this.#crl(caName) ?? { number: 0, revoked: [] };
     const isNew = added !== undefined && !revokes(revoked, added.serial);
-    const content = await issueCrl(ca, isNew ? [...revoked, added] : revoked, number + 1, this.now);
+    const content = await issueCrl(
+      ca,
+      isNew ? [...revoked, added] : revoked,
+      number + 1,
+      this.now,
+      this.network.crlDays,
+    );
     return { path: this.#path(caName, "crl"), content, private: false };
   }
 
   /** All certificates that exist now, by name. */
-  async made(): Promise<Map<string, MadeClient>> {
-    const made = new Map<string, MadeClient>();
+  async made(): Promise<Map<string, MadeAny>> {
+    const made = new Map<string, MadeAny>();
     for (const { name } of this.plan) {
       const certificate = await this.#certificate(name);
       if (certificate === undefined) continue;
@@ -257,6 +275,8 @@ class Maker {
         key: this.#path(name, "key"),
         pem: this.#path(name, "pem"),
         pfx: this.#path(name, "pfx"),
+        crl: await isThere(this.#path(name, "crl")) ? this.#path(name, "crl") : undefined,
+        commonName: certificate.subjectName.getField("CN")[0] ?? "",
         serial: serialOf(certificate),
         notAfter: certificate.notAfter,
       });
@@ -415,27 +435,35 @@ function find(plan: readonly PlannedCertificate[], name: string): PlannedCertifi
 }
 
 /** Undefined while some of the KME's own certificates do not exist, as when another one is renewed. */
-function describe(network: Network, id: string, made: ReadonlyMap<string, MadeClient>): MadeKme | undefined {
+function describe(network: Network, id: string, made: ReadonlyMap<string, MadeAny>): MadeKme | undefined {
   const [saesCa, saesServer] = [made.get(saesCaName(id)), made.get(saesServerName(id))];
   const [kmesCa, kmesServer] = [made.get(kmesCaName(id)), made.get(kmesServerName(id))];
   if (!saesCa || !saesServer || !kmesCa || !kmesServer) return undefined;
   const clients = (entries: readonly (readonly [string, string])[]) =>
     new Map(entries.flatMap(([key, name]): [string, MadeClient][] => {
       const client = made.get(name);
-      return client === undefined ? [] : [[key, client]];
+      return client === undefined ? [] : [[key, clientOf(client)]];
     }));
   const saes = network.kmes.find((kme) => kme.id.text === id)!.saes;
   return {
     id,
-    saesCa: withoutBundles(saesCa),
-    saesServer: withoutBundles(saesServer),
-    kmesCa: withoutBundles(kmesCa),
-    kmesServer: withoutBundles(kmesServer),
+    saesCa: caOf(saesCa),
+    saesServer: serverOf(saesServer),
+    kmesCa: caOf(kmesCa),
+    kmesServer: serverOf(kmesServer),
     saes: clients(saes.map((sae) => [sae.id.text, saeName(id, sae.name)])),
     callers: clients(neighboursOf(network, id).map((caller) => [caller, callerName(caller, id)])),
   };
 }
 
-function withoutBundles({ pem: _pem, pfx: _pfx, ...certificate }: MadeClient): MadeCertificate {
-  return certificate;
+function caOf({ pem: _pem, pfx: _pfx, ...ca }: MadeAny): MadeCa {
+  return ca;
+}
+
+function serverOf({ pem: _pem, pfx: _pfx, crl: _crl, ...server }: MadeAny): MadeCertificate {
+  return server;
+}
+
+function clientOf({ crl: _crl, ...client }: MadeAny): MadeClient {
+  return client;
 }

@@ -53,6 +53,7 @@ export interface Network {
   readonly keyType: KeyType;
   readonly caDays: number;
   readonly leafDays: number;
+  readonly crlDays: number;
   /** From when new certificates are valid; absent: an hour before they are made. */
   readonly validFrom?: Date;
   readonly pfxPassword: string;
@@ -182,6 +183,7 @@ const networkFile = object({
   key_type: z.enum(["P-256", "P-384"], expected('"P-256" or "P-384"')).default("P-256"),
   ca_days: integer(1, MAX_DAYS).default(7300),
   leaf_days: integer(1, MAX_DAYS).default(730),
+  crl_days: integer(1, MAX_DAYS).default(365),
   valid_from: z.iso.date("must be a day like 2025-01-31").transform((day) => new Date(day))
     .refine((day) => day.getTime() <= Date.now(), "must not be in the future").optional(),
   pfx_password: text("a password in quotes; it may be empty").default("password"),
@@ -212,7 +214,8 @@ export function checkNetwork(value: unknown, file = ""): Network {
       message: issue.message,
     })));
   }
-  const { organization, key_type, ca_days, leaf_days, valid_from, pfx_password, kmes, links } = parsed.data;
+  const { organization, key_type, ca_days, leaf_days, crl_days, valid_from, pfx_password, kmes, links } =
+    parsed.data;
   const mistakes = [...ambiguities(kmes), ...linkMistakes(kmes, links)];
   if (mistakes.length > 0) throw new NetworkError(mistakes.map((mistake) => ({ file, ...mistake })));
   const ids = kmes.map((kme) => kme.id.text);
@@ -221,6 +224,7 @@ export function checkNetwork(value: unknown, file = ""): Network {
     keyType: key_type,
     caDays: ca_days,
     leafDays: leaf_days,
+    crlDays: crl_days,
     validFrom: valid_from,
     pfxPassword: pfx_password,
     kmes,

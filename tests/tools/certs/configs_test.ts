@@ -5,7 +5,7 @@ import { makeNetwork } from "../../../src/tools/certs/make_network.ts";
 import { makeTempDir } from "../../harness/temp_dir.ts";
 import { differences, filesOf, readJson5, twoKmes } from "./network_files.ts";
 
-Deno.test("configurations hold the paths, serials and ids of the network", async () => {
+Deno.test("configurations hold the paths, names and ids of the network", async () => {
   await using out = await makeTempDir();
   // Paths are as the directory was given.
   const given = relative(Deno.cwd(), out.path);
@@ -27,18 +27,21 @@ Deno.test("configurations hold the paths, serials and ids of the network", async
       saes_https_interface: {
         listen_address: "127.0.0.1:14000",
         ca_client_cert_path: bob.saesCa.crt,
+        client_crl_path: bob.saesCa.crl,
         server_cert_path: bob.saesServer.crt,
         server_key_path: bob.saesServer.key,
       },
       kmes_https_interface: {
         listen_address: "[::1]:14001",
         ca_client_cert_path: bob.kmesCa.crt,
+        client_crl_path: bob.kmesCa.crl,
         server_cert_path: bob.kmesServer.crt,
         server_key_path: bob.kmesServer.key,
       },
       skip_https_interface: {
         listen_address: "127.0.0.1:14002",
         ca_client_cert_path: bob.saesCa.crt,
+        client_crl_path: bob.saesCa.crl,
         server_cert_path: bob.saesServer.crt,
         server_key_path: bob.saesServer.key,
       },
@@ -51,12 +54,13 @@ Deno.test("configurations hold the paths, serials and ids of the network", async
       https_client_authentication_certificate: alice.callers.get("Bob's")!.pfx,
       https_client_authentication_certificate_password: "password",
       inter_kme_ca_cert_path: alice.kmesCa.crt,
-      https_client_certificate_serial: [...bob.callers.get("1")!.serial],
+      inter_kme_crl_path: alice.kmesCa.crl,
+      certificates: [{ subject_cn: "KME 1 calling KME Bob's" }],
     }],
     saes: [
       { id: 1, kme_id: 1 },
       { id: 2, kme_id: 1 },
-      { id: 3, kme_id: "Bob's", https_client_certificate_serial: [...bob.saes.get("3")!.serial] },
+      { id: 3, kme_id: "Bob's", certificates: [{ subject_cn: "SAE 3" }] },
     ],
   });
   const other = await readJson5(alice.config!);
@@ -113,9 +117,22 @@ Deno.test("configurations load without changes, also with relayed KMEs and unusu
     assert.ok("config" in loaded, "mistakes" in loaded ? loaded.mistakes.map(formatMistake).join("\n") : "");
     assert.deepEqual(loaded.warnings.map(formatMistake), []);
     for (const sae of loaded.config.saes.filter((sae) => sae.kmeId === kme.id)) {
-      assert.deepEqual(sae.certificates, [{
-        serial: BigInt(`0x${kme.saes.get(sae.id.text)!.serial.toHex()}`),
-      }]);
+      assert.deepEqual(sae.certificates, [{ subjectCn: `SAE ${sae.id.text}` }]);
     }
   }
+});
+
+Deno.test("a configuration names no CRL that does not exist, and an existing one is kept", async () => {
+  await using out = await makeTempDir();
+  const network = twoKmes();
+  await makeNetwork(network, out.path);
+  // The key of a CA may be elsewhere: then its CRL cannot be made.
+  await Deno.remove(`${out.path}/kme-1-local-zone/ca.key`);
+  await makeNetwork(network, out.path, { revoke: "kme2-to-kme1" });
+  const revoking = await Deno.readTextFile(`${out.path}/inter_kmes/ca_kme1.crl`);
+  const { kmes } = await makeNetwork(network, out.path, { configs: true });
+  const { this_kme } = await readJson5(kmes.get("1")!.config!);
+  assert.equal(this_kme.saes_https_interface.client_crl_path, undefined);
+  assert.equal(this_kme.kmes_https_interface.client_crl_path, kmes.get("1")!.kmesCa.crl);
+  assert.equal(await Deno.readTextFile(`${out.path}/inter_kmes/ca_kme1.crl`), revoking);
 });

@@ -185,7 +185,7 @@ Deno.test("private files are for their owner only", { ignore: Deno.build.os === 
   await Deno.writeTextFile(like, "", { mode: 0o644 });
   const publicMode = await modeOf(like);
   for (const path of written) {
-    assert.equal(await modeOf(path), path.endsWith(".crt") ? publicMode : 0o600, path);
+    assert.equal(await modeOf(path), /\.cr[tl]$/.test(path) ? publicMode : 0o600, path);
   }
 });
 
