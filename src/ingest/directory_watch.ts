@@ -18,6 +18,8 @@ export type Watcher = AsyncIterable<Deno.FsEvent> & { close(): void };
 export interface WatchListener {
   /** Something happened to a key file. */
   onHint(name: string): void;
+  /** A key file was removed, or renamed. */
+  onRemoved(name: string): void;
   /** Something happened that may have been missed, or to the directory itself. */
   onDoubt(): void;
 }
@@ -130,8 +132,12 @@ export class DirectoryWatch {
         this.#listener.onDoubt();
       }
       if (!isKeyFileName(name)) continue;
-      if (event.kind === "remove") this.#hints.delete(name);
-      else this.#hints.set(name, COMPLETE.has(event.kind));
+      if (event.kind === "remove") {
+        this.#hints.delete(name);
+        this.#listener.onRemoved(name);
+        continue;
+      }
+      this.#hints.set(name, COMPLETE.has(event.kind));
       this.#listener.onHint(name);
     }
   }

@@ -78,6 +78,10 @@ export class FileTable {
     return known;
   }
 
+  knows(name: string): boolean {
+    return this.#known.has(name);
+  }
+
   forget(name: string): void {
     this.#known.delete(name);
     this.#resting.delete(name);

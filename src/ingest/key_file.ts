@@ -74,6 +74,8 @@ export interface FileCheck {
   readonly first?: KeyIdBytes;
   /** Why the bytes do not look random. */
   readonly healthProblem?: string;
+  /** The whole blocks themselves, if they are to be kept, so that a small file is not read twice. */
+  readonly bytes?: Uint8Array;
 }
 
 /** An open key file. */
@@ -113,23 +115,31 @@ export class KeyFile implements AsyncDisposable {
    * Reads the whole blocks once, before any of them is stored.
    *
    * @param pause lets the rest of the program have a turn.
+   * @param keeps whether the bytes of a file that is read at once are returned.
    * @returns `undefined` when the file is shorter than it was.
    */
-  async check(testHealth: boolean, pause: () => Promise<void>): Promise<FileCheck | undefined> {
+  async check(
+    testHealth: boolean,
+    pause: () => Promise<void>,
+    keeps = false,
+  ): Promise<FileCheck | undefined> {
     const whole = wholeBytes(this.size);
     const hash = createHash("sha256");
     const health = testHealth ? new KeyHealth(whole) : undefined;
     let first: KeyIdBytes | undefined;
+    let all: Uint8Array | undefined;
     for (let offset = 0; offset < whole;) {
       const bytes = await this.#read(offset, Math.min(CHECK_BYTES, whole - offset));
       if (bytes === undefined) return undefined;
       first ??= blockKeyId(bytes.subarray(0, BLOCK_BYTES));
       hash.update(bytes);
       health?.update(bytes);
+      if (keeps && bytes.length === whole) all = bytes;
+      else bytes.fill(0);
       offset += bytes.length;
       if (offset < whole) await pause();
     }
-    return { digest: Uint8Array.from(hash.digest()), first, healthProblem: health?.problem };
+    return { digest: Uint8Array.from(hash.digest()), first, healthProblem: health?.problem, bytes: all };
   }
 
   /**
@@ -140,13 +150,7 @@ export class KeyFile implements AsyncDisposable {
    */
   async blocks(offset: number, count: number): Promise<Block[] | undefined> {
     const bytes = await this.#read(offset, count * BLOCK_BYTES);
-    if (bytes === undefined) return undefined;
-    const blocks: Block[] = [];
-    for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
-      const bits = bytes.subarray(at, at + BLOCK_BYTES);
-      blocks.push({ id: blockKeyId(bits), bits });
-    }
-    return blocks;
+    return bytes && blocksOf(bytes);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -163,4 +167,14 @@ export class KeyFile implements AsyncDisposable {
     }
     return bytes;
   }
+}
+
+/** The blocks of which bytes consist; views of them. */
+export function blocksOf(bytes: Uint8Array): Block[] {
+  const blocks: Block[] = [];
+  for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
+    const bits = bytes.subarray(at, at + BLOCK_BYTES);
+    blocks.push({ id: blockKeyId(bits), bits });
+  }
+  return blocks;
 }

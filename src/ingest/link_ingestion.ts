@@ -12,6 +12,7 @@ import { FileTable, type KnownFile } from "./file_table.ts";
 import type { IngestionOptions, IngestionState } from "./ingestion_options.ts";
 import type { KeySource } from "./key_source.ts";
 import {
+  blocksOf,
   type FileState,
   fileState,
   isKeyFileName,
@@ -31,6 +32,8 @@ const BATCH_BLOCKS = 2048;
  * all over: the larger it is, the fewer of them twice. But a request that comes then waits for it.
  */
 const MAX_BATCH_BLOCKS = 16_384;
+/** Files that are looked at at once. */
+const LOOKS = 32;
 /** Files that share one transaction, and most blocks of such a file. */
 const GROUP_FILES = 256;
 const GROUP_FILE_BLOCKS = 128;
@@ -56,6 +59,8 @@ interface CheckedFile {
   readonly digest: Uint8Array;
   /** key_ID of the first block. */
   readonly first: Uint8Array;
+  /** Its whole blocks, where it is small. */
+  readonly bytes?: Uint8Array;
   /** Bytes whose blocks are stored already. */
   readonly offset: number;
   /** It was ingested into another database before. */
@@ -116,6 +121,11 @@ export class LinkIngestion implements KeySource {
         this.#files.hint(name);
         this.#wake?.();
       },
+      onRemoved: (name) => {
+        if (!this.#files.knows(name)) return;
+        this.#files.hint(name);
+        this.#wake?.();
+      },
       onDoubt: () => this.#scanSoon(),
     });
   }
@@ -168,9 +178,10 @@ export class LinkIngestion implements KeySource {
 
   async #turn(): Promise<void> {
     if (performance.now() >= this.#scanAt) await this.#scan();
-    for (const name of this.#files.takeHints(performance.now())) {
+    const hinted = this.#files.takeHints(performance.now());
+    for (let i = 0; i < hinted.length; i += LOOKS) {
       if (this.#closed) return;
-      await this.#look(name);
+      await Promise.all(hinted.slice(i, i + LOOKS).map((name) => this.#look(name)));
     }
     // The files found at the start are read in order: the first of them may be the last that was looked at.
     const next = this.#files.isOrderOpen ? [] : this.#files.nextReady(GROUP_FILES);
@@ -332,7 +343,7 @@ export class LinkIngestion implements KeySource {
     const progress = await this.#ask(() => store.fileProgress(this.link, files.map(({ name }) => name)));
     const checked = await Promise.all(files.map((known) =>
       this.#guarded(known, async () => {
-        const file = await this.#check(known, progress.get(known.name));
+        const file = await this.#check(known, progress.get(known.name), true);
         return typeof file === "string" ? file : opened.use(file.file) && file;
       })
     ));
@@ -346,11 +357,7 @@ export class LinkIngestion implements KeySource {
       const count = (wholeBytes(result.state.size) - result.offset) / BLOCK_BYTES;
       // The next turn reads a part of it.
       if (count > room) break;
-      const blocks = await this.#guarded(known, () => this.#readBlocks(result, result.offset, count));
-      if (blocks === undefined || typeof blocks === "string") {
-        await this.#finish(known, blocks ?? "look again");
-        continue;
-      }
+      const blocks = blocksOf(result.bytes!.subarray(result.offset));
       this.#resume(room, count);
       room -= count;
       read.push({ file: result, blocks });
@@ -377,6 +384,7 @@ export class LinkIngestion implements KeySource {
       known.tally.stored += stored;
       known.tally.known += left;
       known.tally.ms += ms / read.length;
+      wipe(blocks);
       if (taken < blocks.length) return this.#pauseForRoom(known);
       this.#report(known);
       await this.#finish(known, "done");
@@ -408,17 +416,19 @@ export class LinkIngestion implements KeySource {
       return await action();
     } catch (error) {
       if (error instanceof StoreFailure) throw error;
-      const { code } = error as { code?: unknown };
-      if (code === "ENOENT" || error instanceof Deno.errors.NotFound) return "look again";
       // It became a symbolic link after it was looked at.
-      if (code === "ELOOP") return "look again";
+      if (isAbsent(error) || (error as { code?: unknown }).code === "ELOOP") return "look again";
       this.#unreadable(known, error);
       return "refused";
     }
   }
 
   /** Opens a file and looks through it; says what becomes of it when it is not to be read. The caller closes it. */
-  async #check(known: KnownFile, progress: FileProgress | undefined): Promise<CheckedFile | Outcome> {
+  async #check(
+    known: KnownFile,
+    progress: FileProgress | undefined,
+    keepsBytes = false,
+  ): Promise<CheckedFile | Outcome> {
     const { health = "refuse", servedFiles = "ingest" } = this.#options;
     const state = known.state!;
     const file = await KeyFile.open(this.#path(known.name), state);
@@ -427,9 +437,9 @@ export class LinkIngestion implements KeySource {
     unused.use(file);
     const whole = wholeBytes(state.size);
     if (whole === 0) return "done";
-    const check = await file.check(health !== "off", turnOfOthers);
+    const check = await file.check(health !== "off", turnOfOthers, keepsBytes);
     if (check === undefined || !sameState(state, await stateAt(this.#path(known.name)))) return "look again";
-    const { digest, first, healthProblem } = check;
+    const { digest, first, healthProblem, bytes } = check;
     known.digest = digest;
     // Only the same bytes count as ingested before, whatever name and times the file has.
     const same = progress?.size === state.size && progress.digest !== undefined &&
@@ -462,7 +472,7 @@ export class LinkIngestion implements KeySource {
       return "refused";
     }
     unused.move();
-    return { known, file, state, digest, first: first!, offset, servedBefore };
+    return { known, file, state, digest, first: first!, bytes, offset, servedBefore };
   }
 
   /** Reads what is left of a file into the store. Throws the file's errors, and {@linkcode StoreFailure}. */
@@ -518,6 +528,7 @@ export class LinkIngestion implements KeySource {
       const mayBeLong = !store.blocking && store.requests === requests;
       if (mayBeLong) this.#batch = nextBatch(blocks.length, performance.now() - begun, this.#quickMs);
       this.#storeAnswers();
+      wipe(blocks);
       offset += added.taken * BLOCK_BYTES;
       room -= added.stored;
       known.tally.stored += added.stored;
@@ -604,11 +615,6 @@ export class LinkIngestion implements KeySource {
   async #delete(known: KnownFile): Promise<void> {
     const path = this.#path(known.name);
     try {
-      const state = await stateAt(path);
-      if (!sameState(state, known.done)) {
-        this.#files.hint(known.name);
-        return;
-      }
       // What a writer adds to a deleted file would be lost: a writer of which nothing is known may only be slow.
       known.complete = this.#watch.takeCompletionHint(known.name) ?? known.complete;
       const due = known.since + this.#quietMs;
@@ -627,7 +633,7 @@ export class LinkIngestion implements KeySource {
       this.#files.forget(known.name);
       logger.debug("{file} of link {link} deleted", { file: known.name, link: this.link });
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return;
+      if (isAbsent(error)) return;
       this.#warn(known, `delete ${stateText(known.done)}`, `cannot be deleted: ${errorMessage(error)}`);
     }
   }
@@ -739,6 +745,16 @@ function nextBatch(blocks: number, milliseconds: number, quick: number): number 
   if (milliseconds > 2.5 * quick) return BATCH_BLOCKS;
   const size = milliseconds < quick ? 2 * blocks : blocks;
   return Math.min(Math.max(size, BATCH_BLOCKS), MAX_BATCH_BLOCKS);
+}
+
+/** Overwrites blocks that are stored: the store has copies of its own. */
+function wipe(blocks: readonly Block[]): void {
+  for (const { bits } of blocks) bits.fill(0);
+}
+
+/** As the runtime or its Node.js library tells that a file is not there. */
+function isAbsent(error: unknown): boolean {
+  return error instanceof Deno.errors.NotFound || (error as { code?: unknown }).code === "ENOENT";
 }
 
 function progressOf({ known, state, digest }: CheckedFile, offset: number): FileProgress {

@@ -168,6 +168,29 @@ export class Site implements AsyncDisposable {
     };
   }
 
+  /**
+   * Writes many small key files for SAEs of KME 1, under names that no KME looks at.
+   *
+   * @param blocks in each file.
+   * @returns what makes them appear, one after the other; resolves when all their blocks are in stock and the files deleted.
+   */
+  async prepareSmall(files: number, blocks: number): Promise<() => Promise<void>> {
+    const directory = this.network.keyDirectory("1", "1");
+    const names = Array.from({ length: files }, (_, i) => join(directory, `small-${this.#file}-${i}`));
+    this.#file++;
+    for (const name of names) await Deno.writeFile(name, randomBytes(32 * blocks));
+    await new Promise((resolve) => setTimeout(resolve, REST_MS));
+    return async () => {
+      const before = await this.stock("local");
+      for (const name of names) await Deno.rename(name, `${name}.cor`);
+      await this.#filled("local", before + files * blocks);
+      await eventually(() => filesIn(directory).every((name) => !name.endsWith(".cor")), {
+        timeout: 600_000,
+        interval: 5,
+      });
+    };
+  }
+
   /** One run that does not depend on those before: {@linkcode renew}, a stock, then the load. */
   async runAfresh(request: Request, times: Times, stock: number): Promise<LoadResult> {
     await this.#clear();

@@ -1,6 +1,7 @@
 /** Health tests of key material: random files pass, material that is not random does not become keys. */
 import assert from "node:assert/strict";
-import { KeyHealth, proportionCutoff, repetitionCutoff } from "../../src/ingest/key_health.ts";
+import { KeyHealth } from "../../src/ingest/key_health.ts";
+import { falsePositivesLog2 } from "./false_positives.ts";
 import { roomTest, testKey } from "./ingest_harness.ts";
 
 function problemOf(bytes: Uint8Array): string | undefined {
@@ -42,16 +43,10 @@ Deno.test("material that is constant, stuck, biased or repeated fails", () => {
 });
 
 Deno.test("the cutoffs keep false positives below 2^-40 a file", () => {
-  for (const length of [32, 1024, 2 ** 20, 2 ** 30]) {
-    assert.ok(length * 2 ** (-8 * (repetitionCutoff(length) - 1)) <= 2 ** -42);
-    const windows = Math.ceil(length / 512);
-    const cutoff = proportionCutoff(512, windows);
-    // The upper tail of the binomial distribution, at most its first term times a geometric series.
-    const [n, p] = [511, 1 / 256];
-    let term = (1 - p) ** n;
-    for (let k = 0; k < cutoff - 1; k++) term *= (n - k) / (k + 1) * p / (1 - p);
-    const tail = term / (1 - n * p / cutoff);
-    assert.ok(windows * tail <= 2 ** -41, `${length} bytes: ${Math.log2(windows * tail)}`);
+  for (const bytes of [1024, 2 ** 20, 2 ** 30]) {
+    for (const { test, log2 } of falsePositivesLog2(bytes)) {
+      assert.ok(log2 < -40, `${bytes} bytes, ${test}: 2^${log2}`);
+    }
   }
 });
 
