@@ -85,6 +85,8 @@ class ChainVerifier {
   /** Lines that are no records, and where they begin. */
   #strange: Line[] = [];
   #strangeSince = 0;
+  /** Between a start and its stop. */
+  #runs = false;
   /** The last line of a file has no newline. */
   #open = false;
 
@@ -204,7 +206,17 @@ class ChainVerifier {
       );
     } else this.#problem(`${records(this.#last.sequence + 1, sequence - 1)} missing before this line`);
     this.#checkFile(record);
+    this.#checkStart(record);
     this.#advance(record);
+  }
+
+  #checkStart({ kind, sequence }: ChainedRecord): void {
+    if (kind === "start" && this.#runs) {
+      this.#notice(
+        `record ${sequence} is a start without a stop before it: the KME was killed, or the end of the log was cut off before that start`,
+      );
+    }
+    if (kind === "start" || kind === "stop") this.#runs = kind === "start";
   }
 
   #begin(record: ChainedRecord): void {

@@ -53,6 +53,18 @@ Deno.test("a record that was cut by a crash is marked at the next start, whereve
   }
 });
 
+Deno.test("a start without a stop before it is said", async () => {
+  await using log = await makeLogDirectory();
+  for (const ends of [true, false, true]) {
+    const trail = await log.open();
+    await trail.write({ kind: "start" });
+    await trail.close(ends ? { kind: "stop" } : undefined);
+  }
+  const { findings } = await log.verify();
+  assert.deepEqual(findings.map(({ severity }) => severity), ["notice"]);
+  assert.match(findings[0]!.message, /^record 5 is a start without a stop before it/);
+});
+
 Deno.test("torn bytes that were altered after they were marked are a problem", async () => {
   await using log = await makeLogDirectory();
   const trail = await log.open();

@@ -8,6 +8,8 @@ import { allIngested } from "../harness/key_files.ts";
 import { SkipClient, skipKeyOf, toUuid, twoSkipKmes } from "../skip_api/skip_fixture.ts";
 import { assertProblem, unknownKeyId } from "../sae_api/api_fixture.ts";
 import { linesIn, problemsOf } from "./audit_fixture.ts";
+import { findRecords } from "../../src/audit/find_records.ts";
+import { fullDiskTest } from "../store/full_disk.ts";
 import { verifyAudit } from "../../src/audit/verify_audit.ts";
 
 // deno-lint-ignore no-explicit-any
@@ -198,6 +200,38 @@ Deno.test("while the audit log cannot be written no key is given out, and none i
     records.slice(gap).filter(({ kind, reason }) => kind === "refusal" && reason === "audit").length,
     3,
   );
+});
+
+fullDiskTest("a key whose record meets a full disk does not leave the KME", 4, async (disk) => {
+  await using network = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [1, 2], database: "sqlite" }],
+    edit: ({ this_kme }) => this_kme.audit_log = { directory: disk.path },
+  });
+  await network.writeKeyFile(1, 1, 2000);
+  const process = await network.start(1);
+  const client = network.client(1);
+  await disk.fill();
+  // The KME looks at the disk once a second; until then a write has to fail. What fits into the last page is recorded.
+  const given: string[] = [];
+  for (let refused = 0; refused === 0;) {
+    const answers = await Promise.all(Array.from({ length: 20 }, () => client.encKeys(2, { number: 5 })));
+    for (const answer of answers) {
+      if (answer.status === 200) given.push(...keyIdsOf(answer));
+      else {
+        assertProblem(answer, 503, /^the audit log cannot be written$/);
+        refused++;
+      }
+    }
+  }
+  await disk.empty();
+  await eventually(async () => (await client.encKeys(2)).status === 200, { timeout: 30_000 });
+  await process.stop();
+  const recorded = new Set<string>();
+  for await (const { record } of findRecords(disk.path, { kind: "delivery" })) {
+    for (const id of record.content.key_IDs as string[]) recorded.add(id);
+  }
+  assert.deepEqual(given.filter((id) => !recorded.has(id)), []);
+  assert.deepEqual(problemsOf(await verifyAudit({ directory: disk.path })), []);
 });
 
 Deno.test("a KME whose audit log cannot be written does not start", async () => {
