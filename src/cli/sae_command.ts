@@ -88,7 +88,7 @@ type Values = Readonly<Record<"url" | "cert" | "key" | "ca", string | undefined>
 
 async function openClient({ url, cert, key, ca }: Values): Promise<SaeClient> {
   if (url === undefined) throw new UsageError("--url URL is missing");
-  if (!URL.canParse(url) || !/^https:/.test(url)) {
+  if (!URL.canParse(url) || !/^https:[^?#@]*$/.test(url)) {
     throw new UsageError(`--url must be like https://kme.example:13000, not ${url}`);
   }
   if (cert === undefined) throw new UsageError("--cert FILE is missing");

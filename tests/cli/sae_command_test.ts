@@ -213,6 +213,7 @@ Deno.test("kme sae refuses a wrong command line and wrong files", async () => {
     [/--number must be a whole number, not x/, "get", "2", "--number", "x", ...options],
     [/--url URL is missing/, "get", "2", ...options.slice(2)],
     [/--url must be like https:/, "get", "2", "--url", "http://127.0.0.1:1", ...options.slice(2)],
+    [/--url must be like https:/, "get", "2", "--url", "https://127.0.0.1:1/?a=b", ...options.slice(2)],
     [/--cert FILE is missing/, "get", "2", ...options.slice(0, 2)],
     [/--cert: .*nowhere\.pem/, "get", "2", ...options.slice(0, 2), "--cert", file("nowhere.pem")],
     [/--cert: .*holds no certificate/, "get", "2", ...options.slice(0, 2), "--cert", file("empty.pem")],
