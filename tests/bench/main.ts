@@ -2,6 +2,7 @@
  * `deno task bench [-- --quick] [-- --only GROUP,...] [-- --json FILE]`: measures the program as its users meet it, processes
  * over mTLS, always as ratios within one run. docs/performance.md says how to read it.
  */
+import { agreement } from "./agreement_rows.ts";
 import { audit } from "./audit_rows.ts";
 import { databases } from "./bench_databases.ts";
 import { ingestion } from "./ingestion_rows.ts";
@@ -11,7 +12,14 @@ import { pools } from "./pools.ts";
 import { report } from "./report.ts";
 import type { Row } from "./row.ts";
 
-const GROUPS: Record<string, () => Promise<Row[]>> = { memory, databases, audit, pools, ingestion };
+const GROUPS: Record<string, () => Promise<Row[]>> = {
+  memory,
+  databases,
+  agreement,
+  audit,
+  pools,
+  ingestion,
+};
 
 const unknown = ONLY?.filter((name) => !Object.hasOwn(GROUPS, name)) ?? [];
 if (unknown.length > 0) {

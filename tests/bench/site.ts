@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { eventually } from "../harness/eventually.ts";
-import type { KmeProcess } from "../harness/kme_process.ts";
+import type { KmeOptions, KmeProcess, KmeProgram } from "../harness/kme_process.ts";
 import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
 import type { SaeClient } from "../harness/sae_client.ts";
 import { load } from "./load_process.ts";
@@ -65,20 +65,30 @@ export function makeBenchNetwork(
 export class Site implements AsyncDisposable {
   readonly network: TestNetwork;
   readonly #databases: readonly [Database, Database];
+  readonly #options: KmeOptions;
   readonly #uris: (string | undefined)[] = [];
   readonly #processes: KmeProcess[] = [];
   readonly #clients = new Map<string, SaeClient>();
   #file = 0;
 
-  private constructor(network: TestNetwork, databases: readonly [Database, Database]) {
+  private constructor(
+    network: TestNetwork,
+    databases: readonly [Database, Database],
+    program: KmeProgram | undefined,
+  ) {
     this.network = network;
     this.#databases = databases;
+    this.#options = { env: ENV, program };
   }
 
   /** Makes the network; {@linkcode renew} and {@linkcode runAfresh} start the KMEs. */
-  static async make(databases: readonly [Database, Database], edit?: NetworkSpec["edit"]): Promise<Site> {
+  static async make(
+    databases: readonly [Database, Database],
+    edit?: NetworkSpec["edit"],
+    program?: KmeProgram,
+  ): Promise<Site> {
     const uri = (database: Database) => typeof database === "string" ? database : ":memory:";
-    return new Site(await makeBenchNetwork(databases.map(uri), edit), databases);
+    return new Site(await makeBenchNetwork(databases.map(uri), edit), databases, program);
   }
 
   static async start(databases: readonly [Database, Database]): Promise<Site> {
@@ -118,7 +128,7 @@ export class Site implements AsyncDisposable {
   }
 
   async #startBoth(): Promise<void> {
-    this.#processes.push(...await Promise.all(KMES.map((id) => this.network.start(id, { env: ENV }))));
+    this.#processes.push(...await Promise.all(KMES.map((id) => this.network.start(id, this.#options))));
   }
 
   /** Stops KME 1 by SIGTERM and starts it again; returns the seconds until it was ready. */
@@ -126,7 +136,7 @@ export class Site implements AsyncDisposable {
     this.#closeClients();
     await this.#processes[0]!.stop();
     const begin = performance.now();
-    this.#processes[0] = await this.network.start("1", { env: ENV });
+    this.#processes[0] = await this.network.start("1", this.#options);
     return (performance.now() - begin) / 1000;
   }
 

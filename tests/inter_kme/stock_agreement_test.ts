@@ -3,46 +3,18 @@ import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
 import { runKme } from "../harness/kme_process.ts";
 import { keyIdsOf, type SaeClient } from "../harness/sae_client.ts";
-import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
+import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 import { scrape } from "../metrics/scrape.ts";
-import { stockOf } from "../sae_api/api_fixture.ts";
+import { agreeOn, put, random, statusOf, two } from "./stock_network.ts";
 
-const two = (options: Record<string, unknown> = {}, database = ":memory:"): NetworkSpec => ({
-  kmes: [
-    { id: 1, saes: [1], console: true, database, options },
-    { id: 2, saes: [3], console: true, database, options },
-  ],
-});
-
-const random = (blocks: number) => crypto.getRandomValues(new Uint8Array(blocks * 32));
-
-/** Large files in parts, since the runtime makes at most 64 KiB of random bytes at once. */
-function randomFile(blocks: number): Uint8Array {
-  const bytes = new Uint8Array(blocks * 32);
-  for (let at = 0; at < bytes.length; at += 65_536) crypto.getRandomValues(bytes.subarray(at, at + 65_536));
-  return bytes;
-}
-
-/** Puts a file into the directory of one end, complete when it appears. */
-async function put(network: TestNetwork, kme: 1 | 2, name: string, bytes: Uint8Array): Promise<void> {
-  const path = `${network.keyDirectory(kme, kme === 1 ? 2 : 1)}/${name}`;
-  await Deno.writeFile(`${path}.part`, bytes);
-  await Deno.rename(`${path}.part`, path);
-}
-
-async function statusOf(network: TestNetwork, kme: 1 | 2) {
-  const status = await (await fetch(`http://127.0.0.1:${network.kme(kme).consolePort}/status`)).json();
-  return status.links.find((link: { kme: string }) => link.kme === String(kme === 1 ? 2 : 1));
-}
-
-const stocks = async (network: TestNetwork) =>
-  await Promise.all([stockOf(network.client(1), 3), stockOf(network.client(3), 1)]);
-
-async function agreeOn(network: TestNetwork, blocks: number, timeout = 30_000): Promise<void> {
+/** Waits until the status of a link has these members: what is offered changes before what is shown. */
+async function shows(network: TestNetwork, kme: 1 | 2, members: Record<string, unknown>): Promise<void> {
   await eventually(async () => {
-    assert.deepEqual(await stocks(network), [blocks, blocks]);
+    const link = await statusOf(network, kme);
+    const shown = Object.fromEntries(Object.keys(members).map((name) => [name, link[name]]));
+    assert.deepEqual(shown, members);
     return true;
-  }, { timeout });
+  }, { what: "the status of the link", timeout: 60_000 });
 }
 
 /** Takes keys one by one until none is left, alternately at both ends; each must be readable at the other. */
@@ -70,9 +42,7 @@ Deno.test("one file of different contents at the two ends: no stock, no 503 befo
   await agreeOn(network, 20);
   await takeAll(network, 20);
   assert.equal((await network.client(1).encKeys(3)).status, 503);
-  const link = await statusOf(network, 1);
-  assert.equal(link.unmatched, 100);
-  assert.deepEqual(link.unmatchedFiles, [{ name: "a.cor", here: 100, there: 100 }]);
+  await shows(network, 1, { unmatched: 100, unmatchedFiles: [{ name: "a.cor", here: 100, there: 100 }] });
   const metrics = scrape(
     await (await fetch(`http://127.0.0.1:${network.kme(1).consolePort}/metrics`)).text(),
   );
@@ -91,18 +61,18 @@ Deno.test("one file of three is missing at one end: its blocks wait, and count a
   const [first] = await network.startAll();
   await agreeOn(network, 80);
   await takeAll(network, 40);
-  assert.deepEqual((await statusOf(network, 1)).unmatchedFiles, [{ name: "1.cor", here: 40, there: 0 }]);
-  assert.deepEqual((await statusOf(network, 2)).unmatchedFiles, [{ name: "1.cor", here: 0, there: 40 }]);
+  await shows(network, 1, { unmatchedFiles: [{ name: "1.cor", here: 40, there: 0 }] });
+  await shows(network, 2, { unmatchedFiles: [{ name: "1.cor", here: 0, there: 40 }] });
   await put(network, 2, "1.cor", files[1]!);
   await agreeOn(network, 80);
   await first!.waitForLine(/both ends of the link with KME 2 have the same blocks again/);
-  assert.equal((await statusOf(network, 1)).unmatchedSince, null);
+  await shows(network, 1, { unmatchedSince: null });
   await takeAll(network, 80);
 });
 
 Deno.test("many blocks that only one end has do not hide the shared ones behind them", async () => {
   await using network = await makeTestNetwork(two());
-  await put(network, 1, "a.cor", randomFile(6400));
+  await put(network, 1, "a.cor", random(6400));
   const shared = random(300);
   await put(network, 1, "b.cor", shared);
   await put(network, 2, "b.cor", shared);
@@ -138,7 +108,7 @@ Deno.test("a link in steady use, whose files come to the other end later, delive
 
 Deno.test("an end that lost its memory does not offer blocks that the other has used", async () => {
   await using network = await makeTestNetwork(two({ delete_key_file_after_read: false }));
-  await network.writeKeyFile(1, 2, randomFile(1000), { name: "a.cor" });
+  await network.writeKeyFile(1, 2, random(1000), { name: "a.cor" });
   const [first] = await network.startAll();
   await agreeOn(network, 1000);
   const client = network.client(1);
