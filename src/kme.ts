@@ -121,6 +121,7 @@ export async function startKme(config: Config): Promise<Kme> {
   let ingestion: Ingestion | undefined;
   const store = await Store.open({
     database: thisKme.database,
+    encryption: thisKme.storeEncryption,
     thisKme: thisKme.id,
     neighbours: neighbours.map((kme) => kme.id),
     // In memory there is no disk to wait for, and going to another thread and back costs as much as the work itself.
@@ -130,6 +131,7 @@ export async function startKme(config: Config): Promise<Kme> {
       watch.databaseFailed(describeStoreFailure(error));
       logFailure(error);
     },
+    onDamaged: (key) => watch.damaged(key),
   });
   opened.defer(() => store.close());
   const marker = markerPath(config);

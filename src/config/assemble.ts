@@ -20,6 +20,7 @@ export function assemble(
       id: thisKme.id,
       nickname: thisKme.nickname ?? `KME ${thisKme.id.text}`,
       database: files.database!,
+      storeEncryption: files.storeEncryption,
       deleteKeyFileAfterRead: thisKme.delete_key_file_after_read,
       keyFileQuietSeconds: thisKme.key_file_quiet_seconds,
       keyFileHealth: thisKme.key_file_health,

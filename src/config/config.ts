@@ -40,10 +40,19 @@ export interface DatabaseServer {
   readonly tls?: DatabaseTls;
 }
 
+/** Where the master key of the stored keys comes from. */
+export type StoreEncryption =
+  /** An absolute path, or one that begins with `$CREDENTIALS_DIRECTORY`. */
+  | { readonly kind: "file"; readonly path: string }
+  /** A program and its arguments; its output is the key. */
+  | { readonly kind: "command"; readonly command: readonly string[] };
+
 export interface ThisKme {
   readonly id: ConfiguredId;
   readonly nickname: string;
   readonly database: Database;
+  /** Absent: bits of blocks and keys are stored in the clear. */
+  readonly storeEncryption?: StoreEncryption;
   readonly deleteKeyFileAfterRead: boolean;
   /** Seconds for which a key file must be unchanged before it is deleted, unless it is known to be complete. */
   readonly keyFileQuietSeconds: number;

@@ -129,6 +129,18 @@ const httpsInterface = (who: string) =>
     client_crl_path: optional(path("a file with certificate revocation lists")),
   }, expected("an object with listen_address, ca_client_cert_path, server_cert_path and server_key_path"));
 
+const storeEncryption = z.strictObject({
+  key_file: optional(path("a file with the master key")),
+  key_command: optional(
+    z.array(text("a program or an argument"), expected('a program and its arguments, as in ["/usr/bin/key"]'))
+      .min(1, 'is empty; write a program and its arguments, as in ["/usr/bin/key"]'),
+  ),
+}, expected('an object that says where the master key is, as in { key_file: "store.key" }'))
+  .refine(
+    (members) => (members.key_file === undefined) !== (members.key_command === undefined),
+    "must have key_file or key_command, and not both; remove one or write one",
+  );
+
 const auditLog = z.strictObject({
   directory: path("a directory for the audit log"),
   rotate_mib: withDefault(integer(1, 4096), 64),
@@ -182,6 +194,7 @@ const thisKme = z.strictObject({
   reserve_share: optional(
     z.array(reserveShare, expected("an array of shares, as in [{ kme: 2, share: 0.1, saes: [1] }]")),
   ),
+  store_encryption: optional(storeEncryption),
 }, expected("an object that describes this KME"));
 
 const deviceSae = z.union(

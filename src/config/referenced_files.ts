@@ -1,6 +1,13 @@
 /** Checks every directory and file that a configuration names, and loads the certificates and keys. */
 import type { Certificate } from "../x509/certificate.ts";
-import type { ClientCertificate, Database, DatabaseServer, HttpsInterface, Validity } from "./config.ts";
+import type {
+  ClientCertificate,
+  Database,
+  DatabaseServer,
+  HttpsInterface,
+  StoreEncryption,
+  Validity,
+} from "./config.ts";
 import { tlsWarning } from "./database_uri.ts";
 import {
   belongTogether,
@@ -20,6 +27,7 @@ import {
   findDirectory,
   findFile,
   type FoundFile,
+  locate,
   type PathBase,
   readSmallFile,
 } from "./paths.ts";
@@ -37,6 +45,7 @@ export interface ReferencedFiles {
   readonly database?: Database;
   readonly keyDirectory?: string;
   readonly auditDirectory?: string;
+  readonly storeEncryption?: StoreEncryption;
   readonly saesInterface: LoadedInterface;
   readonly kmesInterface: LoadedInterface;
   /** Empty if it is not configured. */
@@ -110,7 +119,17 @@ class Loader {
       const openable = kme?.[password] !== undefined || !given([...member, password]);
       otherKmes.push(linked && kme ? await this.#kme(member, kme, openable) : {});
     }
-    return { database, keyDirectory, auditDirectory, saesInterface, kmesInterface, skipInterface, otherKmes };
+    const storeEncryption = await this.#storeEncryption(thisKme.store_encryption);
+    return {
+      database,
+      storeEncryption,
+      keyDirectory,
+      auditDirectory,
+      saesInterface,
+      kmesInterface,
+      skipInterface,
+      otherKmes,
+    };
   }
 
   async #database(member: MemberPath, database: Database | undefined): Promise<Database | undefined> {
@@ -128,6 +147,21 @@ class Loader {
     if (server.tls?.ca === undefined) return server;
     const ca = await this.#ca(member, server.tls.ca);
     return ca && { ...server, tls: { ...server.tls, ca: ca.pem } };
+  }
+
+  /** The key is not read here: most commands do not need it, and may run where it is not. */
+  async #storeEncryption(
+    file: { readonly key_file?: string; readonly key_command?: readonly (string | undefined)[] } | undefined,
+  ): Promise<StoreEncryption | undefined> {
+    if (file?.key_command !== undefined) {
+      return {
+        kind: "command",
+        command: file.key_command.flatMap((part) => part ?? []),
+      };
+    }
+    if (file?.key_file === undefined) return undefined;
+    const path = file.key_file;
+    return { kind: "file", path: path.startsWith("$") ? path : await locate(path, this.#base) };
   }
 
   async #directory(member: MemberPath, path: string | undefined): Promise<string | undefined> {

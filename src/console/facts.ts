@@ -22,7 +22,7 @@ export type Phase = "starting" | "running" | "stopping";
 export interface FactsOptions {
   /** The current configuration; another object after a reload. */
   readonly config: () => Config;
-  readonly store: Pick<Store, "freeBlocks" | "keysWaiting" | "totalEntropy">;
+  readonly store: Pick<Store, "encrypts" | "freeBlocks" | "keysWaiting" | "totalEntropy">;
   readonly channels: readonly Pick<PeerChannel, "kmeId" | "health">[];
   readonly counts: Counts;
   /** By the neighbour's id. */
@@ -156,6 +156,7 @@ export class Facts {
         ...known,
         daysLeft: daysLeft(known, now),
       })),
+      storeEncrypted: this.#options.store.encrypts,
       entropy,
       burnt: sum(Object.values(counts.burnt)),
       limited: counts.limited.size === 0

@@ -8,7 +8,7 @@ import { mapKey } from "../domain/bytes.ts";
 import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS } from "../domain/key.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
-import { InvalidRequest, LimitReached, NotAuthorized, NotRecorded, Unavailable } from "../domain/refusals.ts";
+import { Damaged, InvalidRequest, LimitReached, NotAuthorized, NotRecorded, Unavailable } from "../domain/refusals.ts";
 import type { Peer, PeerAbility } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
 import { type KeyObserver, noopObserver } from "./key_observer.ts";
@@ -231,7 +231,7 @@ export class Delivery {
    *
    * @throws NotAuthorized when a key is not the caller's, InvalidRequest when a key is not available; no key counts as read then.
    * @param client of the connection, for the audit log.
-   * @throws StoreUnavailable, NotRecorded
+   * @throws Damaged, StoreUnavailable, NotRecorded
    */
   async getKeysWithIds(
     slave: Sae,
@@ -261,6 +261,8 @@ export class Delivery {
       case "missing":
         this.#requireSae(masterId);
         throw new InvalidRequest("one or more keys specified are not found on KME");
+      case "damaged":
+        throw new Damaged("a requested key cannot be delivered: its stored bits are damaged");
       case "keys": {
         this.#observer.collected(collected.keys.length);
         for (const key of collected.keys) {

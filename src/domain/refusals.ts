@@ -42,6 +42,11 @@ export class LimitReached extends Unavailable {
   }
 }
 
+/** The stored bits of a key are not those that were stored. */
+export class Damaged extends Refusal {
+  override name = "Damaged";
+}
+
 /** The audit log cannot be written, and without a record no key is given out. */
 export class NotRecorded extends Unavailable {
   override name = "NotRecorded";

@@ -1,5 +1,6 @@
 /** Turns errors into HTTP answers, for all interfaces. */
 import {
+  Damaged,
   type Detail,
   InvalidRequest,
   LimitReached,
@@ -59,6 +60,7 @@ export function toProblem(error: unknown): Problem {
 function kindOf(error: Refusal): [ProblemStatus, RefusalReason] {
   if (error instanceof InvalidRequest) return [400, "invalid"];
   if (error instanceof NotAuthorized) return [401, "unauthorized"];
+  if (error instanceof Damaged) return [503, "database"];
   if (error instanceof OutOfKeys) return [503, "out_of_keys"];
   if (error instanceof LimitReached) return [503, "limit"];
   if (error instanceof NotRecorded) return [503, "audit"];

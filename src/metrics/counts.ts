@@ -116,6 +116,8 @@ export interface Counts {
   collected: number;
   expired: number;
   databaseErrors: number;
+  /** Blocks and keys whose stored bits were altered or moved. */
+  readonly damaged: { block: number; key: number };
   auditFailures: number;
   events: number;
 }
@@ -151,6 +153,7 @@ export function noCounts(links: readonly KmeId[], listeners: readonly Listener[]
     collected: 0,
     expired: 0,
     databaseErrors: 0,
+    damaged: { block: 0, key: 0 },
     auditFailures: 0,
     events: 0,
   };

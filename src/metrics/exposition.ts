@@ -318,6 +318,21 @@ export class Exposition {
       ({ databaseErrors }) => [[{}, databaseErrors]],
     );
     this.#gauge(
+      {
+        name: "kme_store_encrypted",
+        help: "Whether the bits of blocks and keys are encrypted in the database (1) or not (0)",
+      },
+      (_, { storeEncrypted }) => [[{}, storeEncrypted ? 1 : 0]],
+    );
+    this.#counter(
+      {
+        name: "kme_store_damaged_total",
+        help:
+          "Blocks taken out of the stock, and keys not delivered, because their stored bits were altered or moved",
+      },
+      ({ damaged }) => Object.entries(damaged).map(([what, count]) => [{ what }, count]),
+    );
+    this.#gauge(
       { name: "kme_audit_writable", help: "Whether the audit log can be written (1) or not (0)" },
       (_, { audit }) => audit === undefined ? [] : [[{}, audit.failure === null ? 1 : 0]],
     );

@@ -171,6 +171,8 @@ export const kmeStatusSchema = z.object({
   keysWaiting: z.int().nonnegative().nullable(),
   peers: z.array(peerStatusSchema),
   certificates: z.array(certificateStatusSchema),
+  /** Whether the bits of blocks and keys are encrypted in the database. */
+  storeEncrypted: z.boolean(),
   /** Shannon entropy of all blocks ever stored, bits per byte; null: not known. */
   entropy: z.number().nullable(),
   /** Limits of the configuration that requests have reached since the start; absent: none. */

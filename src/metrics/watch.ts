@@ -6,6 +6,7 @@ import type { Peer } from "../delivery/peer.ts";
 import type { Incidents } from "../events/incidents.ts";
 import type { RefusedRequest, SaeRequestObserver } from "../http/request_observer.ts";
 import type { BlockStore } from "../store/block_store.ts";
+import { type DamagedKey, describeDamaged } from "../store/damaged_key.ts";
 import type { IngestedFile, RefusedFile } from "../ingest/ingestion_options.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { Limit } from "../domain/refusals.ts";
@@ -38,6 +39,7 @@ export class Watch {
   readonly counts: Counts;
   readonly #incidents: Incidents;
   readonly #refusedLog = new RateLimitedLog("http");
+  readonly #damageLog = new RateLimitedLog("store");
   readonly #stockLog = new RateLimitedLog("delivery");
 
   /**
@@ -181,6 +183,14 @@ export class Watch {
       message: `the database failed: ${reason}`,
       same: "failed",
     });
+  }
+
+  /** The stored bits of a block or key were altered or moved. */
+  damaged(key: DamagedKey): void {
+    this.counts.damaged[key.what]++;
+    const message = describeDamaged(key);
+    this.#damageLog.warn(key.what, "{message}", { message });
+    this.#incidents.report({ kind: "database", severity: "error", message, same: `damaged ${key.what}` });
   }
 
   /** The audit log cannot be written, or, without a reason, can be written again. */

@@ -14,6 +14,7 @@ export interface ReloadPlan {
 const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["nickname", "nickname"],
   ["database", "db_uri"],
+  ["storeEncryption", "store_encryption"],
   ["deleteKeyFileAfterRead", "delete_key_file_after_read"],
   ["keyFileQuietSeconds", "key_file_quiet_seconds"],
   ["keyFileHealth", "key_file_health"],

@@ -1,8 +1,8 @@
 /** The key store: one database, opened, migrated, and its operations. */
 import { randomBytes } from "node:crypto";
-import type { Database } from "../config/config.ts";
+import type { Database, StoreEncryption } from "../config/config.ts";
 import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "./block_store.ts";
-import type { Block, KeyIdBytes } from "../domain/block.ts";
+import { type Block, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import { log } from "../log.ts";
 import type { ConfiguredId, KmeId, SaeId } from "../domain/ids.ts";
 import type { Operation } from "./work.ts";
@@ -13,7 +13,10 @@ import { startLogTruncation } from "./log_truncation.ts";
 import { StoreClock } from "./store_clock.ts";
 import { Availability } from "./availability.ts";
 import type { Executor, Query } from "./engine/executor.ts";
-import { LocalExecutor } from "./engine/local_executor.ts";
+import { LocalExecutor, type LocalOptions } from "./engine/local_executor.ts";
+import type { DamagedBits } from "./damaged_bits.ts";
+import { type DamagedKey, describeDamaged } from "./damaged_key.ts";
+import { readMasterKey } from "./encryption/master_key.ts";
 import { prepareSqlite } from "./dialects/sqlite_library.ts";
 import { NoThread, WorkerExecutor } from "./engine/worker_executor.ts";
 import {
@@ -81,6 +84,13 @@ export interface StoreOptions {
   readonly thisKme: ConfiguredId;
   /** The KMEs with which this one shares a link. */
   readonly neighbours: readonly ConfiguredId[];
+  /**
+   * Where the master key of the bits is; absent: bits are stored in the clear. `discard`: none is needed, since all bits are to be
+   * removed.
+   */
+  readonly encryption?: StoreEncryption | "discard";
+  /** Called for each block or key that cannot be used because its stored bits were altered or moved; default: an error in the log. */
+  readonly onDamaged?: (key: DamagedKey) => void;
   /** Called for every failure of the database, once per failed transaction. */
   readonly onFailure?: (error: unknown) => void;
   /** Called when free blocks of a link were used: the link may have room again. */
@@ -150,7 +160,8 @@ export class Store implements BlockStore {
     const now = options.now ?? (() => time.clock!.now());
     const { statementLimitMs = STATEMENT_LIMIT_MS } = options;
     const limit = statementLimitMs + CALL_EXTRA_MS;
-    const executor = await openExecutor({ ...options, statementLimitMs, limit, now }, processId);
+    const { onFailure = () => {} } = options;
+    const executor = await openExecutor({ ...options, statementLimitMs, limit, now, processId, onFailure });
     const { openedAt } = executor;
     const clock = time.clock = new StoreClock(openedAt.now);
     if (openedAt.passed < -60_000) {
@@ -171,6 +182,11 @@ export class Store implements BlockStore {
 
   get databaseId(): Uint8Array {
     return this.#executor.databaseId;
+  }
+
+  /** Whether the bits in the database are encrypted. */
+  get encrypts(): boolean {
+    return this.#executor.encrypts;
   }
 
   get blocking(): boolean {
@@ -470,16 +486,45 @@ export class Store implements BlockStore {
   }
 }
 
-async function openExecutor(
-  options: StoreOptions & { readonly limit: number; readonly now: () => number },
-  processId: Uint8Array,
+/** All that opening an executor needs. */
+interface Opening extends StoreOptions {
+  readonly limit: number;
+  readonly now: () => number;
+  readonly processId: Uint8Array;
+  readonly onFailure: (error: unknown) => void;
+}
+
+async function openExecutor(options: Opening): Promise<Executor> {
+  const { encryption } = options;
+  const masterKey = encryption === undefined || encryption === "discard"
+    ? encryption
+    : await readMasterKey(encryption);
+  const names = new Map<number, KmeId>();
+  const onDamaged = (found: readonly DamagedBits[]) => {
+    for (const { what, id, linkId } of found) {
+      const link = names.get(linkId) ?? String(linkId);
+      (options.onDamaged ?? logDamaged)({ what, keyId: formatKeyId(id), link });
+    }
+  };
+  try {
+    const opened = await openInThread({ ...options, masterKey, onDamaged });
+    for (const { id, kme } of opened.links.values()) names.set(id, kme);
+    return opened;
+  } finally {
+    if (masterKey instanceof Uint8Array) masterKey.fill(0);
+  }
+}
+
+/** Opens the database in a thread of its own if that is wanted and possible. */
+async function openInThread(
+  options: Omit<Opening, "onDamaged"> & Pick<LocalOptions, "masterKey" | "onDamaged">,
 ): Promise<Executor> {
-  const { database, dialect, worker, onFailure = () => {} } = options;
+  const { database, dialect, worker, onFailure } = options;
   if (worker !== undefined && (database.kind === "memory" || database.kind === "sqlite")) {
     const path = database.kind === "memory" ? ":memory:" : database.path;
     prepareSqlite();
     try {
-      return await WorkerExecutor.open(worker, { ...options, path, processId, onFailure });
+      return await WorkerExecutor.open(worker, { ...options, path });
     } catch (error) {
       if (!(error instanceof NoThread)) throw error;
       log("store").warn(
@@ -493,7 +538,9 @@ async function openExecutor(
   return await LocalExecutor.open({
     ...options,
     dialect: dialect ?? openDialect(database, onFailure, options.statementLimitMs),
-    processId,
-    onFailure,
   });
+}
+
+function logDamaged(key: DamagedKey): void {
+  log("store").error("{message}", { message: describeDamaged(key) });
 }

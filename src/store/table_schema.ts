@@ -1,5 +1,6 @@
 /** Tables of the ledger, as Kysely sees them. All times are milliseconds since 1970, all ids of SAEs and KMEs are text. */
 import type { ColumnType, Generated } from "kysely";
+import type { StoredBits } from "./encryption/bits_cipher.ts";
 
 /**
  * State of a row of `blocks`; a block that is gone has none.
@@ -7,9 +8,10 @@ import type { ColumnType, Generated } from "kysely";
  * used on the wire, so it never becomes a key, not even at the peer. `key`: handed over. A key that is exactly one block keeps
  * the row of the block, which is much faster than moving it. A key made of several blocks, or of a part of one, replaces their
  * rows.
- * `unmatched`: the other end of the link does not have the block, so it is not in the stock.
+ * `unmatched`: the other end of the link does not have the block, so it is not in the stock. `damaged`: its bits are not those
+ * that were stored in this row; it is never used.
  */
-export const BlockState = { free: 0, reserved: 1, pad: 2, key: 3, unmatched: 4 } as const;
+export const BlockState = { free: 0, reserved: 1, pad: 2, key: 3, unmatched: 4, damaged: 5 } as const;
 
 /**
  * Phase of a reservation.
@@ -76,8 +78,8 @@ export interface BlocksTable {
   file_tag: number | null;
   /** Of a key. */
   delivery_id: number | null;
-  /** 32 bytes of a block. For a key, null after the last slave has read it, or if no slave reads it here. */
-  bits: Uint8Array | null;
+  /** Of a block 32 bytes, and more if they are encrypted. For a key, null after the last slave has read it, or if no slave reads it here. */
+  bits: StoredBits | null;
   /** For a key that can be taken back: the key_IDs of its blocks, 16 bytes each, in order. */
   composition: Uint8Array | null;
   /**
@@ -165,10 +167,25 @@ export interface ForgottenFilesTable {
   file_tag: number;
 }
 
-/** How often each byte value occurred in all blocks ever stored: one row, 256 little-endian 64-bit counts. */
+/**
+ * How often each byte value occurred in all blocks ever stored: one row, 256 little-endian 64-bit counts. Stored as bits are,
+ * because their change tells which bytes were added.
+ */
 export interface ByteCountsTable {
   one: number;
-  counts: Uint8Array;
+  counts: StoredBits;
+}
+
+/** The keys that encrypt bits; none: bits are stored in the clear. The one with the highest number is used. */
+export interface DataKeysTable {
+  number: number;
+  /** Encrypted with the master key. */
+  sealed_key: Uint8Array;
+  /**
+   * Not null while the bits that are already there are being encrypted with this key: `seq` of the last row of `blocks` for
+   * which that is done.
+   */
+  resealed_through: number | null;
 }
 
 /** The newest certificate revocation list of each CA that was in force. */
@@ -215,6 +232,7 @@ export interface Schema {
   forgotten_files: ForgottenFilesTable;
   device_batches: DeviceBatchesTable;
   byte_counts: ByteCountsTable;
+  data_keys: DataKeysTable;
   crls: CrlsTable;
   processes: ProcessesTable;
   leases: LeasesTable;

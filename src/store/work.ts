@@ -1,6 +1,8 @@
 /** Types of the store's changes. */
 import type { Transaction } from "kysely";
 import type { StoreDialect } from "./dialects/dialect.ts";
+import type { DamagedBits } from "./damaged_bits.ts";
+import type { BitsCipher } from "./encryption/bits_cipher.ts";
 import type { Schema } from "./table_schema.ts";
 import type { StockChanges } from "./stock_changes.ts";
 
@@ -17,6 +19,10 @@ export interface Work {
   readonly slot: number;
   /** Changes of stock, written once at the end of the transaction. */
   readonly stock: StockChanges;
+  /** Seals bits for their rows and opens them. */
+  readonly cipher: BitsCipher;
+  /** Blocks and keys that were found damaged; reported after the transaction. */
+  readonly damaged: DamagedBits[];
   /** Cache of compiled statements. */
   readonly texts: StatementTexts;
 }

@@ -58,6 +58,7 @@ Deno.test("kme status tells another program, and another KME, from its own", asy
 });
 
 const STATUS: KmeStatus = {
+  storeEncrypted: true,
   kme: "1",
   nickname: "Al\x1b[31mice",
   version: "1.2.3",

@@ -92,6 +92,7 @@ Deno.test("/status has the documented form", async () => {
     burnt: 0,
     keysWaiting: 3,
     peers: [{ kme: "2", up: false, since: "2023-11-14T22:13:21.000Z", lastError: "connection refused" }],
+    storeEncrypted: false,
     entropy: 7.5,
   });
   assert.deepEqual(certificates.map(({ member, use, daysLeft }) => [member, use, daysLeft > 1000]), [

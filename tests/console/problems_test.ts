@@ -26,6 +26,7 @@ const healthy: StatusFacts = {
   keysWaiting: 0,
   peers: ["2", "3"].map((kme) => ({ kme, up: true, since: null, lastError: null })),
   certificates: [],
+  storeEncrypted: true,
   entropy: 8,
 };
 

@@ -180,6 +180,7 @@ function statusAt(point: Point, failing: boolean): KmeStatus {
         failing ? 5 : 64,
       ),
     ],
+    storeEncrypted: true,
     entropy: 7.99991,
   };
 }

@@ -70,6 +70,7 @@ export async function serve(options: Partial<ConsoleOptions> = {}): Promise<Serv
   const facts = new Facts({
     config: () => world.config,
     store: {
+      encrypts: false,
       freeBlocks: (kme) => ask(() => world.free[kme]!),
       keysWaiting: () => ask(() => world.keysWaiting),
       totalEntropy: () => ask(() => world.entropy),

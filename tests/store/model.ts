@@ -392,7 +392,7 @@ export class Model {
     assert.equal(result.keys, expired.length);
     assert.equal(result.burnt, burnt.reduce((sum, each) => sum + each.blocks.size, 0));
     const unread = expired.filter((key) => key.readable && ![...key.slaves.values()].every(Boolean));
-    assert.equal(result.unread, unread.length);
+    assert.equal(result.unread.length, unread.length);
     for (const key of expired) this.keys.delete(key.id);
     for (const reservation of burnt) {
       for (const id of reservation.blocks) this.block(id).state = "gone";

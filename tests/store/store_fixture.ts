@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { Kysely } from "kysely";
-import type { Database } from "../../src/config/config.ts";
+import type { Database, StoreEncryption } from "../../src/config/config.ts";
 import { type Block, blockKeyId, formatKeyId, type KeyIdBytes } from "../../src/domain/block.ts";
 import type { ConfiguredId } from "../../src/domain/ids.ts";
 import type { StoreDialect } from "../../src/store/dialects/dialect.ts";
@@ -32,6 +32,8 @@ export interface Ledger {
   readonly shared: boolean;
   /** Whether each store has its database in a thread of its own. */
   readonly thread: boolean;
+  /** Where the master key is, if stores encrypt their bits. */
+  readonly encryption?: StoreEncryption;
   readonly server?: TestDatabaseServer;
   /**
    * Opens a store of KME 1 with a link to KME 2, with a generous time limit for statements: `statementLimitMs: undefined`
@@ -56,26 +58,36 @@ export function ledgerTest(
     if (kind === "postgres" || kind === "mariadb") {
       databaseTest(kind, name, async (uri, server) => {
         const database = { kind: kind === "postgres" ? "postgres" : "mysql", uri } as const;
-        await withLedger(kind, database, fn, { server });
+        await using dir = await makeTempDir("kme-ledger-");
+        const encryption = kind === "postgres" ? await makeTestKey(dir.path) : undefined;
+        await withLedger(kind, database, fn, { server, encryption });
       }, options);
     } else {
-      // In the thread of the test, and in one of its own as in a KME.
+      // In the thread of the test, and in one of its own as in a KME, encrypted.
       for (const thread of [false, true]) {
         Deno.test(`${kind}${thread ? " in a thread" : ""}: ${name}`, async () => {
           await using dir = await makeTempDir("kme-ledger-");
           const path = `${dir.path}/kme.db`;
-          await withLedger(kind, kind === "memory" ? { kind } : { kind, path }, fn, { thread });
+          const encryption = thread ? await makeTestKey(dir.path) : undefined;
+          await withLedger(kind, kind === "memory" ? { kind } : { kind, path }, fn, { thread, encryption });
         });
       }
     }
   }
 }
 
+/** A master key for tests, in a file of its own. */
+export async function makeTestKey(directory: string, name = "test-store.key"): Promise<StoreEncryption> {
+  const path = `${directory}/${name}`;
+  await Deno.writeTextFile(path, randomBytes(32).toString("hex"), { mode: 0o600 });
+  return { kind: "file", path };
+}
+
 async function withLedger(
   kind: LedgerKind,
   database: Database,
   fn: (ledger: Ledger) => Promise<void>,
-  { server, thread = false }: { server?: TestDatabaseServer; thread?: boolean } = {},
+  { server, thread = false, encryption }: Partial<Pick<Ledger, "server" | "thread" | "encryption">> = {},
 ): Promise<void> {
   await using opened = new AsyncDisposableStack();
   const shared = server !== undefined;
@@ -94,12 +106,14 @@ async function withLedger(
     database,
     shared,
     thread,
+    encryption,
     server,
     async open(options = {}) {
       if (thread) {
         const worker = opened.use(new TestWorker());
         const store = await Store.open({
           database,
+          encryption,
           thisKme: OWN,
           neighbours: [PEER],
           worker: worker.start,
@@ -118,6 +132,7 @@ async function withLedger(
       }
       const store = await Store.open({
         database,
+        encryption,
         thisKme: OWN,
         neighbours: [PEER],
         dialect: shared ? undefined : dialect,

@@ -3,13 +3,14 @@ import type { Kysely } from "kysely";
 import type { KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
 import type { DatabaseTime } from "../store_clock.ts";
+import type { BitsCipher } from "../encryption/bits_cipher.ts";
 import type { Schema } from "../table_schema.ts";
 import type { Operation } from "../work.ts";
 
 /** One kind of query; it changes nothing. */
 export interface Query<Item, Result> {
   readonly name: string;
-  run(db: Kysely<Schema>, item: Item): Promise<Result>;
+  run(db: Kysely<Schema>, item: Item, cipher: BitsCipher): Promise<Result>;
 }
 
 /** A requested change. Items and results are plain: objects, arrays, strings, numbers, booleans, `null` and bytes. */
@@ -29,6 +30,8 @@ export interface Executor {
   readonly links: ReadonlyMap<KmeId, Link>;
   /** Free blocks by the link's row after the last batch; empty if other processes change them too. */
   readonly stock: ReadonlyMap<number, number>;
+  /** Whether bits are encrypted. */
+  readonly encrypts: boolean;
   /** Whether its work blocks this thread. */
   readonly blocking: boolean;
   /** Resolves with the reason when the database is lost for good; no call is answered then. */

@@ -6,6 +6,8 @@ import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
 import { errorMessage } from "../../domain/text.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { STOCK_SLOTS } from "../migrations/0001_initial.ts";
+import type { DamagedBits } from "../damaged_bits.ts";
+import type { BitsCipher } from "../encryption/bits_cipher.ts";
 import { applyStock, freeBlocks } from "../stock.ts";
 import { StockChanges } from "../stock_changes.ts";
 import type { DatabaseTime } from "../store_clock.ts";
@@ -24,6 +26,8 @@ export interface LocalOptions extends Parties {
   readonly processId: Uint8Array;
   /** Called for every failure of the database, once per failed transaction. */
   readonly onFailure: (error: unknown) => void;
+  /** Called with what a transaction has found damaged, after it has ended. */
+  readonly onDamaged: (found: readonly DamagedBits[]) => void;
   /** Milliseconds since 1970. */
   readonly now: () => number;
 }
@@ -43,19 +47,23 @@ export class LocalExecutor implements Executor {
   readonly #dialect: StoreDialect;
   /** The first of the stock's slots that this process uses, chosen so that processes use different ones. */
   readonly #firstSlot: number;
+  readonly encrypts: boolean;
+  readonly #cipher: BitsCipher;
   readonly #onFailure: (error: unknown) => void;
+  readonly #onDamaged: (found: readonly DamagedBits[]) => void;
   readonly #now: () => number;
   readonly #texts: StatementTexts = new Map();
 
   private constructor(
     db: Kysely<Schema>,
-    { databaseId, links, time }: {
+    { databaseId, links, time, cipher }: {
       databaseId: Uint8Array;
       links: ReadonlyMap<KmeId, Link>;
       time: DatabaseTime;
+      cipher: BitsCipher;
     },
     stock: Map<number, number>,
-    { dialect, processId, onFailure, now }: LocalOptions,
+    { dialect, processId, onFailure, onDamaged, now }: LocalOptions,
   ) {
     this.#db = db;
     this.databaseId = databaseId;
@@ -66,7 +74,10 @@ export class LocalExecutor implements Executor {
     this.lanes = dialect.lanes;
     this.#dialect = dialect;
     this.#firstSlot = processId[0]! % STOCK_SLOTS;
+    this.encrypts = cipher.encrypts;
+    this.#cipher = cipher;
     this.#onFailure = onFailure;
+    this.#onDamaged = onDamaged;
     this.#now = now;
   }
 
@@ -111,7 +122,7 @@ export class LocalExecutor implements Executor {
 
   async read<Item, Result>(query: Query<Item, Result>, item: Item): Promise<Result> {
     try {
-      return await query.run(this.#db, item);
+      return await query.run(this.#db, item, this.#cipher);
     } catch (error) {
       this.#onFailure(error);
       throw new StoreUnavailable(error);
@@ -133,13 +144,15 @@ export class LocalExecutor implements Executor {
       let cause: unknown;
       try {
         const changes = new StockChanges();
+        const damaged: DamagedBits[] = [];
         const results = await this.#db.transaction().execute((trx) => {
           progress.begun = true;
-          return this.#operate(trx, batch, lane, changes).catch((error) => {
+          return this.#operate(trx, batch, lane, changes, damaged).catch((error) => {
             cause = error;
             throw error;
           });
         });
+        if (damaged.length > 0) this.#onDamaged(damaged);
         for (const [linkId, change] of changes) {
           const free = this.stock.get(linkId);
           if (free !== undefined) this.stock.set(linkId, free + change);
@@ -160,6 +173,7 @@ export class LocalExecutor implements Executor {
     batch: readonly Call[],
     lane: number,
     stock: StockChanges,
+    damaged: DamagedBits[],
   ): Promise<unknown[]> {
     const work: Work = {
       trx,
@@ -167,6 +181,8 @@ export class LocalExecutor implements Executor {
       now: this.#now(),
       slot: (this.#firstSlot + lane) % STOCK_SLOTS,
       stock,
+      cipher: this.#cipher,
+      damaged,
       texts: this.#texts,
     };
     const results = new Array<unknown>(batch.length);

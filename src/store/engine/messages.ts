@@ -2,6 +2,7 @@
 import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
 import { StoreUnavailable } from "../../domain/store_errors.ts";
+import type { DamagedBits } from "../damaged_bits.ts";
 import type { DatabaseTime } from "../store_clock.ts";
 import type { Packed } from "./packing.ts";
 
@@ -19,6 +20,7 @@ export interface OpenRequest {
   readonly thisKme: ConfiguredId;
   readonly neighbours: readonly ConfiguredId[];
   readonly processId: Uint8Array;
+  readonly masterKey?: Uint8Array | "discard";
 }
 
 /** Changes for one transaction; one batch at a time. */
@@ -46,6 +48,7 @@ export type Reply =
     readonly openedAt: DatabaseTime;
     readonly links: ReadonlyMap<KmeId, Link>;
     readonly stock: ReadonlyMap<number, number>;
+    readonly encrypts: boolean;
   }
   /** One clear line why the database cannot be used. */
   | { readonly kind: "unusable"; readonly reason: string }
@@ -61,6 +64,8 @@ export interface BatchAnswer {
   readonly errors: readonly SentError[];
   /** Free blocks by the link's row, after the batch. */
   readonly stock: readonly (readonly [linkId: number, free: number])[];
+  /** What the transaction has found damaged. */
+  readonly damaged: readonly DamagedBits[];
   /** Failures of the database, one per failed transaction. */
   readonly failures: readonly SentError[];
 }

@@ -2,11 +2,13 @@
 import { randomBytes } from "node:crypto";
 import type { Kysely } from "kysely";
 import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
-import { buffer } from "../../domain/bytes.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import { type Link, ownHalf } from "../../domain/link.ts";
 import { STOCK_SLOTS } from "../migrations/0001_initial.ts";
+import { type BitsCipher, clearBits } from "../encryption/bits_cipher.ts";
+import { BYTE_COUNTS_BYTES } from "../encryption/byte_counts.ts";
+import { openCipher, requireUsable, throwawayCipher } from "../encryption/data_keys.ts";
 import { migrate } from "../migrations/migrate.ts";
 import { type DatabaseTime, databaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
@@ -16,26 +18,37 @@ export interface Parties {
   readonly thisKme: ConfiguredId;
   /** The KMEs with which this one shares a link. */
   readonly neighbours: readonly ConfiguredId[];
+  /**
+   * Encrypts the keys that encrypt the bits: 32 bytes; absent: bits are stored in the clear. `discard`: all bits are to be
+   * removed, so it is not needed.
+   */
+  readonly masterKey?: Uint8Array | "discard";
 }
 
 /**
  * Creates or migrates the tables, and removes processes that cannot run any more.
  *
- * @throws StoreUnusable when it belongs to another KME or is newer than the program; errors of the driver.
+ * @throws StoreUnusable when it belongs to another KME, is newer than the program, or has another master key: then nothing is
+ * changed; errors of the driver.
  */
 export async function prepareDatabase(
   db: Kysely<Schema>,
   dialect: StoreDialect,
   parties: Parties,
-): Promise<{ databaseId: Uint8Array; links: Map<KmeId, Link>; time: DatabaseTime }> {
+): Promise<{ databaseId: Uint8Array; links: Map<KmeId, Link>; time: DatabaseTime; cipher: BitsCipher }> {
+  const { masterKey } = parties;
+  if (masterKey !== "discard") await requireUsable(db, masterKey);
   await migrate(db, dialect);
   const databaseId = await claimDatabase(db, dialect, parties.thisKme);
+  const cipher = masterKey === "discard"
+    ? await throwawayCipher(db)
+    : await openCipher(db, dialect, masterKey);
   if (dialect.exclusive) {
     await db.deleteFrom("processes").execute();
     await db.deleteFrom("leases").execute();
   }
   const links = await openLinks(db, dialect, parties);
-  return { databaseId, links, time: await databaseTime(db, dialect) };
+  return { databaseId, links, time: await databaseTime(db, dialect), cipher };
 }
 
 async function claimDatabase(
@@ -50,7 +63,10 @@ async function claimDatabase(
     throw new StoreUnusable(`the database belongs to KME ${kme_id}, not to KME ${thisKme.text}`);
   }
   await dialect.insertIgnoring(
-    db.insertInto("byte_counts").values({ one: 1, counts: buffer(new Uint8Array(2048)) }),
+    db.insertInto("byte_counts").values({
+      one: 1,
+      counts: clearBits.seal("byteCounts", new Uint8Array(BYTE_COUNTS_BYTES)),
+    }),
   )
     .execute();
   await dialect.insertIgnoring(db.insertInto("generation").values({ one: 1, value: 0 })).execute();

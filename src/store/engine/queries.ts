@@ -18,6 +18,7 @@ import {
   presenceOf,
   unmatchedByFile,
 } from "../matching.ts";
+import { openByteCounts } from "../encryption/byte_counts.ts";
 import { currentGeneration } from "../operations/advance_generation.ts";
 import { keptCrls } from "../operations/keep_crl.ts";
 import { type OpenedBatch, openedBatches } from "../operations/device_batches.ts";
@@ -107,9 +108,10 @@ export const keysWaitingQuery: Query<{ now: number; master?: SaeId }, number> = 
 /** Shannon entropy in bits per byte over the bytes of all blocks ever stored. */
 export const totalEntropyQuery: Query<null, number> = {
   name: "totalEntropy",
-  run: async (db) => {
+  run: async (db, _, cipher) => {
     const { counts } = await db.selectFrom("byte_counts").select("counts").executeTakeFirstOrThrow();
-    return shannonEntropy(Array.from(new BigUint64Array(Uint8Array.from(counts).buffer), Number));
+    const bytes = openByteCounts(cipher, counts);
+    return shannonEntropy(Array.from(new BigUint64Array(bytes.buffer), Number));
   },
 };
 

@@ -1,5 +1,6 @@
 /** The database's side of its thread: carries out what the program asks for. */
 import { errorMessage } from "../../domain/text.ts";
+import type { DamagedBits } from "../damaged_bits.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import type { Operation } from "../work.ts";
 import type { Outcome, Query } from "./executor.ts";
@@ -58,6 +59,7 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
           openedAt: database.executor.openedAt,
           links: database.executor.links,
           stock: database.executor.stock,
+          encrypts: database.executor.encrypts,
         });
       case "close":
         await database!.executor.close();
@@ -72,28 +74,39 @@ class ServedDatabase {
   readonly #clock: { now: number };
   /** Not yet reported. */
   readonly #failures: SentError[];
+  readonly #damaged: DamagedBits[];
 
-  private constructor(executor: LocalExecutor, clock: { now: number }, failures: SentError[]) {
+  private constructor(
+    executor: LocalExecutor,
+    clock: { now: number },
+    failures: SentError[],
+    damaged: DamagedBits[],
+  ) {
     this.executor = executor;
     this.#clock = clock;
     this.#failures = failures;
+    this.#damaged = damaged;
   }
 
   static async open(
-    { path, thisKme, neighbours, processId }: OpenRequest,
+    { path, thisKme, neighbours, processId, masterKey }: OpenRequest,
     openDialect: (path: string) => StoreDialect,
   ): Promise<ServedDatabase> {
     const clock = { now: 0 };
     const failures: SentError[] = [];
+    const damaged: DamagedBits[] = [];
     const executor = await LocalExecutor.open({
       thisKme,
       neighbours,
       processId,
+      masterKey,
       dialect: openDialect(path),
       now: () => clock.now,
       onFailure: (error) => failures.push(sendError(error)),
+      onDamaged: (found) => damaged.push(...found),
     });
-    return new ServedDatabase(executor, clock, failures);
+    if (masterKey instanceof Uint8Array) masterKey.fill(0);
+    return new ServedDatabase(executor, clock, failures, damaged);
   }
 
   answer(request: Batch | Read): Promise<BatchAnswer | ReadAnswer> {
@@ -111,6 +124,7 @@ class ServedDatabase {
       ),
       errors: errors.map(sendError),
       stock: [...this.executor.stock],
+      damaged: this.#damaged.splice(0),
       failures: this.#failures.splice(0),
     };
   }

@@ -3,6 +3,7 @@ import type { ConfiguredId, KmeId } from "../../domain/ids.ts";
 import type { Link } from "../../domain/link.ts";
 import { StoreUnavailable, StoreUnusable } from "../../domain/store_errors.ts";
 import { errorMessage } from "../../domain/text.ts";
+import type { DamagedBits } from "../damaged_bits.ts";
 import type { DatabaseTime } from "../store_clock.ts";
 import type { Call, Executor, Outcome, Query } from "./executor.ts";
 import {
@@ -28,8 +29,11 @@ export interface WorkerOptions {
   readonly thisKme: ConfiguredId;
   readonly neighbours: readonly ConfiguredId[];
   readonly processId: Uint8Array;
+  readonly masterKey?: Uint8Array | "discard";
   /** Called for every failure of the database, once per failed transaction. */
   readonly onFailure: (error: unknown) => void;
+  /** Called with what a transaction has found damaged. */
+  readonly onDamaged: (found: readonly DamagedBits[]) => void;
   /** Milliseconds since 1970. */
   readonly now: () => number;
   /** Milliseconds in which the thread has to answer a query, or that it is closed. */
@@ -51,6 +55,7 @@ export class WorkerExecutor implements Executor {
   readonly openedAt: DatabaseTime;
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: Map<number, number>;
+  readonly encrypts: boolean;
   readonly blocking = false;
   readonly failed: Promise<string>;
   readonly lanes = 1;
@@ -58,6 +63,7 @@ export class WorkerExecutor implements Executor {
   readonly mayHang = true;
   readonly #worker: Worker;
   readonly #onFailure: (error: unknown) => void;
+  readonly #onDamaged: (found: readonly DamagedBits[]) => void;
   readonly #now: () => number;
   readonly #limit: number;
   readonly #failed = Promise.withResolvers<string>();
@@ -70,16 +76,18 @@ export class WorkerExecutor implements Executor {
 
   private constructor(
     worker: Worker,
-    { databaseId, openedAt, links, stock }: Extract<Reply, { kind: "opened" }>,
-    { onFailure, now, limit }: WorkerOptions,
+    { databaseId, openedAt, links, stock, encrypts }: Extract<Reply, { kind: "opened" }>,
+    { onFailure, onDamaged, now, limit }: WorkerOptions,
   ) {
     this.#worker = worker;
     this.databaseId = databaseId;
     this.openedAt = openedAt;
     this.links = links;
     this.stock = new Map(stock);
+    this.encrypts = encrypts;
     this.failed = this.#failed.promise;
     this.#onFailure = onFailure;
+    this.#onDamaged = onDamaged;
     this.#now = now;
     this.#limit = limit;
     worker.onmessage = ({ data }: MessageEvent<Reply>) => {
@@ -99,7 +107,7 @@ export class WorkerExecutor implements Executor {
    * @throws NoThread when its module cannot be loaded; StoreUnusable with one clear line when the database cannot be used.
    */
   static async open(start: () => Worker, options: WorkerOptions): Promise<WorkerExecutor> {
-    const { path, thisKme, neighbours, processId } = options;
+    const { path, thisKme, neighbours, processId, masterKey } = options;
     const worker = start();
     try {
       const loaded = await replyOf(worker).catch((error) => {
@@ -107,7 +115,7 @@ export class WorkerExecutor implements Executor {
       });
       if (loaded.kind !== "loaded") throw new NoThread("it is not the thread of a database");
       const opening = replyOf(worker);
-      post(worker, { kind: "open", options: { path, thisKme, neighbours, processId } });
+      post(worker, { kind: "open", options: { path, thisKme, neighbours, processId, masterKey } });
       const opened = await opening.catch((error) => {
         throw new StoreUnusable(`cannot open the database: ${errorMessage(error)}`);
       });
@@ -206,6 +214,7 @@ export class WorkerExecutor implements Executor {
     }
     // Before the results, so that a caller that has its key sees the stock without it.
     for (const [linkId, free] of answer.stock) this.stock.set(linkId, free);
+    if (answer.damaged.length > 0) this.#onDamaged(answer.damaged);
     this.#batch?.resolve(answer);
   }
 

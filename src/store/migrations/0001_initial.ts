@@ -2,6 +2,8 @@
 import { type Kysely, sql } from "kysely";
 import type { Migration } from "kysely/migration";
 import type { StoreDialect } from "../dialects/dialect.ts";
+import { STORED_BITS_EXTRA } from "../encryption/bits_cipher.ts";
+import { SEALED_KEY_BYTES } from "../encryption/data_keys.ts";
 import { MAX_KEPT_CRL } from "../operations/keep_crl.ts";
 import { tableBuilder } from "./table_builder.ts";
 
@@ -88,19 +90,19 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("block_id", bytes(16), (c) => c.unique())
         .addColumn("key_id", bytes(16))
         .addColumn("link_id", sequence.type, (c) => c.notNull())
-        .addColumn("state", "integer", (c) => c.notNull().check(sql`state in (0, 1, 2, 3, 4)`))
+        .addColumn("state", "integer", (c) => c.notNull().check(sql`state in (0, 1, 2, 3, 4, 5)`))
         .addColumn("half", "integer", (c) => c.notNull().check(sql`half in (0, 1)`))
         .addColumn("stored_at", "bigint", (c) => c.notNull())
         .addColumn("reservation_id", bytes(16))
         .addColumn("file_tag", "bigint")
         .addColumn("delivery_id", sequence.type)
         // Not a fixed length: the database would pad a short value instead of refusing it.
-        .addColumn("bits", varbytes(8192))
+        .addColumn("bits", varbytes(8192 + STORED_BITS_EXTRA))
         .addColumn("composition", varbytes(8192))
         .addColumn("spare", varbytes(24))
         .addCheckConstraint(
           "set_aside_by_a_reservation",
-          sql`(state in (1, 2) and reservation_id is not null) or (state in (0, 3, 4) and reservation_id is null)`,
+          sql`(state in (1, 2) and reservation_id is not null) or (state in (0, 3, 4, 5) and reservation_id is null)`,
         )
         .addCheckConstraint(
           "a_block_or_a_key",
@@ -112,7 +114,7 @@ export function initial(dialect: StoreDialect): Migration {
         )
         .addCheckConstraint(
           "block_of_32_bytes",
-          sql`state = 3 or (bits is not null and length(bits) = 32)`,
+          sql`state = 3 or (bits is not null and length(bits) in (32, ${sql.lit(32 + STORED_BITS_EXTRA)}))`,
         )
         .addForeignKeyConstraint("block_of_link", ["link_id"], "links", ["id"])
         .addForeignKeyConstraint("block_was_seen", ["block_id"], "seen_blocks", ["block_id"])
@@ -178,7 +180,7 @@ export function initial(dialect: StoreDialect): Migration {
 
       await table("byte_counts")
         .addColumn("one", "integer", (c) => c.primaryKey().check(sql`one = 1`))
-        .addColumn("counts", varbytes(2048), (c) => c.notNull())
+        .addColumn("counts", varbytes(2048 + STORED_BITS_EXTRA), (c) => c.notNull())
         .execute();
 
       await table("crls")
@@ -186,6 +188,12 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("this_update", "bigint", (c) => c.notNull())
         .addColumn("crl_number", text)
         .addColumn("der", varbytes(MAX_KEPT_CRL), (c) => c.notNull())
+        .execute();
+
+      await table("data_keys")
+        .addColumn("number", "integer", (c) => c.primaryKey())
+        .addColumn("sealed_key", varbytes(SEALED_KEY_BYTES), (c) => c.notNull())
+        .addColumn("resealed_through", "bigint")
         .execute();
 
       await table("processes")

@@ -10,6 +10,8 @@ import { applyPad, composeBits, type Key } from "../../domain/key.ts";
 import type { Link } from "../../domain/link.ts";
 import type { NotNull } from "kysely";
 import type { TransactionKey } from "../../domain/transaction.ts";
+import { removeDamaged } from "../damaged_bits.ts";
+import type { StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { ROWS, run } from "../statements.ts";
@@ -56,6 +58,11 @@ interface StoredBlock extends UsedBlock {
   readonly state: number;
   readonly half: number;
   readonly phase: number | null;
+  readonly bits: StoredBits;
+}
+
+interface OpenedBlock extends UsedBlock {
+  readonly state: number;
   readonly bits: Uint8Array;
 }
 
@@ -81,6 +88,16 @@ export const activate: Operation<PeerActivation, Activated> = {
     const voided = await voidedAmong(work, transactions);
     const deliveries: NewDelivery[] = [];
     const seen = await seenAmong(work, items, blocks);
+    const damaged: StoredBlock[] = [];
+    // A damaged block is as if it were not here from then on.
+    const open = (id: KeyIdBytes): OpenedBlock | undefined => {
+      const block = blocks.get(mapKey(id))!;
+      const bits = work.cipher.open({ block: block.block_id, linkId: block.link_id }, block.bits);
+      if (bits !== undefined) return { ...block, bits };
+      damaged.push(block);
+      blocks.delete(mapKey(id));
+      return undefined;
+    };
     const results = items.map((item): Activated => {
       const transaction = linkTransaction(item);
       if (transaction !== undefined && voided.has(transactionKey(transaction))) return { kind: "voided" };
@@ -93,9 +110,12 @@ export const activate: Operation<PeerActivation, Activated> = {
       if (item.keys.some((key) => isTaken(key, keys, blocks))) {
         return { kind: "refused", blocks: ids, absent: [] };
       }
+      const opened = new Map(ids.map((id) => [mapKey(id), open(id)]));
+      const unusable = ids.filter((id) => opened.get(mapKey(id)) === undefined);
+      if (unusable.length > 0) return { kind: "refused", blocks: unusable, absent: [] };
       const made = item.keys.map(({ id, size, blocks: parts, padded }) => {
         const used = parts.map((part) => {
-          const block = blocks.get(mapKey(part))!;
+          const block = opened.get(mapKey(part))!;
           blocks.delete(mapKey(part)); // so that a later item does not use it again
           if (block.state === BlockState.free) work.stock.add(block.link_id, -1);
           return block;
@@ -127,6 +147,7 @@ export const activate: Operation<PeerActivation, Activated> = {
       });
       return { kind: "activated", keys: made.map(({ id, bits }): Key => ({ id, bits })) };
     });
+    await removeDamaged(work, damaged);
     await handOver(work, deliveries);
     await letGoTransactions(work, transactions);
     return results;

@@ -2,6 +2,8 @@
 import type { Link } from "../../domain/link.ts";
 import { type NotNull, sql } from "kysely";
 import type { Work } from "../work.ts";
+import { type DamagedBlock, removeDamaged } from "../damaged_bits.ts";
+import type { StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState } from "../table_schema.ts";
 import { run } from "../statements.ts";
 import { freeBlocks } from "../stock.ts";
@@ -11,6 +13,11 @@ export interface FreeBlock {
   readonly block_id: Uint8Array;
   readonly link_id: number;
   readonly bits: Uint8Array;
+}
+
+/** A row whose bits are not opened yet. */
+interface FreeRow extends Omit<FreeBlock, "bits"> {
+  readonly bits: StoredBits;
 }
 
 /** A place in the order of ingestion. */
@@ -37,7 +44,7 @@ interface Pool {
   readonly claim: Claim;
   /** What callers want of the whole link, so that enough is left of it when another pool's callers have theirs. */
   wanted: number;
-  blocks: readonly FreeBlock[];
+  blocks: readonly FreeRow[];
   /** The first that was not looked at. */
   next: number;
 }
@@ -46,6 +53,8 @@ interface Pool {
  * Chooses and locks free blocks; the caller changes their state in the same transaction.
  * The own half goes first and beginning with the oldest blocks, the other half from the most recently added blocks: so concurrent requests at both ends collide only when stock is nearly used up.
  *
+ * Blocks that are found damaged are removed from the stock, and others are chosen.
+ *
  * @param callers for each caller its claims, met all or none.
  * @returns for each caller the blocks of each of its claims, or `undefined` when there were too few.
  */
@@ -53,6 +62,28 @@ export async function claim(
   work: Work,
   callers: readonly (readonly Claim[])[],
 ): Promise<(FreeBlock[][] | undefined)[]> {
+  for (;;) {
+    const rows = await choose(work, callers);
+    const damaged: DamagedBlock[] = [];
+    const blocks = rows.map((parts) => parts?.map((part) => part.map((row) => open(work, row, damaged))));
+    if (damaged.length === 0) return blocks as (FreeBlock[][] | undefined)[];
+    await removeDamaged(work, damaged);
+  }
+}
+
+/** The block; `undefined` if it is damaged. */
+function open({ cipher }: Work, row: FreeRow, damaged: DamagedBlock[]): FreeBlock | undefined {
+  const bits = cipher.open({ block: row.block_id, linkId: row.link_id }, row.bits);
+  if (bits !== undefined) return { ...row, bits };
+  damaged.push({ ...row, state: BlockState.free });
+  return undefined;
+}
+
+/** {@linkcode claim} without opening the blocks. */
+async function choose(
+  work: Work,
+  callers: readonly (readonly Claim[])[],
+): Promise<(FreeRow[][] | undefined)[]> {
   const pools = new Map<string, Pool>();
   const wantedOfLink = new Map<number, number>();
   for (const claims of callers) {
@@ -70,7 +101,7 @@ export async function claim(
   const taken = new Set<number>();
   return callers.map((claims) => {
     const before = new Map<Pool, number>();
-    const parts: FreeBlock[][] = [];
+    const parts: FreeRow[][] = [];
     for (const claim of claims) {
       const pool = pools.get(poolKey(claim))!;
       if (!before.has(pool)) before.set(pool, pool.next);
@@ -91,8 +122,8 @@ function poolKey({ link, from, storedSince }: Claim): string {
 }
 
 /** Up to `count` blocks of a pool that no other transaction has locked. */
-function take(pool: Pool, count: number, taken: Set<number>): FreeBlock[] {
-  const part: FreeBlock[] = [];
+function take(pool: Pool, count: number, taken: Set<number>): FreeRow[] {
+  const part: FreeRow[] = [];
   while (part.length < count && pool.next < pool.blocks.length) {
     const block = pool.blocks[pool.next++]!;
     if (taken.has(block.seq)) continue;
@@ -109,7 +140,7 @@ interface Part {
   readonly bound?: readonly [">=" | "<", seq: number];
 }
 
-async function freeBlocksInOrder(work: Work, claim: Claim, wanted: number): Promise<FreeBlock[]> {
+async function freeBlocksInOrder(work: Work, claim: Claim, wanted: number): Promise<FreeRow[]> {
   const blocks = await selectFree(work, claim, wanted, "skipLocked");
   if (blocks.length === wanted || work.dialect.exclusive) return blocks;
   // Other transactions may hold the remaining blocks only briefly. A request is not refused because of that: wait for them.
@@ -122,7 +153,7 @@ async function selectFree(
   { link, from, storedSince }: Claim,
   wanted: number,
   lock: "skipLocked" | "forUpdate",
-): Promise<FreeBlock[]> {
+): Promise<FreeRow[]> {
   const [own, other] = [link.ownHalf, 1 - link.ownHalf];
   const groups: Part[][] = from === undefined
     ? [[{ half: own, order: "asc" }], [{ half: other, order: "desc" }]]
@@ -130,12 +161,12 @@ async function selectFree(
       [own, other].map((half): Part => ({ half, order, bound: [operator, from.seq] }))
     );
   if (from?.backwards) groups.reverse();
-  const blocks: FreeBlock[] = [];
+  const blocks: FreeRow[] = [];
   for (const group of groups) {
     if (blocks.length === wanted) break;
     const age = storedSince === undefined ? [] : [storedSince];
     const limit = wanted - blocks.length;
-    const found: FreeBlock[] = [];
+    const found: FreeRow[] = [];
     for (const { half, order, bound } of group) {
       found.push(
         ...await run(

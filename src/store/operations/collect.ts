@@ -5,6 +5,7 @@ import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import type { Key } from "../../domain/key.ts";
 import { type Insertable, sql } from "kysely";
+import type { BitsOwner, StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState, type KeyReadsTable } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { insertRows, ROWS, run } from "../statements.ts";
@@ -23,14 +24,18 @@ export type Collected =
   /** A key was handed out, but not for the caller; nothing was read. */
   | { readonly kind: "foreign" }
   /** A key is unknown, read already, expired, or of another master; nothing was read. */
-  | { readonly kind: "missing" };
+  | { readonly kind: "missing" }
+  /** The stored bits of a key are not those that were stored; nothing was read. */
+  | { readonly kind: "damaged" };
 
 interface StoredKey {
   readonly seq: number;
   readonly id: Uint8Array;
+  readonly owner: BitsOwner;
+  readonly linkId: number;
   readonly master: SaeId;
   readonly expiresAt: number;
-  bits: Uint8Array | null;
+  bits: StoredBits | null;
   /** Slaves of this key; true for those that have read it. */
   readonly slaves: Map<SaeId, boolean>;
 }
@@ -48,11 +53,16 @@ export const collect: Operation<Collection, Collected> = {
       if (!keys.every((key) => key !== undefined && isReadable(key, item, work.now))) {
         return { kind: "missing" };
       }
+      const opened = (keys as StoredKey[]).map((key) => {
+        const bits = work.cipher.open(key.owner, key.bits!);
+        if (bits === undefined) work.damaged.push({ what: "key", id: key.id, linkId: key.linkId });
+        // A copy: the caller overwrites it, and another slave may read the same key in this transaction.
+        return bits && { key, bits: Uint8Array.from(bits) };
+      });
+      if (!opened.every((key) => key !== undefined)) return { kind: "damaged" };
       return {
         kind: "keys",
-        keys: (keys as StoredKey[]).map((key) => {
-          // A copy: the caller overwrites it, and another slave may read the same key in this transaction.
-          const bits = Uint8Array.from(key.bits!);
+        keys: opened.map(({ key, bits }) => {
           key.slaves.set(item.caller, true);
           read.push({ seq: key.seq, sae_id: item.caller, read_at: work.now });
           if ([...key.slaves.values()].every((done) => done)) {
@@ -83,9 +93,17 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
     // Read after the keys are locked, so that changes of other transactions are seen.
     const deliveries = await loadDeliveries(work, [...new Set(rows.map((row) => row.delivery_id!))]);
     const bySeq = new Map<number, StoredKey>();
-    for (const { seq, id, delivery_id, bits } of rows) {
+    for (const { seq, id, link_id: linkId, delivery_id, owner, bits } of rows) {
       const { slaves, ...delivery } = deliveries.get(delivery_id!)!;
-      const key = { seq, id, bits, ...delivery, slaves: new Map(slaves.map((sae) => [sae, false])) };
+      const key = {
+        seq,
+        id,
+        owner,
+        linkId,
+        bits,
+        ...delivery,
+        slaves: new Map(slaves.map((sae) => [sae, false])),
+      };
       keys.set(mapKey(id), key);
       bySeq.set(seq, key);
     }
@@ -113,10 +131,14 @@ async function lockKeysBy(work: Work, column: "block_id" | "key_id", ids: readon
   const values = ids.map(buffer);
   const rows = await run(work, `keys by ${column} ${ids.length}`, values, () =>
     work.dialect.forUpdate(
-      work.trx.selectFrom("blocks").select(["seq", column, "delivery_id", "bits"])
+      work.trx.selectFrom("blocks").select(["seq", column, "link_id", "delivery_id", "bits"])
         .where(column, "in", values).where("state", "=", sql.lit(BlockState.key)).orderBy(column),
     ));
-  return rows.map(({ [column]: id, ...row }) => ({ ...row, id: id! }));
+  return rows.map(({ [column]: id, ...row }) => ({
+    ...row,
+    id: id!,
+    owner: column === "block_id" ? { block: id!, linkId: row.link_id } : { key: id!, linkId: row.link_id },
+  }));
 }
 
 interface StoredDelivery {

@@ -122,7 +122,7 @@ async function replaceOthers(work: Work, deliveries: readonly NewDelivery[]): Pr
         stored_at: work.now,
         reservation_id: null,
         delivery_id: deliveryId(delivery),
-        bits: bits === undefined ? null : buffer(bits),
+        bits: bits === undefined ? null : work.cipher.seal({ key: id, linkId: blocks[0]!.link_id }, bits),
         composition: returnable ? Buffer.concat(blocks.map((block) => block.block_id)) : null,
       }];
     })

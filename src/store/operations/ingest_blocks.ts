@@ -5,6 +5,7 @@ import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../../domain/link.ts";
 import { type FileTag, fileTag } from "../../domain/stock_questions.ts";
+import { openByteCounts } from "../encryption/byte_counts.ts";
 import { BlockState } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { insertRows, ROWS, run } from "../statements.ts";
@@ -83,27 +84,28 @@ export async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): P
       half: halfOf(block.id),
       stored_at: work.now,
       file_tag: block.tag,
-      bits: buffer(block.bits),
+      bits: work.cipher.seal({ block: block.id, linkId: block.linkId }, block.bits),
       spare: SPARE,
     })),
   );
 }
 
 /** Adds the bytes of new blocks to the counts of which the entropy is computed. */
-export async function countBytes({ trx, dialect }: Work, blocks: readonly Block[]): Promise<void> {
+export async function countBytes({ trx, dialect, cipher }: Work, blocks: readonly Block[]): Promise<void> {
   if (blocks.length === 0) return;
   const { counts } = await dialect.forUpdate(
     trx.selectFrom("byte_counts").select("counts").where("one", "=", 1),
   )
     .executeTakeFirstOrThrow();
-  const bytes = Uint8Array.from(counts);
+  const bytes = openByteCounts(cipher, counts);
   const view = new BigUint64Array(bytes.buffer);
   const added = new Uint32Array(256);
   for (const { bits } of blocks) {
     for (let i = 0; i < bits.length; i++) added[bits[i]!]!++; // an iterator is several times slower
   }
   added.forEach((count, byte) => view[byte]! += BigInt(count));
-  await trx.updateTable("byte_counts").set({ counts: buffer(bytes) }).where("one", "=", 1).execute();
+  await trx.updateTable("byte_counts").set({ counts: cipher.seal("byteCounts", bytes) }).where("one", "=", 1)
+    .execute();
 }
 
 /** The last progress counts if a file occurs several times. */

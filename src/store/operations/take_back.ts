@@ -4,6 +4,7 @@ import { BLOCK_BYTES } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { halfOf, type Link } from "../../domain/link.ts";
+import { ownerOf, type StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState } from "../table_schema.ts";
 import { freeAmong } from "../free_among.ts";
 import { chunks } from "../../domain/chunks.ts";
@@ -32,7 +33,9 @@ interface StoredKey {
   readonly seq: number;
   /** Null for a key that is not exactly one block. */
   readonly block_id: Uint8Array | null;
-  readonly bits: Uint8Array | null;
+  readonly key_id: Uint8Array | null;
+  readonly link_id: number;
+  readonly bits: StoredBits | null;
   readonly composition: Uint8Array | null;
 }
 
@@ -79,7 +82,7 @@ async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
 
 async function lockKeys(work: Work, deliveries: readonly number[]): Promise<StoredKey[]> {
   const keys = () =>
-    work.trx.selectFrom("blocks").select(["seq", "block_id", "bits", "composition"])
+    work.trx.selectFrom("blocks").select(["seq", "block_id", "key_id", "link_id", "bits", "composition"])
       .where("delivery_id", "in", deliveries)
       .orderBy("block_id").orderBy("key_id").execute(); // as `collect` and `activate` lock them
   await lockBlocks(work, (await keys()).map((key) => key.seq));
@@ -126,8 +129,15 @@ function isItsBlock({ block_id, bits, composition }: StoredKey): boolean {
 
 /** Puts whole blocks of composed keys back into the pool. A block that was cut is lost. */
 async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Promise<KeyIdBytes[]> {
-  const rows = keys.flatMap(({ bits, composition }) => {
-    if (bits === null || composition === null) return [];
+  const rows = keys.flatMap((key) => {
+    const { bits: stored, composition } = key;
+    if (stored === null || composition === null) return [];
+    const bits = work.cipher.open(ownerOf(key), stored);
+    if (bits === undefined) {
+      const id = Uint8Array.from(key.block_id ?? key.key_id!);
+      work.damaged.push({ what: "key", id, linkId: key.link_id });
+      return [];
+    }
     return Array.from({ length: Math.floor(bits.length / BLOCK_BYTES) }, (_, i) => ({
       id: Uint8Array.from(composition.subarray(i * 16, i * 16 + 16)),
       bits: Uint8Array.from(bits.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES)),
@@ -144,7 +154,7 @@ async function putBack(work: Work, link: Link, keys: readonly StoredKey[]): Prom
       reservation_id: null,
       file_tag: null,
       delivery_id: null,
-      bits: buffer(bits),
+      bits: work.cipher.seal({ block: id, linkId: link.id }, bits),
       composition: null,
     }))).execute();
   }

@@ -1,0 +1,114 @@
+/**
+ * The form in which bits of blocks and keys are stored. Bits are sealed where a row is written and opened where it is read:
+ * {@linkcode StoredBits} cannot be made or used in any other way.
+ */
+import type { KeyIdBytes } from "../../domain/block.ts";
+import { buffer } from "../../domain/bytes.ts";
+import { Aead, SEAL_BYTES } from "./aead.ts";
+
+declare const stored: unique symbol;
+
+/** Bits as the database has them. */
+export interface StoredBits {
+  readonly [stored]: true;
+}
+
+/** The row that bits belong to. Bits that were moved to another row cannot be opened. */
+export type BitsOwner =
+  | { readonly block: KeyIdBytes; readonly linkId: number }
+  /** A key that is not exactly one block. */
+  | { readonly key: KeyIdBytes; readonly linkId: number }
+  /** The row of `byte_counts`: the counts before and after a file say which bytes its blocks have. */
+  | "byteCounts";
+
+/** The columns that say whose bits they are. */
+export interface OwnedRow {
+  readonly block_id: Uint8Array | null;
+  readonly key_id: Uint8Array | null;
+  readonly link_id: number;
+}
+
+export function ownerOf({ block_id, key_id, link_id }: OwnedRow): BitsOwner {
+  return block_id === null ? { key: key_id!, linkId: link_id } : { block: block_id, linkId: link_id };
+}
+
+export interface BitsCipher {
+  readonly encrypts: boolean;
+  seal(owner: BitsOwner, bits: Uint8Array): StoredBits;
+  /** The bits; `undefined` if they were altered, or are not those of this row. Not to be changed: it may be the driver's memory. */
+  open(owner: BitsOwner, bits: StoredBits): Uint8Array | undefined;
+}
+
+/** Stores bits in the clear. */
+export const clearBits: BitsCipher = {
+  encrypts: false,
+  seal: (_, bits) => buffer(bits) as unknown as StoredBits,
+  open: (_, bits) => bits as unknown as Uint8Array,
+};
+
+const NUMBER_BYTES = 4;
+/** By how many bytes encrypted bits are longer: the number of the data key, nonce and tag. */
+export const STORED_BITS_EXTRA = NUMBER_BYTES + SEAL_BYTES;
+
+/** Encrypts with the data key of the highest number, decrypts with all. */
+export class EncryptedBits implements BitsCipher {
+  readonly encrypts = true;
+  readonly #keys: ReadonlyMap<number, Aead>;
+  readonly #number: number;
+  readonly #key: Aead;
+
+  private constructor(keys: ReadonlyMap<number, Aead>) {
+    this.#keys = keys;
+    this.#number = Math.max(...keys.keys());
+    this.#key = keys.get(this.#number)!;
+  }
+
+  /** @param dataKeys 32 bytes each, by number; at least one. They are copied. */
+  static async with(dataKeys: ReadonlyMap<number, Uint8Array>): Promise<EncryptedBits> {
+    const keys = new Map<number, Aead>();
+    for (const [number, key] of dataKeys) keys.set(number, await Aead.of(key));
+    return new EncryptedBits(keys);
+  }
+
+  seal(owner: BitsOwner, bits: Uint8Array): StoredBits {
+    const sealed = buffer(this.#key.seal(bits, associatedData(owner), NUMBER_BYTES));
+    sealed.writeUInt32BE(this.#number);
+    return sealed as unknown as StoredBits;
+  }
+
+  open(owner: BitsOwner, bits: StoredBits): Uint8Array | undefined {
+    const bytes = bits as unknown as Uint8Array;
+    const number = dataKeyNumber(bits);
+    return number === undefined
+      ? undefined
+      : this.#keys.get(number)?.open(bytes.subarray(NUMBER_BYTES), associatedData(owner));
+  }
+
+  /** Whether the bits were sealed with the key that is used now. */
+  isCurrent(bits: StoredBits): boolean {
+    return dataKeyNumber(bits) === this.#number;
+  }
+}
+
+/** The number of the data key; `undefined` if the bits are too short to be encrypted. */
+function dataKeyNumber(bits: StoredBits): number | undefined {
+  const bytes = buffer(bits as unknown as Uint8Array);
+  return bytes.length < STORED_BITS_EXTRA ? undefined : bytes.readUInt32BE(0);
+}
+
+// One array, which the next call overwrites: there are two calls for each key.
+const data = new Uint8Array(25);
+const view = new DataView(data.buffer);
+
+/** A byte for the kind of row, 16 of its key_ID and 8 of the number of its link. */
+function associatedData(owner: BitsOwner): Uint8Array {
+  if (owner === "byteCounts") {
+    data.fill(0);
+    return data;
+  }
+  const isBlock = "block" in owner;
+  data[0] = isBlock ? 1 : 2;
+  data.set(isBlock ? owner.block : owner.key, 1);
+  view.setBigUint64(17, BigInt(owner.linkId));
+  return data;
+}

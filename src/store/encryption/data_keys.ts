@@ -1,0 +1,188 @@
+/** The data keys of a database, which are stored encrypted with its master key. */
+import { randomBytes } from "node:crypto";
+import type { Kysely } from "kysely";
+import { buffer } from "../../domain/bytes.ts";
+import { StoreUnusable } from "../../domain/store_errors.ts";
+import type { StoreDialect } from "../dialects/dialect.ts";
+import { tableNames } from "../migrations/tables.ts";
+import { livingProcesses } from "../operations/leases.ts";
+import { databaseTime } from "../store_clock.ts";
+import type { DataKeysTable, Schema } from "../table_schema.ts";
+import { Aead, KEY_BYTES, SEAL_BYTES } from "./aead.ts";
+import { type BitsCipher, clearBits, EncryptedBits } from "./bits_cipher.ts";
+
+/** Bytes of an encrypted data key. */
+export const SEALED_KEY_BYTES = KEY_BYTES + SEAL_BYTES;
+
+const MEMBER = "this_kme.store_encryption";
+const REKEY = "kme store rekey CONFIG";
+
+/** What the database says about encryption. */
+export interface EncryptionState {
+  /** Empty: the bits are not encrypted. */
+  readonly keys: readonly DataKeysTable[];
+  /** Absent before the first start. */
+  readonly databaseId?: Uint8Array;
+  /** Whether there are bits that are not encrypted. */
+  readonly hasBits: boolean;
+}
+
+/** Reads it; the tables may not exist yet. */
+export async function encryptionState(db: Kysely<Schema>): Promise<EncryptionState> {
+  const tables = await tableNames(db);
+  if (!tables.has("data_keys") || !tables.has("kme") || !tables.has("blocks")) {
+    return { keys: [], hasBits: false };
+  }
+  const keys = await db.selectFrom("data_keys").selectAll().orderBy("number").execute();
+  const kme = await db.selectFrom("kme").select("database_id").executeTakeFirst();
+  // Only if nothing is encrypted: the search may read every row.
+  const bits = keys.length > 0
+    ? undefined
+    : await db.selectFrom("blocks").select("seq").where("bits", "is not", null).limit(1)
+      .executeTakeFirst();
+  return {
+    keys,
+    databaseId: kme && Uint8Array.from(kme.database_id),
+    hasBits: bits !== undefined,
+  };
+}
+
+/** Whether the bits are being encrypted for the first time: those of rows up to a number are. */
+export function isPartlyClear({ keys }: EncryptionState): boolean {
+  return keys.length === 1 && keys[0]!.resealed_through !== null;
+}
+
+/**
+ * Why a KME with this master key cannot use the database, in one line.
+ *
+ * @param master `undefined`: it has none.
+ */
+export async function encryptionObstacle(
+  state: EncryptionState,
+  master: Uint8Array | undefined,
+): Promise<string | undefined> {
+  if (state.keys.length === 0) {
+    return master === undefined || !state.hasBits
+      ? undefined
+      : `the keys in the database are not encrypted, but ${MEMBER} is set; encrypt them with: ${REKEY}`;
+  }
+  if (master === undefined) {
+    return `the keys in the database are encrypted, but ${MEMBER} is not set; set it to their master key`;
+  }
+  const opened = await openDataKeys(state, master);
+  if (opened === undefined) {
+    return `the key of ${MEMBER} is not the master key with which the keys in the database are encrypted; nothing was changed`;
+  }
+  for (const key of opened.values()) key.fill(0);
+  return isPartlyClear(state)
+    ? `only a part of the keys in the database is encrypted; continue with: ${REKEY}`
+    : undefined;
+}
+
+/** The data keys by number; `undefined` if this is not their master key. */
+export async function openDataKeys(
+  { keys, databaseId }: EncryptionState,
+  master: Uint8Array,
+): Promise<Map<number, Uint8Array> | undefined> {
+  if (databaseId === undefined) return undefined;
+  const aead = await Aead.of(master);
+  try {
+    const opened = new Map<number, Uint8Array>();
+    for (const { number, sealed_key } of keys) {
+      const key = aead.open(sealed_key, keyData(databaseId, number));
+      if (key === undefined) return undefined;
+      opened.set(number, key);
+    }
+    return opened;
+  } finally {
+    aead.forget();
+  }
+}
+
+/** Encrypts a data key with the master key. */
+export async function sealDataKey(
+  key: Uint8Array,
+  number: number,
+  databaseId: Uint8Array,
+  master: Uint8Array,
+): Promise<Uint8Array> {
+  const aead = await Aead.of(master);
+  try {
+    return buffer(aead.seal(key, keyData(databaseId, number)));
+  } finally {
+    aead.forget();
+  }
+}
+
+/** Associated data of an encrypted data key: what it is, its database and its number. */
+function keyData(databaseId: Uint8Array, number: number): Uint8Array {
+  const name = new TextEncoder().encode(`kme data key ${number} `);
+  const data = new Uint8Array(name.length + databaseId.length);
+  data.set(name);
+  data.set(databaseId, name.length);
+  return data;
+}
+
+/** @throws StoreUnusable with one line when a KME with this master key cannot use the database. */
+export async function requireUsable(db: Kysely<Schema>, master: Uint8Array | undefined): Promise<void> {
+  const obstacle = await encryptionObstacle(await encryptionState(db), master);
+  if (obstacle !== undefined) throw new StoreUnusable(obstacle);
+}
+
+/**
+ * How the bits of the database are stored; if it is empty and there is a master key, makes the first data key.
+ *
+ * @throws StoreUnusable with one line.
+ */
+export async function openCipher(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  master: Uint8Array | undefined,
+): Promise<BitsCipher> {
+  // Read before the keys, so that another process that has just made the first key is no obstacle.
+  const living = dialect.exclusive || master === undefined
+    ? 0
+    : await livingProcesses(db, (await databaseTime(db, dialect)).now);
+  let state = await encryptionState(db);
+  if (state.keys.length === 0 && master !== undefined && !state.hasBits) {
+    if (living > 0) {
+      throw new StoreUnusable(
+        "a process of this KME uses the database without encryption; stop every KME process on it first",
+      );
+    }
+    await insertFirstKey(db, dialect, state.databaseId!, master, null);
+    state = await encryptionState(db);
+  }
+  const obstacle = await encryptionObstacle(state, master);
+  if (obstacle !== undefined) throw new StoreUnusable(obstacle);
+  if (master === undefined) return clearBits;
+  const keys = (await openDataKeys(state, master))!;
+  const cipher = await EncryptedBits.with(keys);
+  for (const key of keys.values()) key.fill(0);
+  return cipher;
+}
+
+/** Makes the first data key, unless another process has made one. @param through see `DataKeysTable.resealed_through`. */
+export async function insertFirstKey(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  databaseId: Uint8Array,
+  master: Uint8Array,
+  through: number | null,
+): Promise<void> {
+  const key = Uint8Array.from(randomBytes(KEY_BYTES));
+  const sealed_key = await sealDataKey(key, 1, databaseId, master);
+  key.fill(0);
+  await dialect.insertIgnoring(
+    db.insertInto("data_keys").values({ number: 1, sealed_key, resealed_through: through }),
+  ).execute();
+}
+
+/** For a database of which all bits are to be removed: stores bits in a way that nobody can read later. */
+export async function throwawayCipher(db: Kysely<Schema>): Promise<BitsCipher> {
+  if ((await encryptionState(db)).keys.length === 0) return clearBits;
+  const key = Uint8Array.from(randomBytes(KEY_BYTES));
+  const cipher = await EncryptedBits.with(new Map([[0, key]]));
+  key.fill(0);
+  return cipher;
+}
