@@ -12,6 +12,7 @@ import { linkCommand } from "./link_command.ts";
 import { saeCommand } from "./sae_command.ts";
 import { startCommand } from "./start_command.ts";
 import { statusCommand } from "./status_command.ts";
+import { storeCommand } from "./store_command.ts";
 import { versionCommand } from "./version_command.ts";
 
 export const COMMANDS: readonly Command[] = [
@@ -23,6 +24,7 @@ export const COMMANDS: readonly Command[] = [
   keysCommand,
   burnCommand,
   linkCommand,
+  storeCommand,
   auditCommand,
   saeCommand,
   completionCommand(() => COMMANDS),

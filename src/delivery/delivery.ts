@@ -8,7 +8,14 @@ import { mapKey } from "../domain/bytes.ts";
 import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS } from "../domain/key.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
-import { Damaged, InvalidRequest, LimitReached, NotAuthorized, NotRecorded, Unavailable } from "../domain/refusals.ts";
+import {
+  Damaged,
+  InvalidRequest,
+  LimitReached,
+  NotAuthorized,
+  NotRecorded,
+  Unavailable,
+} from "../domain/refusals.ts";
 import type { Peer, PeerAbility } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
 import { type KeyObserver, noopObserver } from "./key_observer.ts";

@@ -25,9 +25,11 @@ export interface BurnReport {
  */
 export async function burn(config: Config, link?: KmeId): Promise<BurnReport> {
   await requireDatabase(config);
-  await using store = await openStopped(config);
+  // What is to be burnt needs no master key, which may be lost.
+  await using store = await openStopped(config, link === undefined ? "discard" : undefined);
   await ingestAll(config, store.store, link);
   const burnt = await store.store.burn(link);
+  if (link === undefined) await store.store.discardDataKeys();
   const path = markerPath(config);
   if (link === undefined && path !== undefined) {
     // A damaged marker is replaced: nothing that it was about is left.

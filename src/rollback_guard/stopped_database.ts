@@ -72,11 +72,13 @@ function refuseProcesses(processes: number): void {
 /**
  * Opens the database for this process alone.
  *
+ * @param encryption `discard`: all bits are to be removed, so the master key is not needed.
  * @throws StoreUnusable when another process of this KME uses it.
  */
-export async function openStopped({ thisKme, otherKmes }: Config) {
+export async function openStopped({ thisKme, otherKmes }: Config, encryption?: "discard") {
   const store = await Store.open({
     database: thisKme.database,
+    encryption: encryption ?? thisKme.storeEncryption,
     thisKme: thisKme.id,
     neighbours: otherKmes.filter(isNeighbour).map((kme) => kme.id),
   });

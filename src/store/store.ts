@@ -51,7 +51,7 @@ import type { BlockPage, HeldPage, PageOfBlocks } from "./matching.ts";
 import { type MatchBlocks, matchBlocks, MAX_FORGOTTEN } from "./operations/match_blocks.ts";
 import { activate, type Activated, type PeerActivation } from "./operations/activate.ts";
 import { adopt, type AdoptedReservation } from "./operations/adopt.ts";
-import { burn, type Burnt } from "./operations/burn_blocks.ts";
+import { burn, type Burnt, discardDataKeys } from "./operations/burn_blocks.ts";
 import { collect, type Collected, type Collection } from "./operations/collect.ts";
 import { deliver, type Delivery } from "./operations/deliver.ts";
 import {
@@ -333,6 +333,11 @@ export class Store implements BlockStore {
       after = part.after;
     }
     return { blocks, keys };
+  }
+
+  /** Removes the keys that the bits were encrypted with, after all was burnt. No bits may be stored any more. */
+  async discardDataKeys(): Promise<void> {
+    if (this.encrypts) await this.#queue.submit(discardDataKeys, null);
   }
 
   /** Key files of the link of which blocks were ingested, except forgotten ones. */

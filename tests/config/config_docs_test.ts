@@ -46,6 +46,7 @@ Deno.test("docs/config.md has every member, with its default, and no other", () 
     ["Listeners", skipListener],
     ["Limits for SAEs", object(object(arrayOf(thisKme.properties!.reserve_share)).items)],
     ["The audit log", objectOf(thisKme.properties!.audit_log)],
+    ["Encryption of stored keys", objectOf(thisKme.properties!.store_encryption)],
     ["`other_kmes[]`", object(object(all.properties!.other_kmes).items)],
     [
       "A QKD device",

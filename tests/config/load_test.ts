@@ -36,6 +36,7 @@ Deno.test("a right configuration gives what the program needs", async () => {
       saesInterface: httpsInterface(13000, ca.ca),
       kmesInterface: httpsInterface(13001, kmesCa.ca),
       skipInterface: undefined,
+      storeEncryption: undefined,
       consoleInterface: { hostname: "127.0.0.1", port: 18080 },
       maxKeyPerRequest: 128,
       maxKeyCount: 1_000_000,

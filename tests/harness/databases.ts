@@ -12,6 +12,8 @@ export type DatabaseKind = "postgres" | "mariadb" | "mysql";
 export interface TestDatabaseServer {
   readonly kind: DatabaseKind;
   readonly port: number;
+  /** Where its data and logs are; absent: it is not ours. */
+  readonly directory?: string;
   /** Whether it is ours to stop and start. */
   readonly controllable: boolean;
   /**
@@ -257,6 +259,7 @@ async function startServer(
   return {
     kind: recipe.kind,
     port,
+    directory: dir.path,
     controllable: true,
     ...databasesOn(recipe, port),
     start,

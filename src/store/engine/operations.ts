@@ -2,7 +2,7 @@
 import type { Operation } from "../work.ts";
 import { activate } from "../operations/activate.ts";
 import { adopt } from "../operations/adopt.ts";
-import { burn } from "../operations/burn_blocks.ts";
+import { burn, discardDataKeys } from "../operations/burn_blocks.ts";
 import { collect } from "../operations/collect.ts";
 import { deliver } from "../operations/deliver.ts";
 import { expire } from "../operations/expire.ts";
@@ -24,6 +24,7 @@ export const OPERATIONS = [
   burn,
   collect,
   deliver,
+  discardDataKeys,
   releaseLease,
   expire,
   reserve,

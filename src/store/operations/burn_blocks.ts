@@ -1,6 +1,8 @@
 /** Burns blocks and keys that may have been handed out before. */
 import type { Operation, Work } from "../work.ts";
 import type { Link } from "../../domain/link.ts";
+import { clearBits } from "../encryption/bits_cipher.ts";
+import { BYTE_COUNTS_BYTES } from "../encryption/byte_counts.ts";
 import { BlockState } from "../table_schema.ts";
 
 /** Rows removed in one transaction: each statement has a time limit of a few seconds. */
@@ -85,3 +87,17 @@ async function burnDeliveries({ trx }: Work): Promise<number> {
   await trx.deleteFrom("deliveries").where("delivery_id", "<=", last).execute();
   return rows.length;
 }
+
+/**
+ * Removes the keys that the bits were encrypted with, after all bits were burnt: the next start makes a new one, with the master
+ * key that it has then. The process must end without storing any bits.
+ */
+export const discardDataKeys: Operation<null, null> = {
+  name: "discardDataKeys",
+  async run({ trx }, items) {
+    await trx.deleteFrom("data_keys").execute();
+    const counts = clearBits.seal("byteCounts", new Uint8Array(BYTE_COUNTS_BYTES));
+    await trx.updateTable("byte_counts").set({ counts }).where("one", "=", 1).execute();
+    return items.map(() => null);
+  },
+};

@@ -1,0 +1,221 @@
+/** Encrypts all bits of a database with a new data key, while no KME runs on it. */
+import { randomBytes } from "node:crypto";
+import { CompiledQuery, Kysely, sql } from "kysely";
+import type { Database } from "../../config/config.ts";
+import { buffer } from "../../domain/bytes.ts";
+import type { ConfiguredId } from "../../domain/ids.ts";
+import { StoreUnusable } from "../../domain/store_errors.ts";
+import { errorMessage } from "../../domain/text.ts";
+import type { StoreDialect } from "../dialects/dialect.ts";
+import { openDialect } from "../dialects/open.ts";
+import { livingProcesses } from "../operations/leases.ts";
+import { databaseTime } from "../store_clock.ts";
+import type { Schema } from "../table_schema.ts";
+import { KEY_BYTES } from "./aead.ts";
+import { clearBits, EncryptedBits, ownerOf } from "./bits_cipher.ts";
+import { BYTE_COUNTS_BYTES, openByteCounts } from "./byte_counts.ts";
+import {
+  type EncryptionState,
+  encryptionState,
+  insertFirstKey,
+  isPartlyClear,
+  openDataKeys,
+  sealDataKey,
+} from "./data_keys.ts";
+
+/** Rows in one transaction. */
+const ROWS = 1000;
+
+export interface Rekeying {
+  readonly database: Database;
+  readonly thisKme: ConfiguredId;
+  /** The master key of the configuration. */
+  readonly masterKey: Uint8Array;
+  /** The master key from now on; absent: the same. */
+  readonly newMasterKey?: Uint8Array;
+  /** Called after each transaction with the number of rows that it has looked at. */
+  readonly onProgress?: (rows: number) => void;
+}
+
+export interface Rekeyed {
+  /** What was there before: bits in the clear, encrypted bits, or a rekeying that was interrupted. */
+  readonly before: "clear" | "encrypted" | "unfinished";
+  /** Bits of blocks and keys that were encrypted. */
+  readonly encrypted: number;
+  /** Bits that were altered or moved before; they are left as they are and cannot be used. */
+  readonly damaged: number;
+}
+
+/**
+ * Encrypts all bits with a new data key, or continues that where it was interrupted. First of all the new master key takes effect:
+ * after an interruption either key continues it, if both are given.
+ *
+ * @throws StoreUnusable with one line; errors of the driver. What was done until then stays.
+ */
+export async function rekey(options: Rekeying): Promise<Rekeyed> {
+  const dialect = openDialect(options.database, () => {});
+  // A server may take long to rewrite a table.
+  const db = new Kysely<Schema>({ dialect: dialect.unbounded?.() ?? dialect.kysely });
+  try {
+    await requireIdle(db, dialect, options.thisKme);
+    const state = await encryptionState(db);
+    const before = state.keys.length === 0
+      ? "clear"
+      : state.keys.some((key) => key.resealed_through !== null)
+      ? "unfinished"
+      : "encrypted";
+    const begun = await begin(db, dialect, state, options);
+    let [encrypted, damaged] = [0, 0];
+    for (;;) {
+      const part = await reseal(db, dialect, begun);
+      encrypted += part.encrypted;
+      damaged += part.damaged;
+      if (part.rows === 0) break;
+      options.onProgress?.(part.rows);
+    }
+    // Before the end is recorded, so that it is done again after an interruption.
+    await rewriteTables(db, dialect);
+    await finish(db, dialect, begun);
+    return { before, encrypted, damaged };
+  } finally {
+    await db.destroy();
+  }
+}
+
+async function requireIdle(db: Kysely<Schema>, dialect: StoreDialect, thisKme: ConfiguredId): Promise<void> {
+  let owner: { kme_id: string } | undefined;
+  try {
+    owner = await db.selectFrom("kme").select("kme_id").executeTakeFirst();
+    await db.selectFrom("data_keys").select("number").execute();
+  } catch (error) {
+    throw new StoreUnusable(
+      `the database is new, of another version of this program, or cannot be read; start the KME once with this version: ${
+        errorMessage(error)
+      }`,
+    );
+  }
+  if (owner !== undefined && owner.kme_id !== thisKme.text) {
+    throw new StoreUnusable(`the database belongs to KME ${owner.kme_id}, not to KME ${thisKme.text}`);
+  }
+  if (dialect.exclusive) return;
+  const living = await livingProcesses(db, (await databaseTime(db, dialect)).now);
+  if (living > 0) {
+    throw new StoreUnusable(
+      "a process of this KME uses the database, or did a moment ago; stop every KME process on it and try again",
+    );
+  }
+}
+
+interface Begun {
+  /** Number of the new data key. */
+  readonly number: number;
+  readonly cipher: EncryptedBits;
+  /** Whether bits that are not encrypted yet are in the clear. */
+  readonly wasClear: boolean;
+}
+
+/** Makes the new data key, unless there is one already, and encrypts all data keys with the new master key. */
+async function begin(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  state: EncryptionState,
+  options: Rekeying,
+): Promise<Begun> {
+  const { masterKey, newMasterKey = masterKey } = options;
+  if (state.databaseId === undefined) {
+    throw new StoreUnusable("the database is empty; there is nothing to encrypt");
+  }
+  if (state.keys.length === 0) {
+    await insertFirstKey(db, dialect, state.databaseId, newMasterKey, 0);
+    return await begin(db, dialect, await encryptionState(db), options);
+  }
+  const keys = await openDataKeys(state, masterKey) ?? await openDataKeys(state, newMasterKey);
+  if (keys === undefined) {
+    throw new StoreUnusable(
+      "the key of this_kme.store_encryption is not the master key with which the keys in the database are encrypted; nothing was changed",
+    );
+  }
+  const isNew = state.keys.every((key) => key.resealed_through === null);
+  const number = Math.max(...keys.keys()) + (isNew ? 1 : 0);
+  if (isNew) keys.set(number, Uint8Array.from(randomBytes(KEY_BYTES)));
+  await db.transaction().execute(async (trx) => {
+    for (const [each, key] of keys) {
+      const sealed_key = await sealDataKey(key, each, state.databaseId!, newMasterKey);
+      if (isNew && each === number) {
+        await trx.insertInto("data_keys").values({ number, sealed_key, resealed_through: 0 }).execute();
+      } else await trx.updateTable("data_keys").set({ sealed_key }).where("number", "=", each).execute();
+    }
+  });
+  const cipher = await EncryptedBits.with(keys);
+  for (const key of keys.values()) key.fill(0);
+  return { number, cipher, wasClear: isPartlyClear(state) };
+}
+
+/** Encrypts the bits of the next rows, and records how far it has come, in one transaction. */
+function reseal(db: Kysely<Schema>, dialect: StoreDialect, { number, cipher, wasClear }: Begun) {
+  return db.transaction().execute(async (trx) => {
+    const { resealed_through: after } = await dialect.forUpdate(
+      trx.selectFrom("data_keys").select("resealed_through").where("number", "=", number),
+    ).executeTakeFirstOrThrow();
+    if (after === null) throw new StoreUnusable("another process has finished this");
+    const rows = await dialect.forUpdate(
+      trx.selectFrom("blocks").select(["seq", "block_id", "key_id", "link_id", "bits"])
+        .where("seq", ">", after).orderBy("seq").limit(ROWS),
+    ).execute();
+    let [encrypted, damaged] = [0, 0];
+    // Built once: only the parameters differ.
+    const { sql: text } = trx.updateTable("blocks").set({
+      bits: clearBits.seal("byteCounts", new Uint8Array()),
+    })
+      .where("seq", "=", 0).compile();
+    for (const { seq, bits, ...row } of rows) {
+      if (bits === null || (!wasClear && cipher.isCurrent(bits))) continue;
+      const owner = ownerOf(row);
+      const opened = (wasClear ? clearBits : cipher).open(owner, bits);
+      if (opened === undefined) {
+        damaged++;
+        continue;
+      }
+      await trx.executeQuery(CompiledQuery.raw(text, [cipher.seal(owner, opened), seq]));
+      encrypted++;
+    }
+    const last = rows.at(-1)?.seq;
+    if (last !== undefined) {
+      await trx.updateTable("data_keys").set({ resealed_through: last }).where("number", "=", number)
+        .execute();
+    }
+    return { rows: rows.length, encrypted, damaged };
+  });
+}
+
+/** Leaves no copies of the former bits in pages of the table. */
+async function rewriteTables(db: Kysely<Schema>, { name }: StoreDialect): Promise<void> {
+  const statements = {
+    sqlite: ["pragma temp_store = default", "vacuum", "pragma wal_checkpoint(truncate)"],
+    postgres: ["vacuum full blocks", "vacuum full byte_counts"],
+    mysql: ["optimize table blocks, byte_counts"],
+  }[name] ?? [];
+  for (const statement of statements) await sql.raw(statement).execute(db);
+}
+
+async function finish(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  { number, cipher, wasClear }: Begun,
+): Promise<void> {
+  await db.transaction().execute(async (trx) => {
+    const { counts } = await dialect.forUpdate(
+      trx.selectFrom("byte_counts").select("counts").where("one", "=", 1),
+    ).executeTakeFirstOrThrow();
+    const isClear = buffer(counts as unknown as Uint8Array).length === BYTE_COUNTS_BYTES;
+    const bytes = openByteCounts(wasClear || isClear ? clearBits : cipher, counts);
+    await trx.updateTable("byte_counts").set({ counts: cipher.seal("byteCounts", bytes) }).where(
+      "one",
+      "=",
+      1,
+    )
+      .execute();
+    await trx.deleteFrom("data_keys").where("number", "<>", number).execute();
+    await trx.updateTable("data_keys").set({ resealed_through: null }).where("number", "=", number).execute();
+  });
+}
