@@ -12,6 +12,8 @@ export interface Platform {
   readonly hasFileModes: boolean;
   /** Whether the user may read and write everything, whatever the modes say. */
   readonly isRoot: boolean;
+  /** Whether a file with this owner is this user's; `null`: the system does not tell owners. */
+  isOwn(owner: number | null): boolean;
   /** Events of a watched directory that say that a file is complete. */
   readonly completeEvents: readonly Deno.FsEvent["kind"][];
   /**
@@ -43,6 +45,7 @@ export function describePlatform({ os, uid, constants }: SystemFacts): Platform 
     reloadSignal: isWindows ? undefined : "SIGHUP",
     hasFileModes: !isWindows,
     isRoot: !isWindows && uid === 0,
+    isOwn: (owner) => isWindows || owner === uid,
     // Only Linux tells that a file was closed after it was written (`access`), and that it was renamed. No system tells
     // what another host does in a shared directory.
     completeEvents: os === "linux" ? ["access", "rename"] : [],
@@ -91,7 +94,7 @@ function removeLeftDirectories(parent: string): void {
 
 function removeIfLeft(directory: string): void {
   try {
-    if (Deno.lstatSync(directory).uid !== Deno.uid()) return;
+    if (!platform.isOwn(Deno.lstatSync(directory).uid)) return;
     using lock = Deno.openSync(join(directory, LOCK), { read: true, write: true });
     if (lock.tryLockSync(true)) Deno.removeSync(directory, { recursive: true });
   } catch {

@@ -88,8 +88,7 @@ function parseLine(line: string): ServedFile[] {
 /** Others may write the directory: a pipe or a file of another user is not used as the record. */
 async function sizeOfRegular(handle: FileHandle): Promise<number> {
   const info = await handle.stat();
-  const isOwn = !platform.hasFileModes || info.uid === Deno.uid();
-  if (!info.isFile() || !isOwn) throw new Error("it is not a regular file of this user");
+  if (!info.isFile() || !platform.isOwn(info.uid)) throw new Error("it is not a regular file of this user");
   return info.size;
 }
 

@@ -1,5 +1,6 @@
 /** What all commands have in common, through the command line. */
 import assert from "node:assert/strict";
+import { COMMANDS } from "../../src/cli/commands.ts";
 import { findProgram, runChild } from "../harness/child_process.ts";
 import { eventually } from "../harness/eventually.ts";
 import { freePort } from "../harness/free_port.ts";
@@ -8,26 +9,14 @@ import { runKme } from "../harness/kme_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 
-const COMMANDS = [
-  "start",
-  "check",
-  "status",
-  "health",
-  "certs",
-  "keys",
-  "burn",
-  "link",
-  "completion",
-  "help",
-  "version",
-];
+const NAMES = COMMANDS.map(({ name }) => name);
 
 Deno.test("help lists all commands, and each has a help text of its own", async () => {
   const help = await runKme(["help"]);
   assert.equal(help.code, 0);
   assert.match(help.stdout, /^Usage: kme COMMAND/);
   for (const flag of ["--help", "-h"]) assert.deepEqual(await runKme([flag]), help);
-  for (const command of COMMANDS) {
+  for (const command of NAMES) {
     assert.match(help.stdout, new RegExp(`^  ${command} `, "m"));
     const own = await runKme(["help", command]);
     assert.equal(own.code, 0);
@@ -137,6 +126,14 @@ Deno.test("with LOG_FORMAT=json every line on stderr is a JSON object", async ()
   const kme = await network.start(1, { env: { LOG_FORMAT: "json" } });
   const broken = `${temp.path}/broken.json5`;
   await Deno.writeTextFile(broken, "{ this_kme: 1 }");
+  const text = await Deno.readTextFile(configPath);
+  const withDatabase = async (name: string, uri: string) => {
+    const path = `${network.kme(1).directory}/${name}`;
+    await Deno.writeTextFile(path, text.replace(/("?db_uri"?: ?)"[^"]*"/, `$1${JSON.stringify(uri)}`));
+    return path;
+  };
+  const samePorts = await withDatabase("same_ports.json5", ":memory:");
+  const noDatabase = await withDatabase("no_database.json5", "postgres://kme@127.0.0.1:1/kme");
   for (
     const [args, code, level] of [
       [[configPath], 1, "ERROR"],
@@ -146,6 +143,11 @@ Deno.test("with LOG_FORMAT=json every line on stderr is a JSON object", async ()
       [["burn", configPath, "--yes"], 1, "ERROR"],
       [["keys", temp.path, "--blocks", "1"], 0, "INFO"],
       [["certs", `${temp.path}/none.json5`, "--out", temp.path], 2, "ERROR"],
+      [[], 2, "ERROR"],
+      [["start", `${temp.path}/none.json5`], 2, "ERROR"],
+      [["start", samePorts], 1, "ERROR"],
+      [["start", noDatabase], 1, "ERROR"],
+      [["health", "--url", "http://127.0.0.1:1"], 1, "ERROR"],
     ] as const
   ) {
     const output = await runKme([...args], { env: { LOG_FORMAT: "json" } });
@@ -154,6 +156,9 @@ Deno.test("with LOG_FORMAT=json every line on stderr is a JSON object", async ()
     assert.ok(records.every(({ message, logger }) => message && logger.startsWith("kme.")), output.stderr);
     assert.equal(records.at(-1).level, level);
   }
+  const wrongLevel = await runKme([configPath], { env: { LOG_FORMAT: "json", LOG_LEVEL: "loud" } });
+  assert.equal(wrongLevel.code, 2);
+  assert.match(JSON.parse(wrongLevel.stderr).message, /LOG_LEVEL/);
   await kme.stop();
   for (const line of kme.lines) assert.ok(JSON.parse(line)["@timestamp"], line);
 });
@@ -259,8 +264,10 @@ Deno.test("completion knows three shells", async () => {
   for (const shell of ["zsh", "fish"]) {
     const { code, stdout } = await runKme(["completion", shell]);
     assert.equal(code, 0);
-    for (const command of COMMANDS) assert.ok(stdout.includes(command), `${command} for ${shell}`);
-    assert.match(stdout, /file-blocks/);
+    for (const command of NAMES) assert.ok(stdout.includes(command), `${command} for ${shell}`);
+    for (const name of COMMANDS.flatMap(({ options }) => Object.keys(options))) {
+      assert.ok(stdout.includes(name), `--${name} for ${shell}`);
+    }
   }
   const unknown = await runKme(["completion", "tcsh"]);
   assert.equal(unknown.code, 2);
@@ -283,7 +290,11 @@ testWith(
     for (const title of ["NAME", "SYNOPSIS", "COMMANDS", "ENVIRONMENT", "EXIT STATUS"]) {
       assert.match(page, new RegExp(`^${title}$`, "m"));
     }
-    for (const command of COMMANDS) assert.match(page, new RegExp(`^ +kme ${command}\\b`, "m"));
-    assert.match(page, /--file-blocks M\n/);
+    for (const command of NAMES) assert.match(page, new RegExp(`^ +kme ${command}\\b`, "m"));
+    for (const { options } of COMMANDS) {
+      for (const [name, { value }] of Object.entries<{ value?: string }>(options)) {
+        assert.match(page, new RegExp(`^ +--${name}${value === undefined ? "" : ` ${value}`}(?: |$)`, "m"));
+      }
+    }
   },
 );

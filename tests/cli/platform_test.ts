@@ -28,6 +28,9 @@ Deno.test("modes and the superuser are those of POSIX", () => {
   assert.ok(describePlatform({ ...SYSTEMS.macos, uid: 0 }).isRoot);
   assert.ok(!describePlatform(SYSTEMS.windows).hasFileModes);
   assert.ok(!describePlatform(SYSTEMS.windows).isRoot);
+  assert.ok(describePlatform(SYSTEMS.macos).isOwn(501));
+  assert.ok(!describePlatform(SYSTEMS.macos).isOwn(0));
+  assert.ok(describePlatform(SYSTEMS.windows).isOwn(0));
 });
 
 Deno.test("only Linux tells that a file is complete", () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { eventually } from "../harness/eventually.ts";
-import { type KmeOptions, runKme } from "../harness/kme_process.ts";
+import { type KmeOptions, PROJECT_ROOT, runKme } from "../harness/kme_process.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
@@ -14,6 +14,16 @@ const posixOnly = { ignore: Deno.build.os === "windows" };
 
 async function names(directory: string): Promise<string[]> {
   return (await Array.fromAsync(Deno.readDir(directory))).map(({ name }) => name);
+}
+
+/** An executable of the sources that behaves as a compiled program does, as far as the program itself decides. */
+async function takingItselfForCompiled(directory: string): Promise<string> {
+  const path = join(directory, "kme");
+  const preload = new URL("compiled.ts", import.meta.url).pathname;
+  const args = ["run", "-A", "--preload", preload, "--config", `${PROJECT_ROOT}deno.json`];
+  const command = [Deno.execPath(), ...args, `${PROJECT_ROOT}src/main.ts`].map((word) => `'${word}'`);
+  await Deno.writeTextFile(path, `#!/bin/sh\nexec ${command.join(" ")} "$@"\n`, { mode: 0o755 });
+  return path;
 }
 
 Deno.test("it tells its version and its usage", async () => {
@@ -31,7 +41,17 @@ Deno.test(
   async () => {
     await using temporary = await makeTempDir();
     await Deno.chmod(temporary.path, 0o1777);
+    // Another user's, who knows how a compiled program names what it unpacks.
+    const others = ["deno-compile-kme.cache", "kme-1-0123456789abcdef", "kme0123456789abcdef.node"];
+    for (const name of others) {
+      const path = join(temporary.path, name);
+      if (name.startsWith("kme-")) await Deno.mkdir(path);
+      else await Deno.writeTextFile(path, "another user's file");
+      if (Deno.uid() === 0) await Deno.chown(path, 65534, 65534);
+    }
     const env = { TMPDIR: temporary.path };
+    await using bin = await makeTempDir();
+    const program = { executable: binary ?? await takingItselfForCompiled(bin.path) };
     await using network = await makeTestNetwork({
       kmes: [{ id: 1, saes: [1], database: "sqlite" }, { id: 2, saes: [2], database: "sqlite" }],
     });
@@ -40,8 +60,10 @@ Deno.test(
     await eventually(async () => (await network.client(1).status(2)).json.stored_key_count === 4);
     const ids = keyIdsOf(await network.client(1).encKeys(2));
     assert.equal((await network.client(2).decKeys(1, ids)).status, 200);
-    // What is unpacked is where no other user can put anything.
-    for (const name of await names(temporary.path)) {
+    // What is unpacked is where no other user can put anything: in a directory of each process.
+    const own = (await names(temporary.path)).filter((name) => !others.includes(name));
+    assert.equal(own.length, processes.length);
+    for (const name of own) {
       const { isDirectory, mode } = await Deno.lstat(join(temporary.path, name));
       assert.ok(isDirectory && (mode! & 0o077) === 0, name);
     }
@@ -49,8 +71,11 @@ Deno.test(
       assert.deepEqual(process.lines.filter((line) => /main thread/.test(line)), []);
       assert.equal(await process.stop(), 0);
     }
-    const check = await runKme(["check", network.kme(1).configPath], { program, env });
-    assert.notEqual(check.code, 2, check.stdout + check.stderr);
-    assert.deepEqual(await names(temporary.path), []);
+    const { configPath } = network.kme(1);
+    for (const args of [["check", configPath], ["burn", configPath, "--yes"], ["--version"]]) {
+      const { code, stdout, stderr } = await runKme(args, { program, env });
+      assert.notEqual(code, 2, stdout + stderr);
+      assert.deepEqual((await names(temporary.path)).toSorted(), others);
+    }
   },
 );
