@@ -6,6 +6,7 @@ import { checkCertificates } from "./certificate_checks.ts";
 import { checkClock } from "./clock_checks.ts";
 import { checkCrlFiles } from "./crl_checks.ts";
 import { checkDatabase, lookAtDatabase } from "./database_checks.ts";
+import { checkDevices } from "./device_checks.ts";
 import { checkDirectories, checkUser } from "./directory_checks.ts";
 import { type CheckLine, configError, ok, warn } from "./check_line.ts";
 import { checkOpenFiles } from "./limit_checks.ts";
@@ -48,6 +49,7 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
     ...await checkListeners(config),
     ...checkConsole(config),
     await checkClock(config, (options.now ?? new Date()).getTime()),
+    ...await checkDevices(config),
     ...options.peers ? [...await checkPeers(config), ...await checkStocks(config)] : [],
   ];
 }

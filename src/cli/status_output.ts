@@ -39,6 +39,7 @@ export function formatStatus(status: KmeStatus): string {
       ]),
     ]),
     ...links.flatMap(unmatchedFiles),
+    ...links.flatMap(deviceLine),
     "",
     `keys waiting for their slaves: ${keysWaiting ?? "?"}`,
     ...(status.limited ?? []).map(({ sae, limit, count }) =>
@@ -79,6 +80,22 @@ function unmatchedFiles({ kme, unmatchedFiles: files = [] }: LinkStatus): string
   );
   const more = files.length > MAX_FILES ? ", ..." : "";
   return [`at one end only, KME ${kme}: ${named.join(", ")}${more}`];
+}
+
+/** The QKD device of a link. */
+function deviceLine({ kme, device: state }: LinkStatus): string[] {
+  if (state === undefined) return [];
+  const { device, up, stock, lastMinute, unconfirmed, asks, problem } = state;
+  const isUp = up === null ? "not called yet" : up ? "up" : "DOWN";
+  return [
+    `QKD device of the link with KME ${kme}: ${device} ${isUp}, ${
+      stock ?? "?"
+    } keys left there, ${lastMinute} blocks in the ` +
+    `last minute, ${unconfirmed} not confirmed, ${
+      asks ? "this KME requests keys" : "the other KME requests keys"
+    }` +
+    (problem === null ? "" : `; ${problem}`),
+  ];
 }
 
 function peerRow({ kme, up, since, lastError }: PeerStatus): string[] {

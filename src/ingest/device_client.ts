@@ -11,7 +11,7 @@ import { connectTls, explain } from "../tls/connect.ts";
 import { clientContext } from "../tls/credentials.ts";
 import { proxyFor } from "../tls/proxy.ts";
 import { serverVerifier } from "../tls/server_trust.ts";
-import { socketsOf, VerifiedAgent } from "../tls/verified_agent.ts";
+import { VerifiedAgent } from "../tls/verified_agent.ts";
 
 /** Bytes of an answer: keys in base64, and what a device may add. */
 const MAX_ANSWER_BYTES = 8 * 1024 * 1024;
@@ -184,9 +184,7 @@ export class DeviceClient {
   #exchange(method: string, json: unknown): Promise<unknown> {
     const agent = this.#agent;
     agent.closeExpired();
-    if (performance.now() - this.#usedAt > MAX_IDLE_MS) {
-      for (const socket of socketsOf(agent.freeSockets)) socket.destroy();
-    }
+    if (performance.now() - this.#usedAt > MAX_IDLE_MS) agent.closeIdle();
     const { url: { address, path }, remoteSae } = this.#device;
     const body = json === undefined ? undefined : Buffer.from(JSON.stringify(json));
     return new Promise((resolve, reject) => {

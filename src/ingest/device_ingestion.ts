@@ -91,6 +91,8 @@ export class DeviceIngestion implements KeySource {
   /** Why a batch is not confirmed yet, by its id in hex. */
   readonly #waiting = new Map<string, string>();
   #reported: string | undefined;
+  /** Batches that an earlier process has left. */
+  readonly #resumed = new Set<Promise<void>>();
   /** Keys at the device, as far as is known. */
   #left = 0;
   #stock: number | undefined;
@@ -124,10 +126,9 @@ export class DeviceIngestion implements KeySource {
   }
 
   async run(): Promise<void> {
-    const resumed: Promise<void>[] = [];
     while (!this.#isStopped) {
       try {
-        await this.#turn(resumed);
+        await this.#turn();
         this.#failures = 0;
         this.#problem = undefined;
         this.#report();
@@ -141,7 +142,7 @@ export class DeviceIngestion implements KeySource {
         await this.#pause(pause);
       }
     }
-    await Promise.all(resumed);
+    await Promise.all(this.#resumed);
   }
 
   stop(): void {
@@ -155,9 +156,9 @@ export class DeviceIngestion implements KeySource {
     this.#wake();
   }
 
-  async #turn(resumed: Promise<void>[]): Promise<void> {
+  async #turn(): Promise<void> {
     const { client, device: { pollSeconds }, asks, mayIngest } = this.#options;
-    if (asks && mayIngest()) resumed.push(...await this.#resume());
+    if (asks && mayIngest()) await this.#resume();
     if (performance.now() >= this.#polledAt + 1000 * pollSeconds) {
       const status = await client.status();
       this.#polledAt = performance.now();
@@ -168,10 +169,9 @@ export class DeviceIngestion implements KeySource {
   }
 
   /** Continues with batches that an earlier process, or a failure of the database, has left. */
-  async #resume(): Promise<Promise<void>[]> {
+  async #resume(): Promise<void> {
     const { store, observer } = this.#options;
     const opened = await store.openedDeviceBatches(this.link);
-    const resumed: Promise<void>[] = [];
     for (const { batch, processId, asked, keys } of opened) {
       const name = batch.toHex();
       if (this.#underWay.has(name)) continue;
@@ -187,16 +187,17 @@ export class DeviceIngestion implements KeySource {
         continue;
       }
       this.#underWay.set(name, blocksOfKeys(keys).length);
-      resumed.push(
-        this.#confirm(batch, keys)
-          .catch((error) => {
-            this.#problem = errorMessage(error);
-            this.#report();
-          })
-          .finally(() => this.#underWay.delete(name)),
-      );
+      const confirming = this.#confirm(batch, keys)
+        .catch((error) => {
+          this.#problem = errorMessage(error);
+          this.#report();
+        })
+        .finally(() => {
+          this.#underWay.delete(name);
+          this.#resumed.delete(confirming);
+        });
+      this.#resumed.add(confirming);
     }
-    return resumed;
   }
 
   /** Fetches keys until there are enough, or the device has no more. */

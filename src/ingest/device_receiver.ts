@@ -16,6 +16,9 @@ import type { HealthAction } from "./ingestion_options.ts";
 /** Milliseconds from the first refusal of a key until a refusal is believed: the device may not have the key yet. */
 const BELIEVED_MS = 3000;
 
+/** Questions that are worked on at the same time: more than the other end asks. */
+const MAX_RUNNING = 16;
+
 /** Refused keys that are remembered. */
 const MAX_REFUSED = 100_000;
 
@@ -23,7 +26,7 @@ const warnings = new RateLimitedLog("ingest");
 
 export interface DeviceReceiverOptions {
   readonly link: KmeId;
-  readonly client: Pick<DeviceClient, "decKeys" | "name">;
+  readonly client: Pick<DeviceClient, "decKeys" | "status" | "name">;
   readonly store: Pick<Store, "link" | "presenceOf" | "receiveDeviceKeys">;
   readonly health: HealthAction;
   /** Milliseconds after which an answer is given, whatever the device does: less than the other KME waits. */
@@ -61,25 +64,24 @@ export class DeviceReceiver {
    */
   async receive(question: DeviceKeysQuestion): Promise<DeviceKeysAnswer> {
     const name = question.keys[0]!.id;
+    const blocks = question.keys.reduce((sum, key) => sum + key.blocks.length, 0);
+    const undecided = (reason: string): DeviceKeysAnswer => ({ presence: new Uint8Array(blocks), reason });
     let running = this.#running.get(name);
+    if (running === undefined && this.#running.size >= MAX_RUNNING) return undecided("too many questions");
     if (running === undefined) {
       running = this.#receive(question).finally(() => this.#running.delete(name));
       this.#running.set(name, running);
       // Whoever still waits gets the error.
       running.catch(() => {});
     }
-    const blocks = question.keys.reduce((sum, key) => sum + key.blocks.length, 0);
     const late = Promise.withResolvers<DeviceKeysAnswer>();
-    const timer = setTimeout(() =>
-      late.resolve({
-        presence: new Uint8Array(blocks),
-        reason: `the device ${this.#options.client.name} has not answered yet`,
-      }), this.#options.answerMs);
+    const timer = setTimeout(
+      () => late.resolve(undecided(`the device ${this.#options.client.name} has not answered yet`)),
+      this.#options.answerMs,
+    );
     const answer = await Promise.race([running, late.promise]).finally(() => clearTimeout(timer));
     // A question with the same first key, but others, got the answer of another one.
-    return answer.presence.length === blocks
-      ? answer
-      : { presence: new Uint8Array(blocks), reason: "ask again" };
+    return answer.presence.length === blocks ? answer : undecided("ask again");
   }
 
   async #receive({ keys }: DeviceKeysQuestion): Promise<DeviceKeysAnswer> {
@@ -93,16 +95,24 @@ export class DeviceReceiver {
     if (wanted.length === 0) return { presence };
 
     const fetched: Fetched = { given: [], refused: [] };
-    await this.#fetch(wanted.map(({ id }) => id), fetched);
+    await this.#fetch(wanted.map(({ id }) => id).filter((id) => this.#isDue(id)), fetched);
+    const isNone = fetched.given.length === 0 && fetched.refused.length > 0;
+    const wrong = isNone ? await this.#wrongFor() : undefined;
+    if (wrong !== undefined) {
+      // It would refuse any key.
+      fetched.refused.length = 0;
+      fetched.reason = wrong;
+    }
     const given = new Map(fetched.given.map(({ id, bits }) => [id, bits]));
+    const refused = new Set(fetched.refused);
     const [blocks, lost]: [Block[], KeyIdBytes[]] = [[], []];
     const reasons = new Set(fetched.reason === undefined ? [] : [fetched.reason]);
     for (const key of wanted) {
       const bits = given.get(key.id);
       if (bits === undefined) {
-        if (!fetched.refused.includes(key.id)) continue;
+        if (!refused.has(key.id) && !this.#refusedAt.has(key.id)) continue;
         reasons.add(`the device ${client.name} does not have some of the keys`);
-        if (!this.#isBelieved(key.id)) continue;
+        if (!refused.has(key.id) || !this.#isBelieved(key.id)) continue;
         lost.push(...key.blocks);
         observer.lost(kme, "refused", key.blocks.length);
         continue;
@@ -156,6 +166,7 @@ export class DeviceReceiver {
 
   /** Asks for all at once; where the device refuses that, for halves, so that one missing key does not cost the others. */
   async #fetch(ids: readonly string[], fetched: Fetched): Promise<void> {
+    if (ids.length === 0) return;
     try {
       const given = await this.#options.client.decKeys(ids);
       const asked = new Set(ids);
@@ -173,6 +184,22 @@ export class DeviceReceiver {
         if (fetched.reason === undefined) await this.#fetch(ids.slice(half), fetched);
       }
     }
+  }
+
+  /** Why the device refuses everything, if it does not even give its status for this pair of SAEs. */
+  async #wrongFor(): Promise<string | undefined> {
+    try {
+      await this.#options.client.status();
+      return undefined;
+    } catch (error) {
+      return errorMessage(error);
+    }
+  }
+
+  /** Whether the device is asked for a key: not again until its refusal would be believed. */
+  #isDue(id: string): boolean {
+    const first = this.#refusedAt.get(id);
+    return first === undefined || performance.now() - first >= (this.#options.believedMs ?? BELIEVED_MS);
   }
 
   #isBelieved(id: string): boolean {

@@ -18,9 +18,18 @@ export class VerifiedAgent extends https.Agent {
   /** Closes the kept connections with a server whose certificate, or a CA's above it, has expired since the handshake. */
   closeExpired(): void {
     const now = Date.now();
+    this.#closeFree((socket) => now > serverValidUntil(socket));
+  }
+
+  /** Closes the kept connections that no request uses. */
+  closeIdle(): void {
+    this.#closeFree(() => true);
+  }
+
+  #closeFree(which: (socket: tls.TLSSocket) => boolean): void {
     for (const sockets of Object.values(this.freeSockets) as (tls.TLSSocket[] | undefined)[]) {
       for (const socket of [...sockets ?? []]) {
-        if (now <= serverValidUntil(socket)) continue;
+        if (!which(socket)) continue;
         // At once, because the agent may choose a socket that is destroyed but has not told so.
         sockets!.splice(sockets!.indexOf(socket), 1);
         socket.destroy();

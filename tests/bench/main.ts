@@ -5,6 +5,7 @@
 import { agreement } from "./agreement_rows.ts";
 import { audit } from "./audit_rows.ts";
 import { databases } from "./bench_databases.ts";
+import { devices } from "./device_rows.ts";
 import { ingestion } from "./ingestion_rows.ts";
 import { memory } from "./memory.ts";
 import { JSON_FILE, ONLY } from "./options.ts";
@@ -19,6 +20,7 @@ const GROUPS: Record<string, () => Promise<Row[]>> = {
   audit,
   pools,
   ingestion,
+  devices,
 };
 
 const unknown = ONLY?.filter((name) => !Object.hasOwn(GROUPS, name)) ?? [];

@@ -29,6 +29,7 @@ export const IN_PARALLEL = "KME_TEST_IN_PARALLEL";
 export const LONGEST: readonly string[] = [
   "examples/examples_test.ts",
   "durability/kill_test.ts",
+  "durability/device_kill_test.ts",
   "durability/replica_test.ts",
   "delivery/network_failures_test.ts",
   "store/model_test.ts",

@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { parse } from "yaml";
 import { eventually } from "../harness/eventually.ts";
+import { makeDeviceNetwork } from "../harness/device_network.ts";
+import { startTestDevices } from "../harness/test_device.ts";
 import { findProgram, testWith } from "../harness/installed.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
@@ -289,6 +291,44 @@ alertTest("KmeLinkUnmatched", "a key file comes to one end only", async () => {
   const after = await metricsWith(
     network,
     (samples) => samples.of("kme_link_unmatched_blocks")['kme="2"'] === 10,
+  );
+  return { before, after, minutes: 10 };
+});
+
+alertTest("KmeDeviceGivesNoKeys", "the QKD device at the other end does not answer", async () => {
+  await using devices = await startTestDevices();
+  await using network = await makeDeviceNetwork({ devices: devices.addresses });
+  await Promise.all([network.start(1), network.start(2)]);
+  const before = await metricsWith(
+    network,
+    (samples) =>
+      samples.of("kme_link_free_blocks")['kme="2"'] === 200 &&
+      samples.of("kme_device_problem")['kme="2"'] === 0,
+  );
+  devices.misbehave = () => "cut";
+  const after = await metricsWith(network, (samples) => samples.of("kme_device_problem")['kme="2"'] === 1);
+  return { before, after, minutes: 10 };
+});
+
+alertTest("KmeDeviceKeysLost", "the two QKD devices give different keys", async () => {
+  await using devices = await startTestDevices();
+  await using network = await makeDeviceNetwork({ devices: devices.addresses });
+  await network.start(1);
+  const before = await metrics(network);
+  devices.misbehave = (request, right) => {
+    const answer = right();
+    if (request.path.endsWith("/dec_keys")) {
+      for (const key of answer.json.keys ?? []) {
+        key.key = crypto.getRandomValues(new Uint8Array(32)).toBase64();
+      }
+    }
+    return answer;
+  };
+  await network.start(2);
+  const lost = 'kme="2",reason="unconfirmed"';
+  const after = await metricsWith(
+    network,
+    (samples) => samples.of("kme_device_lost_blocks_total")[lost]! > 150,
   );
   return { before, after, minutes: 10 };
 });

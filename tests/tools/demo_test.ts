@@ -23,6 +23,17 @@ Deno.test("the demo shows what the README says, without a warning, and leaves no
   );
 });
 
+Deno.test("the demo with devices fills the link from them", async () => {
+  const { code, stdout, stderr } = await runChild(Deno.execPath(), {
+    ...DEMO,
+    args: [...DEMO.args, "--devices"],
+  });
+  assert.equal(code, 0, stdout + stderr);
+  assert.match(stdout, /stock of the link {6}[1-9]\d* blocks at KME 1, [1-9]\d* at KME 2/);
+  assert.equal(stdout.match(/the bits agree {10}yes/g)?.length, 2);
+  assert.doesNotMatch(stderr, /ERROR/);
+});
+
 Deno.test("a second demo runs beside one that is kept, whose consoles are named", async () => {
   const kept = startChild(Deno.execPath(), { ...DEMO, args: [...DEMO.args, "--keep"] });
   try {

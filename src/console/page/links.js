@@ -34,6 +34,7 @@ function makeCard({ kme }) {
   const trend = make("p", { class: "trend" });
   const chart = makeChart(84, [""]);
   const file = make("p", { class: "file muted" });
+  const device = make("p", { class: "device muted" });
   const unmatched = make("p", { class: "error unmatched" });
   const error = make("p", { class: "error" });
   const card = make(
@@ -44,15 +45,16 @@ function makeCard({ kme }) {
     chart.element,
     trend,
     file,
+    device,
     unmatched,
     error,
   );
-  parts.set(card, { title, chip, free, unit, trend, chart, file, unmatched, error });
+  parts.set(card, { title, chip, free, unit, trend, chart, file, device, unmatched, error });
   return card;
 }
 
 function showCard(card, link, { isOwn, peer, line, recent, range, now }) {
-  const { title, chip, free, unit, trend, chart, file, unmatched, error } = parts.get(card);
+  const { title, chip, free, unit, trend, chart, file, device, unmatched, error } = parts.get(card);
   const name = isOwn ? "own pool" : `KME ${link.kme}`;
   const isEmpty = link.used && link.free === 0;
   setText(title, isOwn ? "Own pool" : name);
@@ -89,6 +91,9 @@ function showCard(card, link, { isOwn, peer, line, recent, range, now }) {
       ? "no key file since the start"
       : `${last.file}, ${formatSpan(now - Date.parse(last.at))} ago`,
   );
+  device.hidden = link.device === undefined;
+  device.dataset.state = link.device?.problem ? "bad" : "";
+  setText(device, link.device === undefined ? "" : deviceText(link.device));
   const differs = (link.unmatched ?? 0) > 0;
   unmatched.hidden = !differs;
   const files = (link.unmatchedFiles ?? []).slice(0, 3).map(({ name }) => name).join(", ");
@@ -101,6 +106,16 @@ function showCard(card, link, { isOwn, peer, line, recent, range, now }) {
   const failure = peer?.up === false ? peer.lastError : null;
   error.hidden = failure === null;
   setText(error, failure ?? "");
+}
+
+/** The QKD device of a link: its own stock, and what comes from it. */
+function deviceText({ device, problem, stock, lastMinute, unconfirmed }) {
+  const known = stock === null ? "its stock is not known" : `${formatCount(stock)} keys left there`;
+  const waiting = unconfirmed === 0 ? "" : `, ${formatCount(unconfirmed)} not confirmed`;
+  const text = `QKD device ${device}: ${known}, ${
+    formatCount(lastMinute)
+  } blocks in the last minute${waiting}`;
+  return problem === null ? text : `${text}; ${problem}`;
 }
 
 /** When the stock will be empty, if it falls as in the last minutes. */

@@ -1,28 +1,35 @@
 /**
  * Shows the main function: makes a network of two KMEs in a temporary directory, starts them as processes, and sends a
- * key from SAE 1 to SAE 3 and one back. `--keep` leaves them running and prints commands to try.
+ * key from SAE 1 to SAE 3 and one back. `--keep` leaves them running and prints commands to try. With `--devices` their link gets
+ * its keys from a pair of QKD devices, which are two more KMEs, instead of key files.
  */
 import { join } from "node:path";
 import { makeNetwork } from "../certs/make_network.ts";
 import type { MadeKme } from "../certs/made.ts";
 import { writeSampleKeys } from "../sample_keys.ts";
+import { makeDevicePair, useDevice } from "./device_pair.ts";
 import { DemoSae } from "./sae.ts";
 import { errorMessage } from "../../domain/text.ts";
 import { platform } from "../../platform.ts";
 
 const SAMPLE_BLOCKS = 1000;
 
-async function main(keep: boolean): Promise<number> {
+interface DemoOptions {
+  readonly keep: boolean;
+  readonly devices: boolean;
+}
+
+async function main(options: DemoOptions): Promise<number> {
   const directory = await Deno.makeTempDir({ prefix: "kme-demo-" });
   try {
-    return await runIn(directory, keep);
+    return await runIn(directory, options);
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
 }
 
-async function runIn(directory: string, keep: boolean): Promise<number> {
-  const ports = freePorts(6);
+async function runIn(directory: string, { keep, devices }: DemoOptions): Promise<number> {
+  const ports = freePorts(10);
   const hosts = ["127.0.0.1"];
   const kme = (id: number, nickname: string, saes: number[]) => {
     const [sae, interKme, console] = ports.splice(0, 3);
@@ -46,12 +53,29 @@ async function runIn(directory: string, keep: boolean): Promise<number> {
     { configs: true },
   );
   const [madeOne, madeTwo] = [made.kmes.get("1")!, made.kmes.get("2")!];
-  for (const names of [["kme-1-1"], ["kme-1-2", "kme-2-1"], ["kme-2-2"]]) {
+  const link = devices ? [] : [["kme-1-2", "kme-2-1"]];
+  for (const names of [["kme-1-1"], ...link, ["kme-2-2"]]) {
     await writeSampleKeys(names.map((name) => join(directory, "raw_keys", name)), { blocks: SAMPLE_BLOCKS });
   }
-  console.log(`Two KMEs in ${directory}, with ${SAMPLE_BLOCKS} sample blocks (not quantum) for each link.`);
-
-  const kmes = [startKme(madeOne.config!), startKme(madeTwo.config!)];
+  const kmes: RunningKme[] = [];
+  if (devices) {
+    const [a, b, c, d] = ports as [number, number, number, number];
+    const pair = await makeDevicePair(
+      join(directory, "devices"),
+      [{ sae: a, interKme: b }, { sae: c, interKme: d }],
+      SAMPLE_BLOCKS,
+    );
+    await useDevice(madeOne.config!, pair.sources[0]!);
+    await useDevice(madeTwo.config!, pair.sources[1]!);
+    kmes.push(...pair.configs.map(startKme));
+    await Promise.all(kmes.map((device) => device.ready));
+    console.log(
+      `Two KMEs in ${directory}, and two more as a pair of QKD devices with ${SAMPLE_BLOCKS} sample blocks (not quantum).`,
+    );
+  } else {
+    console.log(`Two KMEs in ${directory}, with ${SAMPLE_BLOCKS} sample blocks (not quantum) for each link.`);
+  }
+  kmes.push(startKme(madeOne.config!), startKme(madeTwo.config!));
   const alice = sae("1", madeOne, one.port);
   const bob = sae("3", madeTwo, two.port);
   const stop = stopSignal();
@@ -61,6 +85,13 @@ async function runIn(directory: string, keep: boolean): Promise<number> {
     console.log("Both KMEs are ready: KME 1 (Alice) serves SAEs 1 and 2, KME 2 (Bob) serves SAE 3.\n");
     await firstStock(alice, "3");
     await firstStock(bob, "1");
+    if (devices) {
+      console.log(
+        "KME 1 has requested keys from its device, and KME 2 has fetched the same ones from the other device:",
+      );
+      const [here, there] = [await alice.stock("3"), await bob.stock("1")];
+      console.log(`  stock of the link      ${here} blocks at KME 1, ${there} at KME 2\n`);
+    }
     const agree = await sendKey(alice, bob) && await sendKey(bob, alice);
     if (keep && agree) {
       printCommands(alice, bob, [one.console, two.console]);
@@ -197,7 +228,7 @@ function ms(duration: number): string {
 
 if (import.meta.main) {
   try {
-    Deno.exit(await main(Deno.args.includes("--keep")));
+    Deno.exit(await main({ keep: Deno.args.includes("--keep"), devices: Deno.args.includes("--devices") }));
   } catch (error) {
     console.error(`The demo failed: ${errorMessage(error)}`);
     Deno.exit(1);

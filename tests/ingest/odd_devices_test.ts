@@ -1,0 +1,302 @@
+/** QKD devices that misbehave: nothing is in stock at one end only, and what is lost is counted. */
+import assert from "node:assert/strict";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import addFormats from "ajv-formats";
+import { parse } from "yaml";
+import { type DeviceNetworkOptions, makeDeviceNetwork } from "../harness/device_network.ts";
+import { eventually } from "../harness/eventually.ts";
+import { type Ledger, ledgerOf } from "../harness/ledger_queries.ts";
+import { PROJECT_ROOT } from "../harness/kme_process.ts";
+import {
+  type DeviceAnswer,
+  type DeviceRequest,
+  type Misbehaviour,
+  startTestDevices,
+  type TestDevices,
+} from "../harness/test_device.ts";
+import type { TestNetwork } from "../harness/test_network.ts";
+import { scrape } from "../metrics/scrape.ts";
+import { stockOf } from "../sae_api/api_fixture.ts";
+
+const TIMEOUT = { timeout: 60_000, interval: 100 };
+
+interface Site extends AsyncDisposable {
+  readonly devices: TestDevices;
+  readonly network: TestNetwork;
+  /** Waits until so many blocks are in stock at both ends. */
+  untilStocked(blocks: number): Promise<void>;
+  /** Waits until both ends have the same number of blocks in stock, at least so many, and none is unconfirmed. */
+  untilSettled(blocks: number): Promise<void>;
+  /** Lost blocks at a KME, by the reason, without those of which there are none. */
+  lost(kme: 1 | 2): Promise<Record<string, number>>;
+  // deno-lint-ignore no-explicit-any
+  device(kme: 1 | 2): Promise<any>;
+  /** Stops both KMEs; both have the same free blocks, and nothing else. */
+  close(): Promise<[Ledger, Ledger]>;
+}
+
+async function makeSite(
+  misbehave?: Misbehaviour,
+  options: Partial<DeviceNetworkOptions> = {},
+): Promise<Site> {
+  await using opened = new AsyncDisposableStack();
+  const devices = opened.use(await startTestDevices());
+  if (misbehave !== undefined) devices.misbehave = misbehave;
+  const network = opened.use(await makeDeviceNetwork({ devices: devices.addresses, ...options }));
+  const processes = await Promise.all([network.start(1), network.start(2)]);
+  const console = (kme: number, path: string) =>
+    fetch(`http://127.0.0.1:${network.kme(kme).consolePort}/${path}`);
+  const kept = opened.move();
+  const device = async (kme: number) => (await (await console(kme, "status")).json()).links[1].device;
+  const stocks = async () =>
+    [await stockOf(network.client(1), 2), await stockOf(network.client(2), 1)] as const;
+  return {
+    device,
+    untilSettled: async (blocks) => {
+      await eventually(async () => {
+        const { unconfirmed } = await device(1);
+        const [one, two] = await stocks();
+        return unconfirmed === 0 && (await device(2)).unconfirmed === 0 && one === two && one >= blocks;
+      }, { what: `at least ${blocks} blocks at both ends`, ...TIMEOUT });
+    },
+    devices,
+    network,
+    untilStocked: async (blocks) => {
+      for (const [sae, slave] of [[1, 2], [2, 1]] as const) {
+        await eventually(async () => await stockOf(network.client(sae), slave) === blocks, {
+          what: `${blocks} blocks for SAE ${sae}`,
+          ...TIMEOUT,
+        });
+      }
+    },
+    lost: async (kme) => {
+      const samples = scrape(await (await console(kme, "metrics")).text()).of("kme_device_lost_blocks_total");
+      return Object.fromEntries(
+        Object.entries(samples).filter(([, value]) => value > 0)
+          .map(([labels, value]) => [/reason="(\w+)"/.exec(labels)![1]!, value]),
+      );
+    },
+    close: async () => {
+      assert.deepEqual(await Promise.all(processes.map((process) => process.stop())), [0, 0]);
+      const ledgers = [ledgerOf(network.kme(1)), ledgerOf(network.kme(2))] as [Ledger, Ledger];
+      const [one, two] = ledgers.map(({ blocks }) => [...blocks.keys()].sort());
+      assert.deepEqual(one, two);
+      for (const { blocks } of ledgers) {
+        for (const { state } of blocks.values()) assert.equal(state, "free");
+      }
+      return ledgers;
+    },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
+}
+
+/** Misbehaves at the first request that it is asked about. */
+function once(is: (request: DeviceRequest) => boolean, how: DeviceAnswer): Misbehaviour {
+  let done = false;
+  return (request, right) => {
+    if (done || !is(request)) return right();
+    done = true;
+    return how;
+  };
+}
+
+const isCall = (device: number, name: string) => (request: { device: number; path: string }) =>
+  request.device === device && request.path.endsWith(`/${name}`);
+
+Deno.test("requests to a device are those of docs/openapi.yaml", async () => {
+  const document = parse(await Deno.readTextFile(`${PROJECT_ROOT}docs/openapi.yaml`));
+  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  addFormats.default(ajv);
+  ajv.addSchema(document, "openapi");
+  await using site = await makeSite();
+  await site.untilStocked(200);
+  const seen = new Set<string>();
+  for (const { method, path, headers, body } of site.devices.requests) {
+    const name = path.split("/").at(-1)!;
+    const template = `/api/v1/keys/{${name === "dec_keys" ? "master" : "slave"}_SAE_ID}/${name}`;
+    const operation = document.paths[template]?.[method.toLowerCase()];
+    assert.ok(operation !== undefined, `${method} ${path}`);
+    seen.add(`${method} ${name}`);
+    if (body === undefined) continue;
+    assert.equal(headers["content-type"], "application/json");
+    const schema = name === "enc_keys" ? "KeyRequest" : "KeyIDs";
+    const check = ajv.getSchema(`openapi#/components/schemas/${schema}`)!;
+    assert.ok(check(body), ajv.errorsText(check.errors));
+    assert.deepEqual(
+      Object.keys(body as object).sort(),
+      name === "enc_keys" ? ["number", "size"] : ["key_IDs"],
+    );
+  }
+  assert.deepEqual([...seen].sort(), ["GET status", "POST dec_keys", "POST enc_keys"]);
+  const { blocks } = (await site.close())[0];
+  assert.equal(blocks.size, 200);
+});
+
+Deno.test("keys of 576 bits are cut into two blocks, and the rest is counted", async () => {
+  await using site = await makeSite(undefined, { source: { key_size: 576 } });
+  await site.untilStocked(200);
+  const text = await (await fetch(`http://127.0.0.1:${site.network.kme(1).consolePort}/metrics`)).text();
+  assert.equal(scrape(text).of("kme_device_rest_bits_total")['kme="2"'], 64 * 100);
+  await site.close();
+});
+
+Deno.test("with direction both, each end asks its own device", async () => {
+  await using site = await makeSite(undefined, { source: { direction: "both" } });
+  for (const kme of [1, 2] as const) {
+    assert.equal((await site.device(kme)).asks, true);
+  }
+  await eventually(() => site.devices.requests.some(isCall(0, "enc_keys")), TIMEOUT);
+  await eventually(() => site.devices.requests.some(isCall(1, "enc_keys")), TIMEOUT);
+  // Both may have fetched for the same need.
+  await site.untilSettled(200);
+  const stock = await stockOf(site.network.client(1), 2);
+  assert.ok(stock <= 400, String(stock));
+  await site.close();
+});
+
+Deno.test("a device refuses some of the key_IDs: only those are lost", async () => {
+  let missing: string | undefined;
+  await using site = await makeSite((request, right) => {
+    if (!isCall(1, "dec_keys")(request)) return right();
+    const ids = (request.body as { key_IDs: { key_ID: string }[] }).key_IDs.map(({ key_ID }) => key_ID);
+    missing ??= ids[3];
+    return ids.includes(missing!) ? { status: 400, json: { message: "not found" } } : right();
+  });
+  await eventually(async () => (await site.lost(1)).unconfirmed === 1, TIMEOUT);
+  await site.untilSettled(199);
+  assert.deepEqual(await site.lost(1), { unconfirmed: 1 });
+  assert.deepEqual(await site.lost(2), { refused: 1 });
+  await site.close();
+});
+
+Deno.test("a device that does not have a key yet gets the time to get it", async () => {
+  await using site = await makeSite(
+    once(isCall(1, "dec_keys"), { status: 400, json: { message: "not found" } }),
+  );
+  await site.untilStocked(200);
+  assert.deepEqual(await site.lost(2), {});
+  await site.close();
+});
+
+Deno.test("a slow device does not make the other KME unreachable, and its keys come in the end", async () => {
+  let slow = true;
+  await using site = await makeSite(async (request, right) => {
+    // Longer than KME 2 lets KME 1 wait, which is half of inter_kme_timeout_seconds.
+    if (slow && isCall(1, "dec_keys")(request)) await new Promise((resolve) => setTimeout(resolve, 2500));
+    return right();
+  });
+  const problem = await eventually(async () => (await site.device(1)).problem, TIMEOUT);
+  assert.match(problem, /has not answered yet/);
+  slow = false;
+  await site.untilStocked(200);
+  const status = await (await fetch(`http://127.0.0.1:${site.network.kme(1).consolePort}/status`)).json();
+  assert.equal(status.peers[0].lastError, null);
+  assert.deepEqual([await site.lost(1), await site.lost(2)], [{}, {}]);
+  await site.close();
+});
+
+Deno.test("a device that is down at one end: keys wait until it is back, and no more are requested", async () => {
+  let down = true;
+  await using site = await makeSite((request, right) => down && request.device === 1 ? "cut" : right());
+  await eventually(
+    async () => (await site.device(1)).unconfirmed > 0 && (await site.device(1)).problem,
+    TIMEOUT,
+  );
+  await eventually(async () => (await site.device(2)).up === false, TIMEOUT);
+  const asked = () => site.devices.requests.filter(isCall(0, "enc_keys")).length;
+  const before = asked();
+  assert.ok(before <= 3, `${before} requests`);
+  assert.equal(await stockOf(site.network.client(1), 2), 0);
+  assert.equal(await stockOf(site.network.client(2), 1), 0);
+  down = false;
+  await site.untilStocked(200);
+  await eventually(async () => (await site.device(1)).problem === null, TIMEOUT);
+  await site.close();
+});
+
+Deno.test("a device gives fewer keys than were requested", async () => {
+  await using site = await makeSite((request, right) => {
+    const answer = right();
+    if (isCall(0, "enc_keys")(request)) answer.json.keys.length = Math.min(answer.json.keys.length, 7);
+    return answer;
+  });
+  await site.untilStocked(200);
+  assert.deepEqual([await site.lost(1), await site.lost(2)], [{}, {}]);
+  await site.close();
+});
+
+Deno.test("a device gives a key twice: it is in stock once", async () => {
+  let earlier: unknown;
+  let answers = 0;
+  await using site = await makeSite((request, right) => {
+    const answer = right();
+    if (!isCall(0, "enc_keys")(request) || answers++ > 2) return answer;
+    const { keys } = answer.json;
+    // Within an answer, and under another key_ID in a later one.
+    if (earlier === undefined) keys[1] = keys[0];
+    else keys[0] = { ...keys[0], key: (earlier as { key: string }).key };
+    earlier = keys[0];
+    return answer;
+  }, { source: { keys_per_request: 50 } });
+  await eventually(async () => await stockOf(site.network.client(1), 2) > 100, TIMEOUT);
+  await eventually(async () => (await site.lost(1)).repeated! >= 2, TIMEOUT);
+  // Fetching ends there.
+  await site.untilSettled(200);
+  await site.close();
+});
+
+Deno.test("the two devices give different bits: the keys are lost, and requests become rare", async () => {
+  await using site = await makeSite((request, right) => {
+    const answer = right();
+    if (isCall(1, "dec_keys")(request) && answer.status === 200) {
+      for (const key of answer.json.keys) key.key = crypto.getRandomValues(new Uint8Array(32)).toBase64();
+    }
+    return answer;
+  });
+  await eventually(async () => (await site.lost(1)).unconfirmed! >= 200, TIMEOUT);
+  await eventually(async () => /different bits/.test((await site.device(1)).problem), TIMEOUT);
+  assert.ok((await site.lost(2)).different! >= 200);
+  assert.equal(await stockOf(site.network.client(1), 2), 0);
+  const asked = () => site.devices.requests.filter(isCall(0, "enc_keys")).length;
+  assert.ok(asked() < 30, `${asked()} requests`);
+  await eventually(async () => (await site.device(1)).unconfirmed === 0, TIMEOUT);
+});
+
+Deno.test("keys that do not look random are not used", async () => {
+  await using site = await makeSite((request, right) => {
+    const answer = right();
+    if (!isCall(0, "enc_keys")(request)) return answer;
+    for (const key of answer.json.keys) {
+      key.key = crypto.getRandomValues(new Uint8Array(32)).map((byte) => byte & 1).toBase64();
+    }
+    return answer;
+  });
+  await eventually(async () => (await site.lost(1)).unhealthy! >= 100, TIMEOUT);
+  await eventually(async () => /do not look random/.test((await site.device(1)).problem), TIMEOUT);
+  assert.equal(await stockOf(site.network.client(1), 2), 0);
+  assert.equal(site.devices.agreed, 0);
+  const { blocks } = (await site.close())[0];
+  assert.equal(blocks.size, 0);
+});
+
+Deno.test("the answer of a device is lost, cut off or no key container: what it may have cost is counted", async () => {
+  let turn = 0;
+  await using site = await makeSite((request, right) => {
+    if (!isCall(0, "enc_keys")(request)) return right();
+    switch (turn++) {
+      case 0:
+        return "cut";
+      case 1:
+        return { status: 200, json: { keys: [{ key_ID: 7, key: "no base64" }] } };
+      case 2:
+        return { status: 500, json: { message: "out of order" } };
+      default:
+        return right();
+    }
+  }, { source: { keys_per_request: 100 } });
+  await site.untilStocked(200);
+  const { unanswered, ...others } = await site.lost(1);
+  assert.ok(unanswered! >= 200, String(unanswered));
+  assert.deepEqual(others, {});
+  await site.close();
+});
