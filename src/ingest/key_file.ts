@@ -9,7 +9,10 @@ import { KeyHealth } from "./key_health.ts";
 const SUFFIX = ".cor";
 
 /** Bytes read at a time while a file is checked. */
-const CHECK_BYTES = 1_048_576;
+const CHECK_BYTES = 262_144;
+
+/** Files of at most so many blocks are recognized by each of them, others by one block of so many. */
+const MARKED_BLOCKS = 64;
 
 /** Whether a directory entry's name is that of a key file; the extension is exact. */
 export function isKeyFileName(name: string): boolean {
@@ -70,8 +73,8 @@ export function wholeBytes(size: number): number {
 export interface FileCheck {
   /** SHA-256 of the whole blocks: tells the file from every other one, whatever its name and times. */
   readonly digest: Uint8Array;
-  /** key_ID of the first block; absent where there is none. */
-  readonly first?: KeyIdBytes;
+  /** key_IDs of some blocks, by which the file is recognized when it is split or joined: always the same for the same block. */
+  readonly marks: readonly KeyIdBytes[];
   /** Why the bytes do not look random. */
   readonly healthProblem?: string;
   /** The whole blocks themselves, if they are to be kept, so that a small file is not read twice. */
@@ -126,12 +129,17 @@ export class KeyFile implements AsyncDisposable {
     const whole = wholeBytes(this.size);
     const hash = createHash("sha256");
     const health = testHealth ? new KeyHealth(whole) : undefined;
-    let first: KeyIdBytes | undefined;
+    const marks: KeyIdBytes[] = [];
     let all: Uint8Array | undefined;
     for (let offset = 0; offset < whole;) {
       const bytes = await this.#read(offset, Math.min(CHECK_BYTES, whole - offset));
       if (bytes === undefined) return undefined;
-      first ??= blockKeyId(bytes.subarray(0, BLOCK_BYTES));
+      for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
+        const id = blockKeyId(bytes.subarray(at, at + BLOCK_BYTES));
+        if (marks.length === 0 || whole <= MARKED_BLOCKS * BLOCK_BYTES || id[0]! % MARKED_BLOCKS === 0) {
+          marks.push(id);
+        }
+      }
       hash.update(bytes);
       health?.update(bytes);
       if (keeps && bytes.length === whole) all = bytes;
@@ -139,7 +147,7 @@ export class KeyFile implements AsyncDisposable {
       offset += bytes.length;
       if (offset < whole) await pause();
     }
-    return { digest: Uint8Array.from(hash.digest()), first, healthProblem: health?.problem, bytes: all };
+    return { digest: Uint8Array.from(hash.digest()), marks, healthProblem: health?.problem, bytes: all };
   }
 
   /**

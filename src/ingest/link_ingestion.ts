@@ -57,8 +57,8 @@ interface CheckedFile {
   readonly file: KeyFile;
   readonly state: FileState;
   readonly digest: Uint8Array;
-  /** key_ID of the first block. */
-  readonly first: Uint8Array;
+  /** key_IDs of some blocks. */
+  readonly marks: readonly Uint8Array[];
   /** Its whole blocks, where it is small. */
   readonly bytes?: Uint8Array;
   /** Bytes whose blocks are stored already. */
@@ -439,7 +439,7 @@ export class LinkIngestion implements KeySource {
     if (whole === 0) return "done";
     const check = await file.check(health !== "off", turnOfOthers, keepsBytes);
     if (check === undefined || !sameState(state, await stateAt(this.#path(known.name)))) return "look again";
-    const { digest, first, healthProblem, bytes } = check;
+    const { digest, marks, healthProblem, bytes } = check;
     known.digest = digest;
     // Only the same bytes count as ingested before, whatever name and times the file has.
     const same = progress?.size === state.size && progress.digest !== undefined &&
@@ -460,7 +460,7 @@ export class LinkIngestion implements KeySource {
         `does not look random (${healthProblem}), ingested all the same`,
       );
     }
-    const servedBefore = await this.#served.servedBefore({ name: known.name, digest, first: first! });
+    const servedBefore = await this.#served.servedBefore({ name: known.name, digest, marks });
     if (servedBefore && servedFiles === "refuse") {
       this.#refuse(
         known,
@@ -472,7 +472,7 @@ export class LinkIngestion implements KeySource {
       return "refused";
     }
     unused.move();
-    return { known, file, state, digest, first: first!, bytes, offset, servedBefore };
+    return { known, file, state, digest, marks, bytes, offset, servedBefore };
   }
 
   /** Reads what is left of a file into the store. Throws the file's errors, and {@linkcode StoreFailure}. */
@@ -574,7 +574,7 @@ export class LinkIngestion implements KeySource {
       this.#options.onServedAgain?.({ link: this.link, file: known.name, reason });
       this.#warn(known, `served ${stateText(known.state)}`, reason);
     }
-    await this.#served.record(files.map(({ known, digest, first }) => ({ name: known.name, digest, first })));
+    await this.#served.record(files.map(({ known, digest, marks }) => ({ name: known.name, digest, marks })));
   }
 
   #report({ name, tally }: KnownFile, ms = 0): void {

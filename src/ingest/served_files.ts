@@ -14,8 +14,11 @@ import { platform } from "../platform.ts";
 /** Name of the record; not that of a key file. */
 const SERVED_FILES = ".kme_ingested_files";
 
-/** Bytes of a record that are read: some 300,000 files. */
+/** Bytes of a record that are read: some 200,000 small files, or some GB of large ones. */
 const MAX_BYTES = 64 * 1024 * 1024;
+
+/** Bytes of a mark: two of some million blocks do not agree in them. */
+const MARK_BYTES = 8;
 
 /** Deleted files from which on the record is written again without them. */
 const MAX_DELETED = 1000;
@@ -30,8 +33,11 @@ export interface ServedFile {
   readonly file: string;
   /** SHA-256 of the file's whole blocks, hex. */
   readonly digest: string;
-  /** key_ID of its first block, hex: the file is recognized when something was appended or cut off. */
-  readonly first: string;
+  /**
+   * The first bytes of the key_IDs of some of its blocks, hex: the file is recognized when something was appended or cut off, or
+   * when its blocks are in other files.
+   */
+  readonly marks: readonly string[];
   /** Identifies the database, hex; a database in memory is another one after each start. */
   readonly database: string;
   /** ISO 8601. */
@@ -43,8 +49,8 @@ export interface FileIdentity {
   /** Name without directory. */
   readonly name: string;
   readonly digest: Uint8Array;
-  /** key_ID of the first block. */
-  readonly first: Uint8Array;
+  /** key_IDs of some blocks. */
+  readonly marks: readonly Uint8Array[];
 }
 
 /**
@@ -76,9 +82,9 @@ export async function readServedFiles(directory: string): Promise<ServedFile[]> 
 
 function parseLine(line: string): ServedFile[] {
   try {
-    const { kme, file, digest, first, database, at } = JSON.parse(line) as ServedFile;
-    return [kme, file, digest, first, database, at].every((value) => typeof value === "string")
-      ? [{ kme, file, digest, first, database, at }]
+    const { kme, file, digest, marks, database, at } = JSON.parse(line) as ServedFile;
+    return [kme, file, digest, database, at, ...marks].every((value) => typeof value === "string")
+      ? [{ kme, file, digest, marks, database, at }]
       : [];
   } catch {
     return [];
@@ -99,8 +105,10 @@ export class ServedFiles {
   readonly #kme: KmeId;
   readonly #database: string;
   #lines?: ServedFile[];
-  /** Databases by the digest of a file, and by its first block. */
-  readonly #databases = new Map<string, Set<string>>();
+  /** Digests of files that were ingested into this database. */
+  readonly #own = new Set<string>();
+  /** Digests of files that were ingested into others, and the marks of these files. */
+  readonly #served = new Set<string>();
   /** Digests of files that were deleted: their lines are not needed any more. */
   readonly #deleted = new Set<string>();
   #warned = false;
@@ -113,24 +121,22 @@ export class ServedFiles {
     this.#database = database.toHex();
   }
 
-  /** Whether this KME ingested this file, or one that begins like it, into another database. */
-  async servedBefore({ digest, first }: FileIdentity): Promise<boolean> {
+  /** Whether this KME ingested this file, or one with some of its blocks, into another database. */
+  async servedBefore({ digest, marks }: FileIdentity): Promise<boolean> {
     await this.#load();
-    return [digest, first].some((key) =>
-      [...this.#databases.get(key.toHex()) ?? []].some((database) => database !== this.#database)
-    );
+    return [digest.toHex(), ...marks.map(markOf)].some((key) => this.#served.has(key));
   }
 
   /** Records files durably, before any of their blocks is stored. */
   async record(files: readonly FileIdentity[]): Promise<void> {
     const lines = await this.#load();
     const at = new Date().toISOString();
-    const fresh = files.filter(({ digest }) => !this.#databases.get(digest.toHex())?.has(this.#database))
-      .map(({ name, digest, first }): ServedFile => ({
+    const fresh = files.filter(({ digest }) => !this.#own.has(digest.toHex()))
+      .map(({ name, digest, marks }): ServedFile => ({
         kme: this.#kme,
         file: name,
         digest: digest.toHex(),
-        first: first.toHex(),
+        marks: marks.map(markOf),
         database: this.#database,
         at,
       }));
@@ -147,7 +153,8 @@ export class ServedFiles {
     const left = (await this.#load()).filter((line) => !this.#deleted.has(line.digest));
     this.#deleted.clear();
     this.#lines = left;
-    this.#databases.clear();
+    this.#own.clear();
+    this.#served.clear();
     for (const line of left) this.#add(line);
     await this.#guarded(async () => {
       const path = `${this.#path}.${crypto.randomUUID()}`;
@@ -166,13 +173,10 @@ export class ServedFiles {
     return this.#lines = lines;
   }
 
-  #add({ kme, digest, first, database }: ServedFile): void {
+  #add({ kme, digest, marks, database }: ServedFile): void {
     if (kme !== this.#kme) return;
-    for (const key of [digest, first]) {
-      const known = this.#databases.get(key);
-      if (known === undefined) this.#databases.set(key, new Set([database]));
-      else known.add(database);
-    }
+    if (database === this.#database) this.#own.add(digest);
+    else for (const key of [digest, ...marks]) this.#served.add(key);
   }
 
   async #guarded(write: () => Promise<void>): Promise<void> {
@@ -192,6 +196,10 @@ export class ServedFiles {
       { path: this.#path, reason: errorMessage(error) },
     );
   }
+}
+
+function markOf(keyId: Uint8Array): string {
+  return keyId.subarray(0, MARK_BYTES).toHex();
 }
 
 async function append(path: string, lines: readonly ServedFile[]): Promise<void> {

@@ -52,6 +52,24 @@ roomTest("a file of which a part was ingested, and that grew since, is remembere
   assert.deepEqual(store.stored, []);
 });
 
+roomTest("blocks of served files are recognized in files that were split or joined", async (room) => {
+  const [small, large, fresh] = [testKey(10 * 32), testKey(2000 * 32), testKey(64 * 32)];
+  room.drop("small.cor", small);
+  room.drop("large.cor", large);
+  await room.start({ maxKeyCount: 100_000 }).started;
+  await room.stop();
+  for (const name of ["small.cor", "large.cor"]) Deno.removeSync(room.path(name));
+  room.drop("a.cor", small.subarray(9 * 32));
+  room.drop("b.cor", large.subarray(1000 * 32));
+  room.drop("c.cor", Uint8Array.from([...fresh.subarray(0, 32), ...large]));
+  room.drop("d.cor", fresh.subarray(32));
+  const store = otherDatabase();
+  const again = room.start({ store, servedFiles: "refuse", maxKeyCount: 100_000 });
+  await again.started;
+  assert.deepEqual(again.states[0]!.refused.map(({ file }) => file).toSorted(), ["a.cor", "b.cor", "c.cor"]);
+  assert.deepEqual(store.stored, idsOf(fresh.subarray(32)));
+});
+
 roomTest("a link or a pipe in place of the record is not used, and does not stop ingestion", async (room) => {
   if (Deno.build.os === "windows") return;
   const victim = `${room.outside}/victim`;

@@ -163,17 +163,27 @@ function atLeastOne(what: string, count: number): SoakCheck {
 
 function memoryCheck(kme: number, samples: readonly Sample[]): SoakCheck {
   const from = samples.at(-1)!.minutes * (1 - MEASURED_PART);
-  const measured = samples.filter(({ minutes }) => minutes >= from);
+  const measured = leastOfEachMinute(samples.filter(({ minutes }) => minutes >= from));
   const sizes = measured.map(({ mebibytes }) => mebibytes);
   const slope = slopeOf(measured);
   const minutes = measured.at(-1)!.minutes - measured[0]!.minutes;
   return {
-    what: `memory of KME ${kme} in the last ${minutes.toFixed(1)} minutes, ` +
+    what: `memory of KME ${kme} over ${minutes.toFixed(1)} minutes, least of each ` +
       `${Math.min(...sizes).toFixed(0)} to ${Math.max(...sizes).toFixed(0)} MiB`,
     found: `${slope.toFixed(2)} MiB/min`,
     limit: `< ${MAX_SLOPE}`,
     ok: slope < MAX_SLOPE,
   };
+}
+
+/** What is left after garbage was collected. */
+function leastOfEachMinute(samples: readonly Sample[]): Sample[] {
+  const least = new Map<number, Sample>();
+  for (const sample of samples) {
+    const minute = Math.floor(sample.minutes);
+    if (sample.mebibytes < (least.get(minute)?.mebibytes ?? Infinity)) least.set(minute, sample);
+  }
+  return [...least.values()];
 }
 
 /** By the method of least squares. */
