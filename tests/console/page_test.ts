@@ -407,6 +407,30 @@ browserTest("latency, refused requests, key files and SAEs are shown", async (ch
   assert.match((await page.locator("#saes tr").first().textContent())!, /^1 dSAE 1\d+ s ago$/);
 });
 
+browserTest("the page shows the audit log, and which limits SAEs have reached", async (chromium) => {
+  await using other = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [1, 2], console: true }],
+    edit: ({ this_kme, saes }) => {
+      const directory = `${this_kme.key_directory_to_watch}/audit`;
+      Deno.mkdirSync(directory);
+      this_kme.audit_log = { directory };
+      saes.find(({ id }) => id === 1)!.max_waiting_keys = 1;
+    },
+  });
+  await other.writeKeyFile(1, 1, 5);
+  await other.start(1);
+  await using watched = await openPage(chromium, `http://127.0.0.1:${other.kme(1).consolePort}`);
+  const { page } = watched;
+  await page.locator("#audit", { hasText: /^audit log: chain 1, record \d+, hash [0-9a-f]{13}…$/ }).waitFor();
+  assert.ok(await page.locator("#limited").isHidden());
+  assert.equal((await other.client(1).encKeys(2, { number: 2 })).status, 503);
+  const limits = "Refused since the start because of limits: SAE 1 max_waiting_keys (1)";
+  await page.locator("#limited", { hasText: limits }).waitFor();
+  await Deno.remove(other.kme(1).config.this_kme.audit_log.directory, { recursive: true });
+  await page.locator("#audit", { hasText: "cannot be written" }).waitFor();
+  await page.locator("#problems", { hasText: "the audit log cannot be written" }).waitFor();
+});
+
 browserTest("an empty pool that was never used is not red", async (chromium) => {
   await using other = await makeTestNetwork({ kmes: [{ id: 1, saes: [1], console: true }] });
   await other.start(1);
