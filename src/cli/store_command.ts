@@ -38,10 +38,16 @@ export const storeCommand = command({
     const { config } = await loadConfiguration(file);
     const { database } = config.thisKme;
     const { fullNameOf } = await import("../check/database_checks.ts");
+    const { recordCommand } = await import("../audit/configured_trail.ts");
     const { rekeyStopped } = await import("../rollback_guard/rekey_stopped.ts");
     console.log(`database: ${fullNameOf(database)}`);
     try {
-      const rekeyed = await rekeyStopped(config, newKeyFile);
+      const rekeyed = await recordCommand(
+        config.thisKme,
+        `store rekey ${file}${newKeyFile === undefined ? "" : ` --new-key-file ${newKeyFile}`}`,
+        () => rekeyStopped(config, newKeyFile),
+        ({ encrypted, damaged }) => `${encrypted} encrypted, ${damaged} damaged`,
+      );
       const was = {
         clear: "; they were in the clear before",
         encrypted: "",

@@ -126,9 +126,10 @@ export class SaeLimiter {
       return { link, wanted, kept, free: kept === 0 ? 0 : await store.freeBlocks(link) };
     }));
     // From here on at once, so that two requests do not find the same blocks.
-    const tooFew = ({ link, wanted, kept, free }: typeof limits[number]) =>
-      kept > 0 && free - (this.#taking.get(link) ?? 0) - wanted < kept;
-    if (limits.some(tooFew)) throw this.#reached(master, "reserve_share", RETRY_SECONDS.reserve_share);
+    // Where there are too few blocks for anybody, it is not the reserve that is in the way.
+    const isKept = ({ link, wanted, kept, free }: typeof limits[number]) =>
+      kept > 0 && free >= wanted && free - (this.#taking.get(link) ?? 0) - wanted < kept;
+    if (limits.some(isKept)) throw this.#reached(master, "reserve_share", RETRY_SECONDS.reserve_share);
     for (const [link, wanted] of reserved) this.#take(link, wanted);
     return () => {
       for (const [link, wanted] of reserved) this.#take(link, -wanted);

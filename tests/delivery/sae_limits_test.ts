@@ -184,6 +184,8 @@ Deno.test("a share of a link's stock is kept for the SAEs that are named", async
   while (await stockOf(two, 3) >= 2) assert.equal((await two.encKeys(3, { number: 2 })).status, 200);
   assertLimit(await two.encKeys(3), "reserve_share", () => true);
   assert.equal((await one.encKeys(3, { number: 80 })).status, 200);
+  // Nothing is left that could be kept.
+  assertProblem(await two.encKeys(3), 503, /^not enough keys are in stock$/);
   // The pool of the KME's own SAEs has no share.
   assert.equal((await two.encKeys(1, { number: 100 })).status, 200);
 });
