@@ -7,6 +7,7 @@ import { checkClock } from "./clock_checks.ts";
 import { checkCrlFiles } from "./crl_checks.ts";
 import { checkDatabase, lookAtDatabase } from "./database_checks.ts";
 import { checkDevices } from "./device_checks.ts";
+import { checkEncryption } from "./encryption_checks.ts";
 import { checkDirectories, checkUser } from "./directory_checks.ts";
 import { type CheckLine, configError, ok, warn } from "./check_line.ts";
 import { checkOpenFiles } from "./limit_checks.ts";
@@ -46,6 +47,7 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
     ),
     ...await checkDirectories(config),
     ...await checkDatabase(config, database),
+    ...await checkEncryption(config.thisKme, database),
     ...await checkListeners(config),
     ...checkConsole(config),
     await checkClock(config, (options.now ?? new Date()).getTime()),

@@ -71,7 +71,7 @@ export async function encryptionObstacle(
   }
   const opened = await openDataKeys(state, master);
   if (opened === undefined) {
-    return `the key of ${MEMBER} is not the master key with which the keys in the database are encrypted; nothing was changed`;
+    return `the key of ${MEMBER} is not the master key with which the keys in the database are encrypted, and nothing was changed; set it to that key`;
   }
   for (const key of opened.values()) key.fill(0);
   return isPartlyClear(state)

@@ -132,7 +132,7 @@ async function begin(
   const keys = await openDataKeys(state, masterKey) ?? await openDataKeys(state, newMasterKey);
   if (keys === undefined) {
     throw new StoreUnusable(
-      "the key of this_kme.store_encryption is not the master key with which the keys in the database are encrypted; nothing was changed",
+      "the key of this_kme.store_encryption is not the master key with which the keys in the database are encrypted, and nothing was changed; set it to that key",
     );
   }
   const isNew = state.keys.every((key) => key.resealed_through === null);

@@ -1,9 +1,10 @@
 /** Configuration files of the KMEs of a network, and what the certificate tool prints of them. */
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { formatHostPort } from "../../domain/address.ts";
 import type { ConfiguredId } from "../../domain/ids.ts";
-import { readTextIfThere, writeFiles } from "./files.ts";
-import { configName, databaseName, keyDirectoryName } from "./layout.ts";
+import { isThere, readTextIfThere, writeFiles } from "./files.ts";
+import { configName, databaseName, keyDirectoryName, storeKeyName } from "./layout.ts";
 import type { MadeCa, MadeCertificate, MadeClient, MadeKme } from "./made.ts";
 import { firstHop, neighboursOf } from "./network_file.ts";
 import type { Network, NetworkInterface, NetworkKme } from "./network_file.ts";
@@ -16,8 +17,8 @@ interface MadeConfigs {
 }
 
 /**
- * Writes `config_kme1.json5` and so on into the directory, with paths that begin as `out` does, and creates the
- * key directories. An existing file is never changed.
+ * Writes `config_kme1.json5` and so on into the directory, with paths that begin as `out` does, a master key for the stored keys
+ * beside each, and creates the key directories. An existing file is never changed.
  */
 export async function makeConfigs(
   network: Network,
@@ -34,12 +35,17 @@ export async function makeConfigs(
       await Deno.mkdir(join(out, ...keyDirectoryName(id, other).split("/")), { recursive: true });
     }
     const path = join(out, configName(id));
-    const content = configText(network, kme, made, out);
     const there = await readTextIfThere(path);
+    const keyPath = join(out, storeKeyName(id));
+    const hasKey = await isThere(keyPath);
+    // A configuration of before has no encryption, and is not to be changed.
+    const content = configText(network, kme, made, out, there === undefined || hasKey ? keyPath : undefined);
     if (there === undefined) {
+      const key = { path: keyPath, content: `${randomBytes(32).toString("hex")}\n`, private: true };
       // It holds the password of the PKCS#12 file.
-      await writeFiles([{ path, content, private: true }]);
-      written.push(path);
+      const files = [...hasKey ? [] : [key], { path, content, private: true }];
+      await writeFiles(files);
+      written.push(...files.map((file) => file.path));
     } else if (there !== content) {
       warnings.push(
         `${path} was not changed, but it differs from what the network file and the certificates give now`,
@@ -56,6 +62,7 @@ function configText(
   kme: NetworkKme,
   made: ReadonlyMap<string, MadeKme>,
   out: string,
+  storeKey: string | undefined,
 ): string {
   const id = kme.id.text;
   const own = made.get(id)!;
@@ -69,6 +76,7 @@ function configText(
     `    id: ${idText(kme.id)},`,
     ...optional("nickname", kme.nickname),
     `    db_uri: ${text(kme.databaseUri ?? `sqlite://${join(out, databaseName(id))}`)},`,
+    ...storeKey === undefined ? [] : [`    store_encryption: { key_file: ${text(storeKey)} },`],
     `    delete_key_file_after_read: ${kme.deleteKeyFileAfterRead},`,
     `    key_directory_to_watch: ${directory(id)},`,
     ...listener("saes_https_interface", kme.saesInterface, own.saesCa, own.saesServer),

@@ -55,6 +55,11 @@ export function databaseName(kmeId: string): string {
   return `kme${fileName(kmeId)}.db`;
 }
 
+/** The master key of the stored keys. */
+export function storeKeyName(kmeId: string): string {
+  return `store_kme${fileName(kmeId)}.key`;
+}
+
 /** All names that a network with these KMEs can have, with the member of the network file they come from. */
 export function allNames(kmes: readonly NamedKme[]): { name: string; member: string }[] {
   return kmes.flatMap((kme, k) => {

@@ -22,6 +22,7 @@ Deno.test("configurations hold the paths, names and ids of the network", async (
       id: "Bob's",
       nickname: "Bob",
       db_uri: `sqlite://${given}/kmeBob%27s.db`,
+      store_encryption: { key_file: `${given}/store_kmeBob%27s.key` },
       delete_key_file_after_read: true,
       key_directory_to_watch: `${given}/raw_keys/kme-Bob%27s-Bob%27s`,
       saes_https_interface: {
@@ -88,6 +89,9 @@ Deno.test("an existing configuration is not changed, and warned of when it is ou
   await using out = await makeTempDir();
   const network = twoKmes();
   const { kmes } = await makeNetwork(network, out.path, { configs: true });
+  if (Deno.build.os !== "windows") {
+    assert.equal((await Deno.stat(`${out.path}/store_kme1.key`)).mode! & 0o777, 0o600);
+  }
   const before = await filesOf(out.path);
   network.kmes[1]!.saes!.push({ id: 4 });
   const { warnings } = await makeNetwork(network, out.path, { configs: true });
