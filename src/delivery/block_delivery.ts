@@ -73,6 +73,7 @@ export class BlockDelivery {
     };
     await this.#agree(request, agreement);
     const { reservation, activated, refused: absent } = agreement;
+    // The peer knows the keys by the digests of their blocks only.
     const keys = activated.map((id): Key => ({ id, bits: agreement.bits.get(mapKey(id))! }));
     const retryAfter = this.#search(request.link).refused(absent);
     const result = await this.#reservations.now({
@@ -82,6 +83,7 @@ export class BlockDelivery {
       retryAfter,
       keys: activated.map((id) => ({
         id,
+        block: id,
         origin: request.origin,
         master: request.master.text,
         slaves: [],

@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import type { Block, KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import { mapKey } from "../domain/bytes.ts";
-import { applyPad, blocksPerKey, composeBits, type Key, keyIdFor } from "../domain/key.ts";
+import { applyPad, blocksPerKey, composeBits, isWholeBlock, type Key, newKeyId } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
 import type { Claim } from "../store/operations/claim.ts";
@@ -153,7 +153,7 @@ export class TransactionDelivery {
       source: sourceBlocks,
       sourceLink: source,
       keys: [...chunks(sourceBlocks, blocksPerKey(size))].map((part) => ({
-        id: keyIdFor(part.map((block) => ({ block_id: block.id })), size),
+        id: newKeyId(),
         bits: composeBits(part, size),
       })),
       composing: parts.find((part) => part.hop.composes),
@@ -180,8 +180,9 @@ export class TransactionDelivery {
     const result = await this.#options.reservations.now({
       reservation: attempt.id,
       spend: all,
-      keys: attempt.keys.map((key) => ({
+      keys: attempt.keys.map((key, i) => ({
         id: key.id,
+        block: isWholeBlock(request.size) ? attempt.source[i]!.id : undefined,
         origin: request.origin,
         master: request.master,
         // Only slaves that read here: when the last of them has read the key, its bits are removed from the store.

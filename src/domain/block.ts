@@ -7,12 +7,12 @@ export const BLOCK_BYTES = 32;
 /** Bits in a stored block. */
 export const BLOCK_BITS = 256;
 
-/** The 16 bytes of a UUID, in the order of its text. */
+/** The 16 bytes of a key_ID, or of the digest that names a block, in the order of the text. */
 export type KeyIdBytes = Uint8Array;
 
 /** One 256-bit piece of shared random key, as a key file holds it. */
 export interface Block {
-  /** 16 bytes, derived from the bits by {@linkcode blockKeyId}. */
+  /** 16 bytes, derived from the bits by {@linkcode blockKeyId}: a name for KMEs, not for SAEs. */
   readonly id: KeyIdBytes;
   /** 32 bytes. Never logged. */
   readonly bits: Uint8Array;
@@ -24,7 +24,8 @@ const hasher = sha1.create();
 const digest = new Uint8Array(20);
 
 /**
- * The key_ID that every KME of a link computes for a block, compatible with `qkd_kme_server`.
+ * The digest by which the KMEs of a link name a block. For `qkd_kme_server` it is also the key_ID of the key that the block
+ * becomes; any other key gets a key_ID of its own, see `newKeyId`.
  *
  * @param bits 32 bytes of key.
  * @returns 16 bytes in the order of the UUID's text.

@@ -29,7 +29,7 @@ export function blocksPerKey(size: number): number {
  * @param size in bits, a multiple of 8.
  */
 export function composeBits(blocks: readonly { bits: Uint8Array }[], size: number): Uint8Array {
-  if (blocks.length === 1 && size === BLOCK_BITS) return blocks[0]!.bits;
+  if (isWholeBlock(size)) return blocks[0]!.bits;
   const bits = new Uint8Array(size / 8);
   let offset = 0;
   for (const block of blocks) {
@@ -40,9 +40,13 @@ export function composeBits(blocks: readonly { bits: Uint8Array }[], size: numbe
   return bits;
 }
 
-/** The key_ID of a key: a key that is one whole block has the key_ID of the block, any other gets a random UUID (version 4). */
-export function keyIdFor(blocks: readonly { block_id: Uint8Array }[], size: number): KeyIdBytes {
-  if (blocks.length === 1 && size === BLOCK_BITS) return blocks[0]!.block_id;
+/** Whether a key is one block as it is, neither cut nor joined. */
+export function isWholeBlock(size: number): boolean {
+  return size === BLOCK_BITS;
+}
+
+/** The key_ID of a new key: a random UUID, version 4 (RFC 9562), so that it says nothing about the key. */
+export function newKeyId(): KeyIdBytes {
   const id = Uint8Array.from(randomBytes(16));
   id[6] = (id[6]! & 0x0f) | 0x40;
   id[8] = (id[8]! & 0x3f) | 0x80;

@@ -65,13 +65,30 @@ export interface ToKeys {
   readonly returnable: boolean;
 }
 
+/** A key that is exactly one block. */
+export interface KeyOfBlock {
+  /** Of the block. */
+  readonly seq: number;
+  /** The key_ID. */
+  readonly id: KeyIdBytes;
+}
+
+/** Rows in one statement that names a value for each: the database searches the list for every row. */
+const ROWS_WITH_VALUES = 64;
+
 /** Turns free or reserved blocks, locked by this transaction, into keys. */
-export async function blocksToKeys(work: Work, to: ToKeys, seqs: readonly number[]): Promise<void> {
+export async function blocksToKeys(work: Work, to: ToKeys, keys: readonly KeyOfBlock[]): Promise<void> {
   const { delivery, keepBits, returnable } = to;
-  for (const part of chunks(seqs, ROWS)) {
+  for (const part of chunks(keys, ROWS_WITH_VALUES)) {
+    const values = part.map(({ seq, id }) => [seq, buffer(id)] as const);
+    const seqs = part.map(({ seq }) => seq);
     const build = () =>
       work.trx.updateTable("blocks")
         .set((e) => ({
+          // The last branch is for the type of the value.
+          key_id: sql<Uint8Array>`case seq ${
+            sql.join(values.map(([seq, id]) => sql`when ${seq} then ${id}`), sql` `)
+          } else key_id end`,
           state: sql.lit(BlockState.key),
           reservation_id: sql.lit(null),
           spare: sql.lit(null),
@@ -79,8 +96,9 @@ export async function blocksToKeys(work: Work, to: ToKeys, seqs: readonly number
           ...(keepBits ? {} : { bits: sql.lit(null) }),
           ...(returnable ? { composition: e.ref("block_id") } : {}),
         }))
-        .where("seq", "in", part);
-    const [kind, parameters] = delivery === "own" ? ["own", part] : ["one", [delivery, ...part]];
+        .where("seq", "in", seqs);
+    const parameters = [...values.flat(), ...delivery === "own" ? [] : [delivery], ...seqs];
+    const kind = delivery === "own" ? "own" : "one";
     await run(work, `to keys ${kind} ${keepBits} ${returnable} ${part.length}`, parameters, build);
   }
 }

@@ -60,13 +60,13 @@ export interface SeenBlocksTable {
 export interface BlocksTable {
   /** Order of ingestion; a number is never used again. */
   seq: Generated<number>;
-  /** The block's key_ID; null for a key that is not exactly one block. */
+  /** The digest that names the block; null for a key that is not exactly one block. */
   block_id: ColumnType<Uint8Array, Uint8Array | null, Uint8Array>;
-  /** The key_ID of such a key. */
+  /** The key_ID of a key: a random UUID, or the digest of its block if the key is shared with a `qkd_kme_server`. */
   key_id: Uint8Array | null;
   link_id: number;
   state: number;
-  /** Last bit of the key_ID: the KME of the link that uses the block first. */
+  /** Last bit of `block_id`: the KME of the link that uses the block first. */
   half: number;
   stored_at: number;
   /** Of a reserved block or a pad. */
@@ -80,7 +80,7 @@ export interface BlocksTable {
   delivery_id: number | null;
   /** Of a block 32 bytes, and more if they are encrypted. For a key, null after the last slave has read it, or if no slave reads it here. */
   bits: StoredBits | null;
-  /** For a key that can be taken back: the key_IDs of its blocks, 16 bytes each, in order. */
+  /** For a key that can be taken back: the digests of its blocks, 16 bytes each, in order. */
   composition: Uint8Array | null;
   /**
    * Bytes of a free block that are dropped when its state changes for the first time, so that the row does not grow. SQLite would

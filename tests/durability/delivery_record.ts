@@ -46,7 +46,7 @@ export async function readLedger(uri: string): Promise<Ledger> {
       seen: new Set((await all("select block_id from seen_blocks")).map((row) => id(row.block_id))),
       waiting: new Map(
         (await all(
-          "select coalesce(block_id, key_id) as key_id, length(bits) as bytes from blocks where state = 3 and bits is not null",
+          "select key_id, length(bits) as bytes from blocks where state = 3 and bits is not null",
         ))
           .map((row) => [id(row.key_id), Number(row.bytes)]),
       ),

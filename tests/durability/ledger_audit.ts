@@ -489,7 +489,7 @@ export class Audit {
       if (block.link !== link) {
         this.#fail(`key ${key_ID} of link ${link} holds a block of link ${block.link}`);
       }
-      if (size === 256 && block.id !== key_ID) this.#fail(`key ${key_ID} is the block ${block.id}`);
+      if (block.id === key_ID) this.#fail(`the key_ID ${key_ID} is the digest of the key`);
       block.key = key_ID;
     }
     this.#handed.set(key_ID, { keyId: key_ID, master, slaves, digest: digest(bits), readers: new Map() });

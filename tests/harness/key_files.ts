@@ -1,5 +1,7 @@
 /** What is in the key directories of a KME. */
+import { blockKeyId, formatKeyId } from "../../src/domain/block.ts";
 import { eventually } from "./eventually.ts";
+import { keysOf, type SaeResponse } from "./sae_client.ts";
 
 /** Names of the key files (`*.cor`) that are there; the KME's own record of ingested files is none. */
 export async function keyFilesIn(directory: string): Promise<string[]> {
@@ -15,4 +17,9 @@ export async function allIngested(directories: Iterable<string>): Promise<void> 
       { what: `the ingestion of the key files in ${directory}`, timeout: 30_000 },
     );
   }
+}
+
+/** The names of the blocks that the keys of an answer are, each one block as it is. */
+export function blockIdsOf(response: SaeResponse): string[] {
+  return keysOf(response).map(({ key }) => formatKeyId(blockKeyId(Uint8Array.fromBase64(key))));
 }

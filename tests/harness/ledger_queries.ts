@@ -53,7 +53,7 @@ export function ledgerOf(kme: { readonly directory: string }): Ledger {
       ),
       seen: new Set(all("select block_id from seen_blocks").map((row) => id(row.block_id))),
       keys: all(
-        `select seq, coalesce(block_id, key_id) as key_id, master_sae, bits is not null as has_bits from blocks
+        `select seq, key_id, master_sae, bits is not null as has_bits from blocks
           join deliveries on deliveries.delivery_id = blocks.delivery_id where state = 3`,
       ).map((row) => ({
         keyId: id(row.key_id),

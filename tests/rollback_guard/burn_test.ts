@@ -3,6 +3,7 @@ import { readMarker } from "../../src/rollback_guard/marker.ts";
 import { databaseTest } from "../harness/databases.ts";
 import { startChild } from "../harness/child_process.ts";
 import { PROJECT_ROOT, runKme } from "../harness/kme_process.ts";
+import { blockIdsOf } from "../harness/key_files.ts";
 import { ledgerOf } from "../harness/ledger_queries.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
@@ -48,7 +49,7 @@ Deno.test("an old backup is refused, and used again only after all of it was bur
   const restore = await backup(network);
 
   const second = await network.start(1);
-  const given = keyIdsOf(await network.client(1).encKeys(2, { number: 3 }));
+  const given = blockIdsOf(await network.client(1).encKeys(2, { number: 3 }));
   // Taken up after the backup, and its file stays.
   const later = await network.writeKeyFile(1, 1, 5, { name: "b.cor" });
   await eventually(async () => await stock(network, 1, 2) === 22);
@@ -88,7 +89,7 @@ Deno.test("an old backup is refused, and used again only after all of it was bur
     await network.start(1);
     const fresh = await network.writeKeyFile(1, 1, 2, { name: "c.cor" });
     await eventually(async () => await stock(network, 1, 2) === 2);
-    const ids = keyIdsOf(await network.client(1).encKeys(2, { number: 2 }));
+    const ids = blockIdsOf(await network.client(1).encKeys(2, { number: 2 }));
     assert.deepEqual(ids.toSorted(), fresh.toSorted());
     assert.equal((await network.client(1).encKeys(2)).status, 503);
   });

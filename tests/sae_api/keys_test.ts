@@ -5,9 +5,12 @@ import { eventually } from "../harness/eventually.ts";
 import { assertSameKeys, keyIdsOf, keysOf } from "../harness/sae_client.ts";
 import { assertProblem, oneKme, startNetwork, stockOf, twoKmes, unknownKeyId } from "./api_fixture.ts";
 
+/** Version 4 of RFC 9562, as strict validators have it. */
+const UUID_4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
 const NOT_FOUND = "one or more keys specified are not found on KME";
 
-Deno.test("master and slave get the same keys, which are blocks of the link under their own key_IDs", async () => {
+Deno.test("master and slave get the same keys, which are blocks of the link under random key_IDs", async () => {
   await using network = await startNetwork(twoKmes);
   const stored = new Set(await network.writeKeyFile(1, 2, 40));
   await eventually(async () =>
@@ -25,8 +28,10 @@ Deno.test("master and slave get the same keys, which are blocks of the link unde
           assert.match(key.key, /^[A-Za-z0-9+/]{43}=$/);
           const bits = Uint8Array.fromBase64(key.key, { lastChunkHandling: "strict" });
           assert.equal(bits.length, 32);
-          assert.equal(key.key_ID, formatKeyId(blockKeyId(bits)));
-          assert.ok(stored.has(key.key_ID), "a key that is no block of the link");
+          assert.match(key.key_ID, UUID_4);
+          const block = formatKeyId(blockKeyId(bits));
+          assert.ok(stored.delete(block), "a key that is no block of the link, or a block twice");
+          assert.notEqual(key.key_ID, block);
           assert.ok(!seen.has(key.key_ID), "a key twice");
           seen.add(key.key_ID);
         }
@@ -44,24 +49,24 @@ Deno.test("master and slave get the same keys, which are blocks of the link unde
   assert.equal(await stockOf(network.client(1), 3), 0);
 });
 
-Deno.test("the key_ID of a block is the one that other KMEs compute", async () => {
-  const encoder = new TextEncoder();
-  const vectors: [Uint8Array, string][] = [
-    [encoder.encode("this_is_secret_key_1_of_32_bytes"), "8844cba7-29e1-3251-a50a-25da13e65eea"],
-    [new Uint8Array(32), "7b848ade-8cff-3d54-a9b8-53a215e6ee77"],
-    [
-      Uint8Array.fromBase64("zNK/zOIUDAFyuKRM0dSJLLZVYaDTuhzhAIACBgWABfY="),
-      "9768257a-1c59-d255-a93d-d4bb1b693651",
-    ],
-  ];
-  const bytes = new Uint8Array(vectors.flatMap(([block]) => [...block]));
-  const options = { key_file_health: "off" };
-  const spec = { kmes: [{ id: 1, saes: [1], options }, { id: 2, saes: [3], options }] };
-  await using network = await startNetwork(spec, [1, 2, bytes]);
-  const keys = keysOf(await network.client(1).encKeys(3, { number: 3 }));
-  const expected = vectors.map(([block, key_ID]) => ({ key_ID, key: block.toBase64() }));
-  const byId = (a: { key_ID: string }, b: { key_ID: string }) => a.key_ID < b.key_ID ? -1 : 1;
-  assert.deepEqual(keys.toSorted(byId), expected.toSorted(byId));
+Deno.test("key_IDs are random UUIDs, version 4, for every size and number, between KMEs and within one", async () => {
+  await using network = await startNetwork(twoKmes, [1, 2, 300], [1, 1, 300]);
+  const seen = new Set<string>();
+  for (const slave of [2, 3]) {
+    for (const [number, size] of [[1, 256], [100, 256], [10, 128], [10, 512]] as const) {
+      const enc = await network.client(1).encKeys(slave, { number, size });
+      for (const id of keyIdsOf(enc)) {
+        assert.match(id, UUID_4);
+        assert.ok(!seen.has(id), "a key_ID twice");
+        seen.add(id);
+      }
+      assertSameKeys(await network.client(slave).decKeys(1, keyIdsOf(enc)), enc);
+    }
+  }
+  // 122 random bits: no other bit is the same in all of them.
+  const ids = [...seen].map((id) => BigInt(`0x${id.replaceAll("-", "")}`));
+  const constant = ids.reduce((bits, id) => bits & ~(id ^ ids[0]!), (1n << 128n) - 1n);
+  assert.equal(constant, (0xfn << 76n) | (0x3n << 62n));
 });
 
 Deno.test("SAEs of one KME share keys of its own pool, with the slave only", async () => {

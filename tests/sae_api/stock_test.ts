@@ -1,7 +1,7 @@
 /** Too few keys in stock, and too many. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
-import { keyFilesIn } from "../harness/key_files.ts";
+import { blockIdsOf, keyFilesIn } from "../harness/key_files.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { assertProblem, oneKme, startNetwork, stockOf, twoKmes } from "./api_fixture.ts";
 
@@ -61,7 +61,7 @@ Deno.test("stock never exceeds max_key_count; a file that is too large is ingest
   await stock(5);
   assert.equal(await files(), 1);
   const seen: string[] = [];
-  const take = async (number: number) => seen.push(...keyIdsOf(await client.encKeys(2, { number })));
+  const take = async (number: number) => seen.push(...blockIdsOf(await client.encKeys(2, { number })));
   await take(5);
   await stock(3);
   await eventually(async () => await files() === 0, { what: "the file deleted" });

@@ -306,7 +306,11 @@ ledgerTest(
           created_at: now,
           expires_at: now + 3_600_000,
         }).execute();
-        await handOver.updateTable("blocks").set({ state: 3, delivery_id: free.seq })
+        await handOver.updateTable("blocks").set({
+          state: 3,
+          key_id: Buffer.from(freshId()),
+          delivery_id: free.seq,
+        })
           .where("seq", "=", free.seq).execute();
         assert.equal((await store.expire(expiry)).keys, 30, `${live} live deliveries`);
         const taken = await store.takeBack({ link, transaction, blocks: ids, reuse: true });

@@ -183,11 +183,11 @@ ledgerTest("bits that were moved or altered are not used, and the others are", a
   damaged.length = 0;
   const [first, second, third] = keys;
   const bitsOf = async (id: Uint8Array) =>
-    (await tables.selectFrom("blocks").select("bits").where("block_id", "=", Buffer.from(id))
+    (await tables.selectFrom("blocks").select("bits").where("key_id", "=", Buffer.from(id))
       .executeTakeFirstOrThrow())
       .bits;
   const moved = await bitsOf(second!.id);
-  await tables.updateTable("blocks").set({ bits: moved }).where("block_id", "=", Buffer.from(first!.id))
+  await tables.updateTable("blocks").set({ bits: moved }).where("key_id", "=", Buffer.from(first!.id))
     .execute();
   const read = (...ids: Uint8Array[]) => store.collect({ caller: "12", master: "11", ids });
   assert.deepEqual(await read(first!.id, third!.id), { kind: "damaged" });

@@ -235,8 +235,10 @@ export async function audit(ledger: Ledger): Promise<Audit> {
   const seenIds = new Set(seen.map((row) => hex(row.block_id)));
   assert.equal(seenIds.size, seen.length, "a block was seen twice");
   for (const block of blocks) assert.ok(seenIds.has(hex(block.block_id)), "a block was never seen");
-  const keyIds = new Set(keys.map((row) => hex(row.key_id ?? row.block_id)));
+  const keyIds = new Set(keys.map((row) => hex(row.key_id!)));
+  assert.equal(keyIds.size, keys.length, "a key_ID twice");
   for (const block of blocks) {
+    assert.equal(block.key_id, null, "a block in the pool has a key_ID");
     assert.ok(!keyIds.has(hex(block.block_id)), "a block is in the pool and a key");
   }
   const free = blocks.filter((block) => block.state === BlockState.free);

@@ -99,14 +99,14 @@ export function initial(dialect: StoreDialect): Migration {
         // Not a fixed length: the database would pad a short value instead of refusing it.
         .addColumn("bits", varbytes(8192 + STORED_BITS_EXTRA))
         .addColumn("composition", varbytes(8192))
-        .addColumn("spare", varbytes(24))
+        .addColumn("spare", varbytes(40))
         .addCheckConstraint(
           "set_aside_by_a_reservation",
           sql`(state in (1, 2) and reservation_id is not null) or (state in (0, 3, 4, 5) and reservation_id is null)`,
         )
         .addCheckConstraint(
           "a_block_or_a_key",
-          sql`(block_id is not null and key_id is null) or (block_id is null and key_id is not null and state = 3)`,
+          sql`(state = 3 and key_id is not null) or (state <> 3 and key_id is null and block_id is not null)`,
         )
         .addCheckConstraint(
           "key_of_a_delivery",
@@ -132,7 +132,7 @@ export function initial(dialect: StoreDialect): Migration {
       await index("set_aside_blocks", "blocks", ["reservation_id"], {
         where: sql`reservation_id is not null`,
       });
-      await index("composed_keys", "blocks", ["key_id"], { where: sql`key_id is not null`, unique: true });
+      await index("keys", "blocks", ["key_id"], { where: sql`key_id is not null`, unique: true });
       await index("delivered_keys", "blocks", ["delivery_id"], { where: sql`delivery_id is not null` });
 
       await keyedTable("key_reads")

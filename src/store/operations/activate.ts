@@ -6,7 +6,7 @@ import type { KeyIdBytes } from "../../domain/block.ts";
 import type { KmeId, SaeId } from "../../domain/ids.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
-import { applyPad, composeBits, type Key } from "../../domain/key.ts";
+import { applyPad, composeBits, isWholeBlock, type Key } from "../../domain/key.ts";
 import type { Link } from "../../domain/link.ts";
 import type { NotNull } from "kysely";
 import type { TransactionKey } from "../../domain/transaction.ts";
@@ -15,7 +15,7 @@ import type { StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { ROWS, run } from "../statements.ts";
-import { handOver, isWhole, type NewDelivery, type UsedBlock } from "./hand_over.ts";
+import { handOver, type NewDelivery, type UsedBlock } from "./hand_over.ts";
 import {
   holdTransactions,
   letGoTransactions,
@@ -80,10 +80,7 @@ export const activate: Operation<PeerActivation, Activated> = {
     const transactions = items.flatMap((item) => linkTransaction(item) ?? []);
     // First of all, so that a take-back of the same transaction comes before or after this, never in between.
     await holdTransactions(work, transactions);
-    const blocks = await loadBlocks(
-      work,
-      items.flatMap((item) => item.keys.flatMap((key) => [...key.blocks, key.id])),
-    );
+    const blocks = await loadBlocks(work, items.flatMap((item) => item.keys.flatMap((key) => key.blocks)));
     const keys = await loadKeys(work, items.flatMap((item) => item.keys.map((key) => key.id)));
     const voided = await voidedAmong(work, transactions);
     const deliveries: NewDelivery[] = [];
@@ -107,7 +104,7 @@ export const activate: Operation<PeerActivation, Activated> = {
       if (refused.length > 0 || new Set(ids.map(mapKey)).size !== ids.length) {
         return { kind: "refused", blocks: refused, absent: refused.filter((id) => !seen.has(mapKey(id))) };
       }
-      if (item.keys.some((key) => isTaken(key, keys, blocks))) {
+      if (item.keys.some(({ id }) => keys.has(mapKey(id)))) {
         return { kind: "refused", blocks: ids, absent: [] };
       }
       const opened = new Map(ids.map((id) => [mapKey(id), open(id)]));
@@ -132,7 +129,7 @@ export const activate: Operation<PeerActivation, Activated> = {
           id,
           bits: padded === undefined ? composed : applyPad(padded, composed),
           blocks: used,
-          whole: padded === undefined && isWhole(id, size, used),
+          whole: padded === undefined && isWholeBlock(size),
           returnable: padded === undefined && item.slaves.length > 0,
         };
       });
@@ -153,17 +150,6 @@ export const activate: Operation<PeerActivation, Activated> = {
     return results;
   },
 };
-
-/** Whether the key_ID of a new key is already that of another key, or of a block that is not exactly this key. */
-function isTaken(
-  { id, size, blocks: parts, padded }: TransactionKey,
-  keys: ReadonlyMap<string, StoredKey>,
-  blocks: ReadonlyMap<string, StoredBlock>,
-): boolean {
-  if (keys.has(mapKey(id))) return true;
-  if (!blocks.has(mapKey(id))) return false;
-  return padded !== undefined || !isWhole(id, size, parts.map((part) => ({ block_id: part })));
-}
 
 /**
  * Whether the peer of `link` may have the block: it is free; or both ends use it at the same time, and it is of the peer's half;
@@ -225,7 +211,7 @@ async function loadBlocks(work: Work, ids: readonly KeyIdBytes[]) {
           "reservation_id",
           "bits",
         ]).$narrowType<{ bits: NotNull }>() // of a key they may be absent, but it is not activated again
-          // In the order in which `collect` locks them.
+          // In the same order as the other operations.
           .where("block_id", "in", values).orderBy("block_id"),
       ));
     const phases = await loadPhases(work.trx, rows.flatMap((row) => row.reservation_id ?? []));
@@ -247,9 +233,8 @@ async function loadPhases(trx: Work["trx"], reservations: readonly Uint8Array[])
 async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
   for (const part of chunks(ids, ROWS)) {
-    const rows = [...await keysBy(work, "block_id", part), ...await keysBy(work, "key_id", part)];
-    for (const row of rows) {
-      const id = mapKey(row.id);
+    for (const row of await keysBy(work, part)) {
+      const id = mapKey(row.key_id!);
       let key = keys.get(id);
       if (key === undefined) {
         key = {
@@ -269,18 +254,18 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   return keys;
 }
 
-async function keysBy(work: Work, column: "block_id" | "key_id", ids: readonly KeyIdBytes[]) {
+async function keysBy(work: Work, ids: readonly KeyIdBytes[]) {
   const values = ids.map(buffer);
-  const rows = await run(
+  return await run(
     work,
-    `delivered by ${column} ${values.length}`,
+    `delivered ${values.length}`,
     values,
     () =>
       work.trx.selectFrom("blocks")
         .innerJoin("deliveries", "deliveries.delivery_id", "blocks.delivery_id")
         .leftJoin("delivery_slaves", "delivery_slaves.delivery_id", "deliveries.delivery_id")
         .select([
-          column,
+          "key_id",
           "origin_kme",
           "master_sae",
           "created_at",
@@ -288,7 +273,6 @@ async function keysBy(work: Work, column: "block_id" | "key_id", ids: readonly K
           "deliveries.link_id",
           "sae_id",
         ])
-        .where(column, "in", values),
+        .where("key_id", "in", values),
   );
-  return rows.map(({ [column]: id, ...row }) => ({ ...row, id: id! }));
 }

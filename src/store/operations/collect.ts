@@ -5,8 +5,8 @@ import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import type { Key } from "../../domain/key.ts";
 import { type Insertable, sql } from "kysely";
-import type { BitsOwner, StoredBits } from "../encryption/bits_cipher.ts";
-import { BlockState, type KeyReadsTable } from "../table_schema.ts";
+import { type BitsOwner, ownerOf, type StoredBits } from "../encryption/bits_cipher.ts";
+import type { KeyReadsTable } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { insertRows, ROWS, run } from "../statements.ts";
 
@@ -119,26 +119,25 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   return keys;
 }
 
-/** Most keys are exactly one block. Only key_IDs that are not found among these are searched among the others. */
-async function lockKeys(work: Work, ids: readonly KeyIdBytes[]) {
-  const blocks = await lockKeysBy(work, "block_id", ids);
-  if (blocks.length === ids.length) return blocks;
-  const found = new Set(blocks.map((row) => mapKey(row.id)));
-  return [...blocks, ...await lockKeysBy(work, "key_id", ids.filter((id) => !found.has(mapKey(id))))];
+/** The row of a key; `block_id` is that of the block that it exactly is. */
+interface LockedKey {
+  readonly seq: number;
+  readonly block_id: Uint8Array | null;
+  readonly key_id: Uint8Array;
+  readonly link_id: number;
+  readonly delivery_id: number;
+  readonly bits: StoredBits | null;
 }
 
-async function lockKeysBy(work: Work, column: "block_id" | "key_id", ids: readonly KeyIdBytes[]) {
+async function lockKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const values = ids.map(buffer);
-  const rows = await run(work, `keys by ${column} ${ids.length}`, values, () =>
+  const rows = await run(work, `keys ${ids.length}`, values, () =>
     work.dialect.forUpdate(
-      work.trx.selectFrom("blocks").select(["seq", column, "link_id", "delivery_id", "bits"])
-        .where(column, "in", values).where("state", "=", sql.lit(BlockState.key)).orderBy(column),
+      work.trx.selectFrom("blocks").select(["seq", "block_id", "key_id", "link_id", "delivery_id", "bits"])
+        .$castTo<LockedKey>()
+        .where("key_id", "in", values).orderBy("key_id"),
     ));
-  return rows.map(({ [column]: id, ...row }) => ({
-    ...row,
-    id: id!,
-    owner: column === "block_id" ? { block: id!, linkId: row.link_id } : { key: id!, linkId: row.link_id },
-  }));
+  return rows.map((row) => ({ ...row, id: row.key_id, owner: ownerOf(row) }));
 }
 
 interface StoredDelivery {

@@ -1,11 +1,11 @@
 /** A key whose slaves are all SAEs of this KME: free blocks become a key waiting for them, in one step. */
 import type { KmeId, SaeId } from "../../domain/ids.ts";
 import type { Operation } from "../work.ts";
-import { blocksPerKey, composeBits, type Key, keyIdFor } from "../../domain/key.ts";
+import { blocksPerKey, composeBits, isWholeBlock, type Key, newKeyId } from "../../domain/key.ts";
 import type { Link } from "../../domain/link.ts";
 import { claim } from "./claim.ts";
 import { chunks } from "../../domain/chunks.ts";
-import { handOver, isWhole, type NewDelivery } from "./hand_over.ts";
+import { handOver, type NewDelivery } from "./hand_over.ts";
 
 export interface Delivery {
   readonly link: Link;
@@ -36,9 +36,8 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
       if (blocks === undefined) return undefined;
       work.stock.add(item.link.id, -blocks.length);
       const keys = [...chunks(blocks, blocksPerKey(item.size))].map((part) => {
-        const id = keyIdFor(part, item.size);
         const bits = composeBits(part, item.size);
-        return { id, bits, blocks: part, whole: isWhole(id, item.size, part) };
+        return { id: newKeyId(), bits, blocks: part, whole: isWholeBlock(item.size) };
       });
       deliveries.push({
         origin: item.origin,

@@ -66,13 +66,13 @@ async function removeKeys(work: Work, limit: number) {
   const ids = expired.map((row) => row.delivery_id);
   // Keys over the limit, or being read at this moment, are left for the next time.
   const keys = await dialect.skipLocked(
-    trx.selectFrom("blocks").select(["seq", "block_id", "key_id", "bits"]).where("delivery_id", "in", ids)
+    trx.selectFrom("blocks").select(["seq", "key_id", "bits"]).where("delivery_id", "in", ids)
       .limit(limit),
   ).execute();
   await deleteBlocks(work, keys.map((key) => key.seq));
   await deleteDeliveries(work, await endedAmong(trx, ids));
   const unread = keys.filter((key) => key.bits !== null)
-    .map((key) => Uint8Array.from(key.key_id ?? key.block_id));
+    .map((key) => Uint8Array.from(key.key_id!));
   return { keys: keys.length, unread };
 }
 

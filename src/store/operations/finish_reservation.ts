@@ -14,6 +14,8 @@ const RETRY_AFTER_MS = 60_000;
 
 /** A key made of the blocks of a reservation. */
 export interface DeliveredKey {
+  /** The block that it is exactly, one of those to be spent; absent if it is cut from a block or joined from several. */
+  readonly block?: KeyIdBytes;
   readonly id: KeyIdBytes;
   /** The KME whose SAE asked for the key. */
   readonly origin: KmeId;
@@ -30,7 +32,7 @@ export interface ReservationOutcome {
   readonly reservation: KeyIdBytes;
   /** Blocks of the keys that are handed over. If one is no longer reserved, or another process resolves it, nothing is changed. */
   readonly spend?: readonly KeyIdBytes[];
-  /** Keys handed over, recorded in the same transaction. One that has the key_ID of a block to be spent, and no pad, is that block. */
+  /** Keys handed over, recorded in the same transaction. */
   readonly keys?: readonly DeliveredKey[];
   /** To be burnt. */
   readonly burn?: readonly KeyIdBytes[];
@@ -143,17 +145,19 @@ export const finishReservation: Operation<FinishReservation, ReservationResult> 
 /** The keys with their blocks, and the blocks of no key: pads. */
 function deliveriesOf(keys: readonly DeliveredKey[], spent: readonly ReservedBlock[]) {
   const left = new Map(spent.map((block) => [mapKey(block.block_id), block]));
-  const whole = new Map(keys.flatMap(({ id }) => {
-    const block = left.get(mapKey(id));
-    // A pad never becomes a key, not even if a key has its key_ID.
-    return block?.state === BlockState.reserved && left.delete(mapKey(id))
-      ? [[mapKey(id), block] as const]
-      : [];
-  }));
+  const whole = new Map<DeliveredKey, ReservedBlock>();
+  for (const key of keys) {
+    if (key.block === undefined) continue;
+    const block = left.get(mapKey(key.block));
+    if (block?.state !== BlockState.reserved) throw new Error("a key of a block that is not reserved for it");
+    left.delete(mapKey(key.block));
+    whole.set(key, block);
+  }
   const others = [...left.values()];
   const deliveries = new Map<string, NewDelivery & { keys: NewKey[] }>();
-  for (const { id, bits, ...delivery } of keys) {
-    const block = whole.get(mapKey(id));
+  for (const made of keys) {
+    const { id, bits, block: _, ...delivery } = made;
+    const block = whole.get(made);
     const key = JSON.stringify([delivery.origin, delivery.master, delivery.slaves, delivery.expiresAt]);
     let same = deliveries.get(key);
     if (same === undefined) deliveries.set(key, same = { ...delivery, keys: [] });

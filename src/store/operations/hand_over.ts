@@ -1,12 +1,12 @@
 /** Records keys that are handed over, and the SAEs that may read them. */
 import { Buffer } from "node:buffer";
-import { BLOCK_BITS, type KeyIdBytes } from "../../domain/block.ts";
+import type { KeyIdBytes } from "../../domain/block.ts";
 import type { KmeId, SaeId } from "../../domain/ids.ts";
-import { buffer, mapKey } from "../../domain/bytes.ts";
+import { buffer } from "../../domain/bytes.ts";
 import type { Work } from "../work.ts";
 import { halfOf } from "../../domain/link.ts";
 import { BlockState } from "../table_schema.ts";
-import { blocksToKeys, deleteBlocks, insertRows, type ToKeys } from "../statements.ts";
+import { blocksToKeys, deleteBlocks, insertRows, type KeyOfBlock, type ToKeys } from "../statements.ts";
 import type { LinkTransaction } from "./voided.ts";
 
 /** A block that becomes a key, or a part of one; locked by this transaction. */
@@ -22,7 +22,7 @@ export interface NewKey {
   readonly bits?: Uint8Array;
   /** At least one block: those that it is made of, or was encrypted with. */
   readonly blocks: readonly UsedBlock[];
-  /** Whether the key is exactly its one block, with the key_ID of the block. */
+  /** Whether the key is exactly its one block: it stays in the row of the block. */
   readonly whole: boolean;
   /** Whether the neighbour may take the key back; its blocks are then free again. */
   readonly returnable?: boolean;
@@ -40,17 +40,6 @@ export interface NewDelivery {
   readonly transaction?: LinkTransaction;
   /** At least one. */
   readonly keys: readonly NewKey[];
-}
-
-/** Whether a key of `size` bits with this key_ID is exactly the block. */
-export function isWhole(
-  id: KeyIdBytes,
-  size: number,
-  blocks: readonly Pick<UsedBlock, "block_id">[],
-): boolean {
-  if (size !== BLOCK_BITS || blocks.length !== 1) return false;
-  const { block_id } = blocks[0]!;
-  return block_id === id || mapKey(block_id) === mapKey(id);
 }
 
 export async function handOver(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {
@@ -85,12 +74,12 @@ function deliveryId({ keys }: NewDelivery): number {
   return keys[0]!.blocks[0]!.seq;
 }
 
-/** Keys that are exactly one block: only the state of the row changes. */
+/** Keys that are exactly one block: the row stays and gets the key_ID. */
 async function keepWhole(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {
   // Most deliveries have one key. They share a statement, and have the numbers of their blocks.
-  const changes = new Map<string, { change: ToKeys; seqs: number[] }>();
+  const changes = new Map<string, { change: ToKeys; keys: KeyOfBlock[] }>();
   for (const delivery of deliveries) {
-    for (const { whole, bits, blocks, returnable = false } of delivery.keys) {
+    for (const { id, whole, bits, blocks, returnable = false } of delivery.keys) {
       if (!whole) continue;
       const { seq } = blocks[0]!;
       const change = {
@@ -100,11 +89,11 @@ async function keepWhole(work: Work, deliveries: readonly NewDelivery[]): Promis
       } as const;
       const key = `${change.delivery} ${change.keepBits} ${change.returnable}`;
       const same = changes.get(key);
-      if (same === undefined) changes.set(key, { change, seqs: [seq] });
-      else same.seqs.push(seq);
+      if (same === undefined) changes.set(key, { change, keys: [{ seq, id }] });
+      else same.keys.push({ seq, id });
     }
   }
-  for (const { change, seqs } of changes.values()) await blocksToKeys(work, change, seqs);
+  for (const { change, keys } of changes.values()) await blocksToKeys(work, change, keys);
 }
 
 async function replaceOthers(work: Work, deliveries: readonly NewDelivery[]): Promise<void> {

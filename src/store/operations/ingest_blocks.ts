@@ -51,8 +51,8 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
   },
 };
 
-/** The most that a row can grow: by a reservation, or by a delivery and a composition. */
-const SPARE = buffer(new Uint8Array(24));
+/** The most that a row can grow: by a reservation, or by a key_ID, a delivery and a composition. */
+const SPARE = buffer(new Uint8Array(40));
 
 export interface FreshBlock extends Block {
   readonly linkId: number;

@@ -84,7 +84,7 @@ async function lockKeys(work: Work, deliveries: readonly number[]): Promise<Stor
   const keys = () =>
     work.trx.selectFrom("blocks").select(["seq", "block_id", "key_id", "link_id", "bits", "composition"])
       .where("delivery_id", "in", deliveries)
-      .orderBy("block_id").orderBy("key_id").execute(); // as `collect` and `activate` lock them
+      .orderBy("key_id").execute(); // as `collect` locks them
   await lockBlocks(work, (await keys()).map((key) => key.seq));
   return await keys(); // read again: other transactions may have changed them
 }
@@ -112,7 +112,12 @@ async function undo(
   const gone: StoredKey[] = [];
   for (const key of keys) (reuse && isItsBlock(key) ? standing : gone).push(key);
   for (const part of chunks(standing.map((key) => key.seq), 2000)) {
-    await trx.updateTable("blocks").set({ state: BlockState.free, delivery_id: null, composition: null })
+    await trx.updateTable("blocks").set({
+      state: BlockState.free,
+      key_id: null,
+      delivery_id: null,
+      composition: null,
+    })
       .where("seq", "in", part).execute();
   }
   await deleteBlocks(work, gone.map((key) => key.seq));
