@@ -340,6 +340,34 @@ browserTest("a peer that goes down is shown, and one that comes back", async (ch
   assert.equal(await problem.count(), 0);
 });
 
+browserTest(
+  "a file that only one end has is shown at its link by name, until the other end has it",
+  async (chromium) => {
+    await using watched = await openPage(chromium, origin);
+    const { page } = watched;
+    const difference = page.locator(`${linkTo("2")} .unmatched`);
+    const problem = page.locator("#problems li", { hasText: "are at one end only" });
+    const bytes = crypto.getRandomValues(new Uint8Array(7 * 32));
+    const put = async (from: number, to: number) => {
+      const path = `${network.keyDirectory(from, to)}/one-end.cor`;
+      await Deno.writeFile(`${path}.part`, bytes);
+      await Deno.rename(`${path}.part`, path);
+    };
+    // This KME has none of its blocks, so it has no row for them either.
+    await put(2, 1);
+    await eventually(
+      async () => await difference.textContent() === "7 blocks are at one end only: one-end.cor",
+      { what: "the difference", timeout: 60_000 },
+    );
+    assert.ok(await difference.isVisible());
+    await eventually(async () => /one-end\.cor/.test((await problem.textContent())!), { timeout: 60_000 });
+    await page.locator("#log > li.incident", { hasText: "different blocks: one-end.cor" }).waitFor();
+    await put(1, 2);
+    await eventually(async () => !await difference.isVisible(), { what: "agreement", timeout: 60_000 });
+    await page.locator("#log > li.incident", { hasText: "have the same blocks again" }).waitFor();
+  },
+);
+
 browserTest("the events of a key are the details of one entry", async (chromium) => {
   await using watched = await openPage(chromium, origin);
   const { page } = watched;

@@ -94,14 +94,14 @@ function showCard(card, link, { isOwn, peer, line, recent, range, now }) {
   device.hidden = link.device === undefined;
   device.dataset.state = link.device?.problem ? "bad" : "";
   setText(device, link.device === undefined ? "" : deviceText(link.device));
-  const differs = (link.unmatched ?? 0) > 0;
-  unmatched.hidden = !differs;
-  const files = (link.unmatchedFiles ?? []).slice(0, 3).map(({ name }) => name).join(", ");
+  const differing = link.unmatchedFiles ?? [];
+  // Here and at the other end.
+  const blocks = differing.reduce((sum, { there }) => sum + there, link.unmatched ?? 0);
+  const files = differing.slice(0, 3).map(({ name }) => name).join(", ");
+  unmatched.hidden = blocks === 0;
   setText(
     unmatched,
-    differs
-      ? `${formatCount(link.unmatched)} blocks are at one end only${files === "" ? "" : `: ${files}`}`
-      : "",
+    blocks > 0 ? `${formatCount(blocks)} blocks are at one end only${files === "" ? "" : `: ${files}`}` : "",
   );
   const failure = peer?.up === false ? peer.lastError : null;
   error.hidden = failure === null;
