@@ -347,7 +347,7 @@ export class StockAgreement {
   ): Promise<PageCheck | undefined> {
     const { store, link, peer } = this.#options;
     const page = await store.blockPage({ linkId: link.id, states, tags, after, limit: PAGE });
-    if (page.ids.length === 0) return { held: 0, unmatched: 0 };
+    if (page.ids.length === 0) return { held: 0, unmatched: 0, next: page.next };
     const answer = await peer.askStock({ kind: "blocks", ids: page.ids });
     if (answer?.kind !== "blocks" || answer.presence.length !== page.ids.length) return undefined;
     const [matched, unmatched]: [KeyIdBytes[], KeyIdBytes[]] = [[], []];

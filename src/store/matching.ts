@@ -1,5 +1,5 @@
 /** Questions about what a link has ingested and still holds, for the agreement with its other end. */
-import type { Kysely } from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { buffer, mapKey } from "../domain/bytes.ts";
 import { chunks } from "../domain/chunks.ts";
@@ -119,19 +119,40 @@ export interface PageOfBlocks {
   readonly next?: number;
 }
 
-/** Blocks in the order in which they were stored. */
+/** Rows looked at in one page, so that no page keeps the database busy for long, however few of a large pool are asked for. */
+const ROWS_A_PAGE = 16_384;
+
+/** Blocks in the order in which they were stored. A page may be empty and have a next one. */
 export async function blockPage(
   db: Kysely<Schema>,
   { linkId, states, tags, after, limit }: BlockPage,
 ): Promise<PageOfBlocks> {
+  // One by one: for both in one statement SQLite reads the whole index.
+  const first = await db.selectFrom("blocks").select((e) => e.fn.min("seq").as("seq")).executeTakeFirst();
+  const last = await db.selectFrom("blocks").select((e) => e.fn.max("seq").as("seq")).executeTakeFirst();
+  const end = Number(last?.seq ?? 0);
+  const begin = Math.max(after, Number(first?.seq ?? 0) - 1);
+  const until = begin + ROWS_A_PAGE;
   const rows = await db.selectFrom("blocks").select(["seq", "block_id", "state"])
-    .where("link_id", "=", linkId).where("state", "in", states).where("seq", ">", after)
+    .where("link_id", "=", linkId)
+    // The index of unmatched blocks is right here, which SQLite uses for a literal. That of free blocks, by halves, is not: all
+    // free blocks would be read for each page, so the condition is one that no index fits.
+    .where((e) =>
+      e.or(
+        states.map((state) =>
+          state === BlockState.unmatched
+            ? e("state", "=", sql.lit(state))
+            : e(sql<number>`${sql.ref("state")} + 0`, "=", state)
+        ),
+      )
+    )
+    .where("seq", ">", begin).where("seq", "<=", until)
     .$if(tags !== undefined, (query) => query.where("file_tag", "in", tags!))
     .orderBy("seq").limit(limit).execute();
   return {
     ids: rows.map((row) => Uint8Array.from(row.block_id)),
     states: rows.map((row) => row.state),
-    next: rows.length < limit ? undefined : rows.at(-1)!.seq,
+    next: rows.length === limit ? rows.at(-1)!.seq : until < end ? until : undefined,
   };
 }
 
@@ -192,7 +213,7 @@ export async function unmatchedByFile(
 ): Promise<{ tag: FileTag; blocks: number }[]> {
   const rows = await db.selectFrom("blocks")
     .select((e) => ["file_tag", e.fn.countAll<number>().as("blocks")] as const)
-    .where("link_id", "=", linkId).where("state", "=", BlockState.unmatched)
+    .where("link_id", "=", linkId).where("state", "=", sql.lit(BlockState.unmatched))
     .where("file_tag", "!=", UNCONFIRMED_TAG).groupBy("file_tag").execute();
   return rows.map(({ file_tag, blocks }) => ({ tag: Number(file_tag ?? 0), blocks: Number(blocks) }));
 }

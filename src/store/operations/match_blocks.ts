@@ -1,4 +1,5 @@
 /** Takes blocks out of the stock that the other end of a link does not have, and puts them back when it has them. */
+import { sql } from "kysely";
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
 import { chunks } from "../../domain/chunks.ts";
@@ -45,7 +46,11 @@ async function matchOne(work: Work, item: MatchBlocks) {
   for (const part of chunks(matched, 500)) back += await change(work, link, part, away, free);
   if (matchAll) {
     const { numUpdatedRows } = await work.trx.updateTable("blocks").set({ state: free })
-      .where("link_id", "=", link.id).where("state", "=", away).where("file_tag", "!=", UNCONFIRMED_TAG)
+      .where("link_id", "=", link.id).where("state", "=", sql.lit(away)).where(
+        "file_tag",
+        "!=",
+        UNCONFIRMED_TAG,
+      )
       .executeTakeFirst();
     back += Number(numUpdatedRows);
   }
