@@ -30,9 +30,9 @@ Deno.test({
     await using network = await makeTestNetwork({
       kmes: [{ id: "kme-a", saes: ["a"], options }, { id: "kme-b", saes: ["b/1", "c"], options }],
     });
-    await network.writeKeyFile("kme-a", "kme-b", 200);
+    await network.writeKeyFile("kme-a", "kme-b", 1200);
     await network.startAll();
-    await eventually(async () => (await network.client("b/1").status("a")).json.stored_key_count === 200);
+    await eventually(async () => (await network.client("b/1").status("a")).json.stored_key_count === 1200);
     const env: Record<string, string> = {
       KME_CONFORMANCE_MASTER_URL: `https://127.0.0.1:${network.kme("kme-a").saesPort}`,
       KME_CONFORMANCE_SLAVE_URL: `https://localhost:${network.kme("kme-b").saesPort}/`,

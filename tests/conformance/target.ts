@@ -44,7 +44,7 @@ export interface Target {
 }
 
 const PREFIX = "KME_CONFORMANCE_";
-const BLOCKS = 300;
+const BLOCKS = 1200;
 
 const clients: SaeClient[] = [];
 Deno.test.afterAll(() => {

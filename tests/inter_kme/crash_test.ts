@@ -1,6 +1,6 @@
 /** A KME dies at any moment, under load, and comes back: no key is given twice, none is lost after it was given. */
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
+import { blockKeyId, formatKeyId } from "../../src/domain/block.ts";
 import { assertProblem, startNetwork, stockOf } from "../sae_api/api_fixture.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
@@ -21,14 +21,15 @@ const spec: NetworkSpec = {
   ],
 };
 
-const digest = (key: DeliveredKey) => createHash("sha256").update(key.key, "base64").digest("hex");
+/** The name of the block that a key of 256 bits is made of: a digest of its bits. */
+const blockOf = (key: DeliveredKey) => formatKeyId(blockKeyId(Uint8Array.fromBase64(key.key)));
 
 for (const [victim, other] of [[1, 2], [2, 1]] as const) {
   Deno.test(`KME ${victim} is killed under load, again and again`, async () => {
     await using network = await startNetwork(spec, [1, 2, BLOCKS], [1, 1, BLOCKS]);
     const processes = new Map<number, KmeProcess>([[1, network.processes[0]!], [2, network.processes[1]!]]);
-    /** Of every key that a master was given. */
-    const digests = new Map<string, string>();
+    /** The block of every key that a master was given, by key_ID. */
+    const given = new Map<string, string>();
     const unread = new Map<string, [master: number, slave: number]>();
     /** Keys whose reading was under way when a KME died: read or not. */
     const doubtful = new Set<string>();
@@ -52,8 +53,8 @@ for (const [victim, other] of [[1, 2], [2, 1]] as const) {
           continue;
         }
         for (const key of keys) {
-          assert.ok(!digests.has(key.key_ID), `key ${key.key_ID} was given twice`);
-          digests.set(key.key_ID, digest(key));
+          assert.ok(!given.has(key.key_ID), `key ${key.key_ID} was given twice`);
+          given.set(key.key_ID, blockOf(key));
           unread.set(key.key_ID, [master, slave]);
         }
         // Every other key is read while the load goes on.
@@ -66,7 +67,7 @@ for (const [victim, other] of [[1, 2], [2, 1]] as const) {
         const response = await client.decKeys(master, keyId);
         if (response.status === 503) return;
         const [key] = keysOf(response);
-        assert.equal(digest(key!), digests.get(keyId), `key ${keyId} has other bits`);
+        assert.equal(blockOf(key!), given.get(keyId), `key ${keyId} has other bits`);
         unread.delete(keyId);
       } catch (error) {
         assertConnectionLost(error);
@@ -75,7 +76,7 @@ for (const [victim, other] of [[1, 2], [2, 1]] as const) {
     };
 
     for (let round = 0; round < ROUNDS; round++) {
-      const target = digests.size + KEYS_A_ROUND;
+      const target = given.size + KEYS_A_ROUND;
       let over = false;
       const loads = [[1, 3], [1, 3], [3, 1], [3, 2], [1, 2]].map(([master, slave]) =>
         load(master!, slave!, () => over)
@@ -85,7 +86,7 @@ for (const [victim, other] of [[1, 2], [2, 1]] as const) {
       });
       await Promise.race([
         failed,
-        eventually(() => digests.size >= target, { timeout: 60_000, interval: 1 }),
+        eventually(() => given.size >= target, { timeout: 60_000, interval: 1 }),
       ]);
       await processes.get(victim)!.kill();
       over = true;
@@ -108,7 +109,7 @@ for (const [victim, other] of [[1, 2], [2, 1]] as const) {
       const response = await client.decKeys(master, keyId);
       if (doubtful.has(keyId) && response.status === 400) continue;
       const [key] = keysOf(response);
-      assert.equal(digest(key!), digests.get(keyId), `key ${keyId} has other bits`);
+      assert.equal(blockOf(key!), given.get(keyId), `key ${keyId} has other bits`);
       assertProblem(await client.decKeys(master, keyId), 400);
       client.close();
     }
@@ -116,18 +117,19 @@ for (const [victim, other] of [[1, 2], [2, 1]] as const) {
     // The link still works in both directions, and gives nothing that was given before.
     for (const [master, slave] of [[1, 3], [3, 1]] as const) {
       for (const key of keysOf(await network.client(master).encKeys(slave, { number: 50 }))) {
-        assert.ok(!digests.has(key.key_ID), `key ${key.key_ID} was given twice`);
-        digests.set(key.key_ID, digest(key));
+        assert.ok(!given.has(key.key_ID), `key ${key.key_ID} was given twice`);
+        given.set(key.key_ID, blockOf(key));
       }
     }
-    assert.equal(new Set(digests.values()).size, digests.size, "bits twice");
+    assert.equal(new Set(given.values()).size, given.size, "bits twice");
 
     for (const process of processes.values()) assert.equal(await process.stop(), 0);
     const ledgers = new Map([1, 2].map((id) => [id, ledgerOf(network.kme(id))]));
     for (const [id, ledger] of ledgers) {
       const free = [...ledger.blocks].filter(([, block]) => block.state === "free");
       assert.equal(free.length, ledger.blocks.size, `a block of KME ${id} is stuck`);
-      assert.ok(free.every(([keyId]) => !digests.has(keyId)), `KME ${id} keeps a block that was given`);
+      const used = new Set(given.values());
+      assert.ok(free.every(([block]) => !used.has(block)), `KME ${id} keeps a block that was given`);
       for (const [link, count] of ledger.stock) {
         assert.equal(free.filter(([, block]) => block.link === link).length, count, `stock of KME ${id}`);
       }
@@ -138,7 +140,7 @@ for (const [victim, other] of [[1, 2], [2, 1]] as const) {
       );
     assert.deepEqual(onLink(1).toSorted(), onLink(2).toSorted(), "blocks free at one end only");
     // Burnt are at most the requests that were under way.
-    const givenOnLink = [...digests.keys()].filter((keyId) => ledgers.get(2)!.seen.has(keyId)).length;
+    const givenOnLink = [...given.values()].filter((block) => ledgers.get(2)!.seen.has(block)).length;
     const burnt = BLOCKS - onLink(other).length - givenOnLink;
     assert.ok(burnt >= 0 && burnt <= ROUNDS * 4 * 3, `${burnt} blocks burnt`);
   });

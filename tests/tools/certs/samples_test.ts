@@ -15,12 +15,18 @@ Deno.test("the sample certificates are whole, in date and those of the sample co
   const network = await readNetwork(`${out.path}/network.json5`);
   const { written, warnings, kmes } = await makeCheckedNetwork(network, out.path, { configs: true });
   assert.deepEqual(warnings, []);
-  assert.deepEqual(written, [kmes.get("1")!.config, kmes.get("2")!.config], "no certificate was missing");
+  const made = ["1", "2"].flatMap((id) => [`${out.path}/store_kme${id}.key`, kmes.get(id)!.config]);
+  assert.deepEqual(written, made, "no certificate was missing");
   for (const kme of kmes.values()) {
     const name = `config_kme${kme.id}.json5`;
-    const made = JSON.stringify(await readJson5(kme.config!)).replaceAll(`${out.path}/raw_keys`, "raw_keys")
-      .replaceAll(out.path, "certs");
-    assert.deepEqual(await readJson5(new URL(name, ROOT).pathname), JSON.parse(made), name);
+    const config = JSON.parse(
+      JSON.stringify(await readJson5(kme.config!)).replaceAll(`${out.path}/raw_keys`, "raw_keys")
+        .replaceAll(out.path, "certs"),
+    );
+    // A key for stored keys that everybody has would protect nothing, so the samples have none.
+    assert.deepEqual(config.this_kme.store_encryption, { key_file: `certs/store_kme${kme.id}.key` });
+    delete config.this_kme.store_encryption;
+    assert.deepEqual(await readJson5(new URL(name, ROOT).pathname), config, name);
   }
 });
 
