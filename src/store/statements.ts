@@ -1,5 +1,5 @@
 /** Statements on many rows, compiled once for each number of rows: building them takes longer than running them. */
-import { CompiledQuery, type InsertObject, sql } from "kysely";
+import { CompiledQuery, type InsertObject, type RawBuilder, sql, type SqlBool } from "kysely";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { buffer } from "../domain/bytes.ts";
 import { chunks } from "../domain/chunks.ts";
@@ -11,6 +11,14 @@ export const ROWS = 500;
 
 /** Texts kept, one for each statement and number of rows; the least recently used ones are dropped. */
 const MAX_TEXTS = 1000;
+
+/**
+ * The condition that blocks are in a state, for those that are selected by key_ID. With `state = 0`, SQLite would read all free
+ * blocks of the link by their index instead.
+ */
+export function isInState(state: number): RawBuilder<SqlBool> {
+  return sql<SqlBool>`${sql.ref("state")} + 0 = ${state}`;
+}
 
 /** Inserts rows that all name the same columns in the same order. */
 export async function insertRows<Table extends keyof Schema & string>(

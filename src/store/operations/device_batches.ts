@@ -8,7 +8,7 @@ import type { DeviceKey, DeviceKeyBits } from "../../domain/device_keys.ts";
 import type { Link } from "../../domain/link.ts";
 import { DEVICE_TAG, UNCONFIRMED_TAG } from "../../domain/stock_questions.ts";
 import { presenceOf } from "../matching.ts";
-import { insertRows } from "../statements.ts";
+import { insertRows, isInState } from "../statements.ts";
 import { BlockState, type Schema } from "../table_schema.ts";
 import type { Operation, Work } from "../work.ts";
 import { countBytes, insertBlocks, seenAmong } from "./ingest_blocks.ts";
@@ -131,14 +131,14 @@ async function settleOne(work: Work, { link, batch, held, gone, done }: SettleBa
     const { numUpdatedRows } = await trx.updateTable("blocks")
       .set({ state: BlockState.free, file_tag: DEVICE_TAG })
       .where("block_id", "in", ids).where("link_id", "=", link.id)
-      .where("state", "=", BlockState.unmatched).where("file_tag", "=", UNCONFIRMED_TAG).executeTakeFirst();
+      .where(isInState(BlockState.unmatched)).where("file_tag", "=", UNCONFIRMED_TAG).executeTakeFirst();
     confirmed += Number(numUpdatedRows);
     await trx.updateTable("blocks").set({ file_tag: DEVICE_TAG }).where("block_id", "in", ids)
       .where("link_id", "=", link.id).where("file_tag", "=", UNCONFIRMED_TAG).execute();
   }
   for (const part of chunks(gone.toSorted(Buffer.compare), ROWS)) {
     const { numDeletedRows } = await trx.deleteFrom("blocks").where("block_id", "in", part.map(buffer))
-      .where("link_id", "=", link.id).where("state", "=", BlockState.unmatched)
+      .where("link_id", "=", link.id).where(isInState(BlockState.unmatched))
       .where("file_tag", "=", UNCONFIRMED_TAG).executeTakeFirst();
     removed += Number(numDeletedRows);
   }

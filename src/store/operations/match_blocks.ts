@@ -5,6 +5,7 @@ import { buffer } from "../../domain/bytes.ts";
 import { chunks } from "../../domain/chunks.ts";
 import type { Link } from "../../domain/link.ts";
 import { type FileTag, UNCONFIRMED_TAG } from "../../domain/stock_questions.ts";
+import { isInState } from "../statements.ts";
 import { BlockState } from "../table_schema.ts";
 import type { Operation, Work } from "../work.ts";
 
@@ -81,7 +82,7 @@ async function forgetFile({ trx }: Work, link: Link, tag: FileTag): Promise<numb
 
 async function change({ trx }: Work, link: Link, ids: readonly KeyIdBytes[], from: number, to: number) {
   const { numUpdatedRows } = await trx.updateTable("blocks").set({ state: to })
-    .where("block_id", "in", ids.map(buffer)).where("link_id", "=", link.id).where("state", "=", from)
+    .where("block_id", "in", ids.map(buffer)).where("link_id", "=", link.id).where(isInState(from))
     .executeTakeFirst();
   return Number(numUpdatedRows);
 }

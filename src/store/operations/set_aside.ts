@@ -4,6 +4,7 @@ import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
 import type { Operation } from "../work.ts";
 import type { Link } from "../../domain/link.ts";
+import { isInState } from "../statements.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 
@@ -34,7 +35,7 @@ export const setAside: Operation<SetAside, number> = {
         const { numUpdatedRows } = await work.trx.updateTable("blocks")
           .set({ state: BlockState.reserved, reservation_id: reservation, spare: null })
           .where("block_id", "in", part.map(buffer)).where("link_id", "=", link.id)
-          .where("state", "=", BlockState.free).executeTakeFirst();
+          .where(isInState(BlockState.free)).executeTakeFirst();
         changed += Number(numUpdatedRows);
       }
       work.stock.add(link.id, -changed);

@@ -8,7 +8,7 @@ import { ownerOf, type StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState } from "../table_schema.ts";
 import { freeAmong } from "../free_among.ts";
 import { chunks } from "../../domain/chunks.ts";
-import { deleteBlocks, deleteDeliveries, lockBlocks } from "../statements.ts";
+import { deleteBlocks, deleteDeliveries, isInState, lockBlocks } from "../statements.ts";
 import { HELD, holdTransactions, letGoTransactions } from "./voided.ts";
 
 export interface TakeBack {
@@ -93,7 +93,7 @@ async function burnFree(work: Work, { link, blocks }: TakeBack): Promise<void> {
   for (const part of chunks(blocks, 2000)) {
     const remove = async (state: number) => {
       const { numDeletedRows } = await work.trx.deleteFrom("blocks").where("block_id", "in", part.map(buffer))
-        .where("link_id", "=", link.id).where("state", "=", state).executeTakeFirst();
+        .where("link_id", "=", link.id).where(isInState(state)).executeTakeFirst();
       return Number(numDeletedRows);
     };
     work.stock.add(link.id, -await remove(BlockState.free));
