@@ -183,24 +183,24 @@ alertTest("KmeBlocksBurnt", "a peer that cannot take keys back hangs up", async 
 });
 
 alertTest("KmeKeysExpire", "a slave does not fetch its keys", async () => {
-  const options = { key_lifetime_seconds: 1 };
+  const options = { key_lifetime_seconds: 3 };
   await using site = await started({
     kmes: [{ id: 1, saes: [1, 2], console: true, options: { ...options, neighbour_probe_seconds: 1 } }, {
       id: 2,
       saes: [3],
     }],
   }, 0);
-  await site.network.writeKeyFile(1, 1, 50);
+  await site.network.writeKeyFile(1, 1, 2000);
   const before = await metricsWith(
     site.network,
-    (samples) => samples.of("kme_link_free_blocks")['kme="1"'] === 50,
+    (samples) => samples.of("kme_link_free_blocks")['kme="1"'] === 2000,
   );
   const after = await eventually(async () => {
     assert.ok(keyIdsOf(await site.network.client(1).encKeys(2)).length > 0);
     const text = await metrics(site.network);
     const samples = scrape(text);
     return samples.value("kme_keys_expired_total")! > 0 && samples.value("kme_keys_waiting")! > 0 && text;
-  }, { timeout: 30_000, interval: 500 });
+  }, { timeout: 120_000, interval: 100 });
   return { before, after, minutes: 5 };
 });
 
