@@ -6,6 +6,7 @@ import { agreement } from "./agreement_rows.ts";
 import { audit } from "./audit_rows.ts";
 import { databases } from "./bench_databases.ts";
 import { devices } from "./device_rows.ts";
+import { encryption } from "./encryption_rows.ts";
 import { ingestion } from "./ingestion_rows.ts";
 import { memory } from "./memory.ts";
 import { JSON_FILE, ONLY } from "./options.ts";
@@ -18,6 +19,7 @@ const GROUPS: Record<string, () => Promise<Row[]>> = {
   databases,
   agreement,
   audit,
+  encryption,
   pools,
   ingestion,
   devices,

@@ -12,6 +12,7 @@ export const SEAL_BYTES = NONCE_BYTES + TAG_BYTES;
 /** Bytes of the longest text and of the longest associated data. */
 const MAX_TEXT = 8192;
 const MAX_DATA = 256;
+const MAX_PREFIX = 16;
 
 /** What is used of the library's C interface. A 64-bit length takes two parameters: its lower and its upper half. */
 interface Sodium {
@@ -50,9 +51,9 @@ interface Sodium {
 /** Places in the memory of the library. */
 interface Places {
   readonly text: number;
+  /** Of a nonce with the encrypted text and the tag behind it, and bytes of the caller before it. */
   readonly sealed: number;
   readonly data: number;
-  readonly nonce: number;
 }
 
 let loading: Promise<readonly [Sodium, Places]> | undefined;
@@ -62,9 +63,8 @@ async function load(): Promise<readonly [Sodium, Places]> {
   if (sodium._sodium_init() < 0) throw new Error("libsodium cannot be used");
   return [sodium, {
     text: sodium._malloc(MAX_TEXT),
-    sealed: sodium._malloc(MAX_TEXT + TAG_BYTES),
+    sealed: sodium._malloc(MAX_PREFIX + NONCE_BYTES + MAX_TEXT + TAG_BYTES),
     data: sodium._malloc(MAX_DATA),
-    nonce: sodium._malloc(NONCE_BYTES),
   }];
 }
 
@@ -92,22 +92,23 @@ export class Aead {
   /**
    * @param text at most 8192 bytes.
    * @param data associated data, at most 256 bytes: needed again to open.
-   * @param room bytes that are left free at the start of the result.
+   * @param prefix bytes that are left free at the start of the result, at most 16.
    * @returns a random nonce of 192 bits, the encrypted text, and its tag of 128 bits.
    */
-  seal(text: Uint8Array, data: Uint8Array, room = 0): Uint8Array {
+  seal(text: Uint8Array, data: Uint8Array, prefix = 0): Uint8Array {
     const { length } = text;
-    if (length > MAX_TEXT || data.length > MAX_DATA) throw new RangeError("too long to be sealed");
-    const result = new Uint8Array(room + length + SEAL_BYTES);
-    const nonce = result.subarray(room, room + NONCE_BYTES);
-    crypto.getRandomValues(nonce);
+    if (length > MAX_TEXT || data.length > MAX_DATA || prefix > MAX_PREFIX) {
+      throw new RangeError("too long to be sealed");
+    }
     const { HEAPU8: memory } = this.#sodium;
     const at = this.#at;
-    memory.set(nonce, at.nonce);
+    const nonce = at.sealed + prefix;
+    const sealed = nonce + NONCE_BYTES;
+    crypto.getRandomValues(memory.subarray(nonce, sealed));
     memory.set(data, at.data);
     memory.set(text, at.text);
     const code = this.#sodium._crypto_aead_xchacha20poly1305_ietf_encrypt(
-      at.sealed,
+      sealed,
       0,
       at.text,
       length,
@@ -116,35 +117,38 @@ export class Aead {
       data.length,
       0,
       0,
-      at.nonce,
+      nonce,
       this.#key,
     );
     memory.fill(0, at.text, at.text + length);
     if (code !== 0) throw new Error("libsodium cannot encrypt");
-    result.set(memory.subarray(at.sealed, at.sealed + length + TAG_BYTES), room + NONCE_BYTES);
-    return result;
+    return memory.slice(at.sealed, sealed + length + TAG_BYTES);
   }
 
-  /** The text; `undefined` if it was altered, or sealed with another key or other associated data. */
-  open(sealed: Uint8Array, data: Uint8Array): Uint8Array | undefined {
-    const length = sealed.length - SEAL_BYTES;
-    if (length < 0 || length > MAX_TEXT || data.length > MAX_DATA) return undefined;
+  /**
+   * The text; `undefined` if it was altered, or sealed with another key or other associated data.
+   *
+   * @param prefix bytes at the start that do not belong to it.
+   */
+  open(sealed: Uint8Array, data: Uint8Array, prefix = 0): Uint8Array | undefined {
+    const length = sealed.length - prefix - SEAL_BYTES;
+    if (length < 0 || length > MAX_TEXT || data.length > MAX_DATA || prefix > MAX_PREFIX) return undefined;
     const { HEAPU8: memory } = this.#sodium;
     const at = this.#at;
-    memory.set(sealed.subarray(0, NONCE_BYTES), at.nonce);
+    memory.set(sealed, at.sealed);
     memory.set(data, at.data);
-    memory.set(sealed.subarray(NONCE_BYTES), at.sealed);
+    const nonce = at.sealed + prefix;
     const code = this.#sodium._crypto_aead_xchacha20poly1305_ietf_decrypt(
       at.text,
       0,
       0,
-      at.sealed,
+      nonce + NONCE_BYTES,
       length + TAG_BYTES,
       0,
       at.data,
       data.length,
       0,
-      at.nonce,
+      nonce,
       this.#key,
     );
     if (code !== 0) return undefined;

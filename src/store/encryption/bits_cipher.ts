@@ -79,9 +79,8 @@ export class EncryptedBits implements BitsCipher {
   open(owner: BitsOwner, bits: StoredBits): Uint8Array | undefined {
     const bytes = bits as unknown as Uint8Array;
     const number = dataKeyNumber(bits);
-    return number === undefined
-      ? undefined
-      : this.#keys.get(number)?.open(bytes.subarray(NUMBER_BYTES), associatedData(owner));
+    const key = number === this.#number ? this.#key : this.#keys.get(number ?? -1);
+    return key?.open(bytes, associatedData(owner), NUMBER_BYTES);
   }
 
   /** Whether the bits were sealed with the key that is used now. */
@@ -92,8 +91,9 @@ export class EncryptedBits implements BitsCipher {
 
 /** The number of the data key; `undefined` if the bits are too short to be encrypted. */
 function dataKeyNumber(bits: StoredBits): number | undefined {
-  const bytes = buffer(bits as unknown as Uint8Array);
-  return bytes.length < STORED_BITS_EXTRA ? undefined : bytes.readUInt32BE(0);
+  const bytes = bits as unknown as Uint8Array;
+  if (bytes.length < STORED_BITS_EXTRA) return undefined;
+  return ((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) >>> 0;
 }
 
 // One array, which the next call overwrites: there are two calls for each key.
@@ -109,6 +109,7 @@ function associatedData(owner: BitsOwner): Uint8Array {
   const isBlock = "block" in owner;
   data[0] = isBlock ? 1 : 2;
   data.set(isBlock ? owner.block : owner.key, 1);
-  view.setBigUint64(17, BigInt(owner.linkId));
+  view.setUint32(17, Math.floor(owner.linkId / 2 ** 32));
+  view.setUint32(21, owner.linkId % 2 ** 32);
   return data;
 }

@@ -73,9 +73,10 @@ export async function claim(
 
 /** The block; `undefined` if it is damaged. */
 function open({ cipher }: Work, row: FreeRow, damaged: DamagedBlock[]): FreeBlock | undefined {
-  const bits = cipher.open({ block: row.block_id, linkId: row.link_id }, row.bits);
-  if (bits !== undefined) return { ...row, bits };
-  damaged.push({ ...row, state: BlockState.free });
+  const { seq, block_id, link_id } = row;
+  const bits = cipher.open({ block: block_id, linkId: link_id }, row.bits);
+  if (bits !== undefined) return { seq, block_id, link_id, bits };
+  damaged.push({ seq, block_id, link_id, state: BlockState.free });
   return undefined;
 }
 
