@@ -27,7 +27,7 @@ Deno.test("the command prints names and serials as entries of a configuration", 
   assert.deepEqual(printed.saes, config.saes);
   assert.deepEqual(printed.saes[1], { id: 2, kme_id: 1, certificates: [{ subject_cn: "SAE 2" }] });
   assert.match(first!, /^ {2}\{ id: 2, .* \/\/ serial \[143, 1\]$/m);
-  assert.match(stderr, /42 files written$/);
+  assert.match(stderr, /44 files written$/);
 
   const before = await filesOf(out);
   const again = await run(file, "--out", out, "--configs");

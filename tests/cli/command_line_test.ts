@@ -229,7 +229,7 @@ Deno.test({
       assert.equal(output.stderr, "");
       return output.stdout.trimEnd().split("\n").sort();
     };
-    assert.deepEqual(await complete("st"), ["start", "status"]);
+    assert.deepEqual(await complete("st"), ["start", "status", "store"]);
     assert.deepEqual(await complete("kme "), ["kme 1.json5"]);
     assert.deepEqual(await complete("check", "--p"), ["--peers"]);
     assert.deepEqual(await complete("check", "k"), ["keys1", "kme 1.json5"]);
