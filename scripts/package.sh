@@ -41,7 +41,7 @@ kme() { deno run -A src/main.ts "$@"; }
 mkdir -p "$work/doc/certs" "$work/completions"
 # The documents and samples lie to each other as in the sources, so that links and paths resolve.
 cp -R docs examples "$work/doc/"
-rm -rf "$work/doc/examples/rust/target" "$work/doc/examples/go/sae" "$work/doc/examples/c/sae"
+rm -rf "$work/doc/examples/rust/target" "$work/doc/examples/rust/Cargo.lock" "$work/doc/examples/go/sae" "$work/doc/examples/c/sae"
 cp LICENSE README.md CHANGELOG.md SECURITY.md config_kme1.json5 config_kme2.json5 "$work/doc/"
 cp certs/README.md certs/network.json5 "$work/doc/certs/"
 # What is about the sources only is not in the packages.

@@ -70,7 +70,7 @@ export const examples: readonly Example[] = [
     optional: true,
     missing: cargo === undefined
       ? "no Rust"
-      : !await succeeds(cargo, "fetch", "--offline", "--locked", "--manifest-path", rust)
+      : !await succeeds(cargo, "fetch", "--offline", "--manifest-path", rust)
       ? "its packages are not there; run cargo fetch in examples/rust"
       : !await succeeds(pkgConfig, "--exists", "openssl")
       ? "no libssl-dev"
@@ -83,7 +83,6 @@ export const examples: readonly Example[] = [
         "build",
         "--quiet",
         "--offline",
-        "--locked",
       ]);
       return [`${target}/debug/sae`];
     },

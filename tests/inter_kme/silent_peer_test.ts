@@ -54,7 +54,7 @@ for (
 }
 
 Deno.test("blocks that come to the peer after it refused them are delivered", async () => {
-  const options = { inter_kme_timeout_seconds: 0.3, key_lifetime_seconds: 60 };
+  const options = { inter_kme_timeout_seconds: 1, key_lifetime_seconds: 60 };
   await using network = await startFirst(spec(options), [1, 2, 10], [1, 2, 40]);
   const [early, late] = network.blockIds as [string[], string[]];
   await using peer = await RustKme.start(network, 2, [early[3]!, early[7]!]);
