@@ -106,10 +106,20 @@ async function runIn(directory: string, { keep, devices }: DemoOptions): Promise
   }
 }
 
-/** Ports that no program listens on now. */
+/** Ports that no program listens on now, below those that systems take for outgoing connections. */
 function freePorts(count: number): number[] {
-  const listeners = Array.from({ length: count }, () => Deno.listen({ hostname: "127.0.0.1", port: 0 }));
-  const ports = listeners.map(({ addr }) => addr.port);
+  const listeners: Deno.Listener[] = [];
+  const start = 5000 + Math.floor(Math.random() * 4000);
+  for (let port = start; listeners.length < count; port++) {
+    try {
+      listeners.push(Deno.listen({ hostname: "127.0.0.1", port }));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse || error instanceof Deno.errors.PermissionDenied)) {
+        throw error;
+      }
+    }
+  }
+  const ports = listeners.map(({ addr }) => (addr as Deno.NetAddr).port);
   for (const listener of listeners) listener.close();
   return ports;
 }
