@@ -250,7 +250,8 @@ export class Delivery {
     if (master !== undefined) this.#limiter.requireReach(master, [slave.id.text]);
     this.#records.require();
     const keys = await this.#collect(slave, masterId, ids);
-    this.#limiter.fetched(masterId, keys.length);
+    // A key_ID that is requested twice in one request is one key.
+    this.#limiter.fetched(masterId, new Set(keys).size);
     const record = { client, slave: slave.id.text, master: masterId, ids };
     return await onceRecorded(keys, this.#records.fetched(record));
   }

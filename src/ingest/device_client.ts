@@ -62,7 +62,12 @@ export type DeviceStatus = z.output<typeof statusSchema>;
 
 /** Key container (clause 6.3). */
 const containerSchema = z.object({
-  keys: z.array(z.object({ key_ID: z.string().min(1).max(MAX_DEVICE_KEY_ID), key: z.base64() })),
+  keys: z.array(
+    z.object({
+      key_ID: z.string().max(MAX_DEVICE_KEY_ID).regex(/^[\x21-\x7e]+$/, "not printable ASCII"),
+      key: z.base64(),
+    }),
+  ),
 });
 
 /** A key as the device gave it. */

@@ -11,7 +11,7 @@ import type { DeviceKeyBits, DeviceKeysAnswer, DeviceKeysQuestion } from "../dom
 import type { DeviceSource } from "../config/config.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { BlockPresence } from "../domain/stock_questions.ts";
-import { errorMessage } from "../domain/text.ts";
+import { errorMessage, toOneLine } from "../domain/text.ts";
 import { sameBytes } from "../domain/bytes.ts";
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
@@ -274,6 +274,8 @@ export class DeviceIngestion implements KeySource {
       const { keys, problem } = this.#accept(given, number);
       const stored = keys.length === 0 ? [] : await store.storeDeviceBatch(this.link, batch, keys);
       if (keys.length === 0) await store.settleDeviceBatch(this.link, none);
+      // Without a problem it would be asked again at once.
+      if (given.length === 0) throw new DeviceProblem(`the device ${client.name} gave no keys`);
       if (stored === undefined) {
         throw new DeviceProblem("another process of this KME has taken over while keys were requested");
       }
@@ -354,7 +356,9 @@ export class DeviceIngestion implements KeySource {
         if (confirmed > 0) observer.stored(this.link, confirmed, true);
         if (removed > 0) observer.lost(this.link, "unconfirmed", removed);
         inStock ||= held.length > 0;
-        const why = `KME ${peer.kme} does not have keys of the devices: ${reason ?? "it gives no reason"}`;
+        const why = `KME ${peer.kme} does not have keys of the devices: ${
+          toOneLine(reason ?? "it gives no reason").slice(0, 200)
+        }`;
         if (done) decided();
         if (done && !inStock) throw new NothingConfirmed(why);
         if (done) return;
