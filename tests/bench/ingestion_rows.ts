@@ -16,21 +16,13 @@ export async function ingestion(): Promise<Row[]> {
 
 async function oneLargeFile(): Promise<Row> {
   const blocks = POOLS.large / 2;
-  const ours: number[] = [];
-  const bare: number[] = [];
   await using directory = await makeTempDir();
-  await using site = await Site.make(["sqlite", ":memory:"]);
-  for (let i = 0; i < ROUNDS; i++) {
-    await site.renew();
-    await site.fill("local", 1); // what is done once is not measured
-    const appear = await site.prepare("local", blocks);
-    const begin = performance.now();
-    await appear();
-    ours.push(blocks * 1000 / (performance.now() - begin));
-    const path = `${directory.path}/${i}.db`;
-    bare.push(blocks / Number(await print("ingest_baseline.ts", [path, String(blocks)])));
+  const [ours, bare] = await alternately(blocks, (site) => site.prepare("local", blocks), async (round) => {
+    const path = `${directory.path}/${round}.db`;
+    const seconds = Number(await print("ingest_baseline.ts", [path, String(blocks)]));
     await Deno.remove(path);
-  }
+    return blocks / seconds;
+  });
   return rowOf("ingestion, SQLite file, against a bare insert of the same rows", "blocks/s", ours, bare, {
     atLeast: 0.5,
   });
@@ -38,25 +30,45 @@ async function oneLargeFile(): Promise<Row> {
 
 /** From the first file's appearance until all blocks are in stock and all files deleted. */
 async function manySmallFiles(): Promise<Row> {
-  const ours: number[] = [];
-  const bare: number[] = [];
   await using directory = await makeTempDir();
-  await using site = await Site.make(["sqlite", ":memory:"]);
-  for (let i = 0; i < ROUNDS; i++) {
-    await site.renew();
-    await site.fill("local", 1); // what is done once is not measured
-    const appear = await site.prepareSmall(SMALL_FILES, SMALL_FILE_BLOCKS);
-    const begin = performance.now();
-    await appear();
-    ours.push(SMALL_FILES * 1000 / (performance.now() - begin));
-    bare.push(await bareFiles(directory.path));
-  }
+  const [ours, bare] = await alternately(
+    SMALL_FILES,
+    (site) => site.prepareSmall(SMALL_FILES, SMALL_FILE_BLOCKS),
+    () => bareFiles(directory.path),
+  );
   return rowOf(
     "ingestion of files of two blocks, SQLite file, against a bare look at them",
     "files/s",
     ours,
     bare,
   );
+}
+
+/**
+ * Measures ingestion and what it is compared with, in turn.
+ *
+ * @param count what is ingested in a round.
+ * @param prepare returns what makes the files appear, and waits until they are ingested.
+ * @param bare the rate of the comparison.
+ * @returns the rates of both, per second.
+ */
+async function alternately(
+  count: number,
+  prepare: (site: Site) => Promise<() => Promise<void>>,
+  bare: (round: number) => Promise<number>,
+): Promise<[ours: number[], bare: number[]]> {
+  const rates: [number[], number[]] = [[], []];
+  await using site = await Site.make(["sqlite", ":memory:"]);
+  for (let round = 0; round < ROUNDS; round++) {
+    await site.renew();
+    await site.fill("local", 1); // what is done once is not measured
+    const appear = await prepare(site);
+    const begin = performance.now();
+    await appear();
+    rates[0].push(count * 1000 / (performance.now() - begin));
+    rates[1].push(await bare(round));
+  }
+  return rates;
 }
 
 /** Files a second that one caller renames, reads, hashes and deletes, one after the other, and stores nothing of. */
