@@ -50,10 +50,7 @@ export async function tap(network: TestNetwork, from: TestId, to: TestId): Promi
   listener.listen(0, "127.0.0.1");
   await once(listener, "listening");
   const { port } = listener.address() as AddressInfo;
-  await network.writeConfig(from, (config) => {
-    config.other_kmes.find(({ id }) => String(id) === String(to))!.inter_kme_bind_address =
-      `127.0.0.1:${port}`;
-  });
+  await network.redirect(from, to, port);
   return {
     received: () => join(received),
     answered: () => join(answered),

@@ -128,6 +128,8 @@ export interface TestNetwork extends AsyncDisposable {
   ): Promise<string[]>;
   /** Changes a KME's configuration and writes the file again. */
   writeConfig(kme: TestId, edit: (config: ConfigFile) => void): Promise<void>;
+  /** Writes the configuration of `from` again, so that it calls `to` at another port of the loopback interface. */
+  redirect(from: TestId, to: TestId, port: number): Promise<void>;
   /** Starts a KME; `remove` kills it when it still runs. */
   start(kme: TestId, options?: KmeOptions): Promise<KmeProcess>;
   /** Starts all KMEs, in the order of the spec. */
@@ -272,6 +274,11 @@ export async function makeTestNetwork(spec: NetworkSpec): Promise<TestNetwork> {
     await temp.remove();
   };
 
+  const writeConfig: TestNetwork["writeConfig"] = (id, edit) => {
+    edit(kme(id).config);
+    return writeConfigFile(kme(id));
+  };
+
   return {
     directory: temp.path,
     interKmeCa,
@@ -281,10 +288,12 @@ export async function makeTestNetwork(spec: NetworkSpec): Promise<TestNetwork> {
     client,
     issueClient: (id, options) => kme(id).zoneCa.client({ commonName: "no SAE", ...options }),
     writeKeyFile,
-    writeConfig: (id, edit) => {
-      edit(kme(id).config);
-      return writeConfigFile(kme(id));
-    },
+    writeConfig,
+    redirect: (from, to, port) =>
+      writeConfig(from, (config) => {
+        config.other_kmes.find(({ id }) => String(id) === String(to))!.inter_kme_bind_address =
+          `127.0.0.1:${port}`;
+      }),
     start,
     startAll,
     remove,
