@@ -1,4 +1,4 @@
-/** Types of the store's changes. */
+/** What the store's changes are made of. */
 import type { Transaction } from "kysely";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import type { DamagedBits } from "./damaged_bits.ts";
@@ -34,4 +34,19 @@ export interface Work {
 export interface Operation<Item, Result> {
   readonly name: string;
   run(work: Work, items: readonly Item[]): Promise<Result[]>;
+}
+
+/** A kind of change that is made for one caller after the other. */
+export function oneByOne<Item, Result>(
+  name: string,
+  runOne: (work: Work, item: Item) => Promise<Result>,
+): Operation<Item, Result> {
+  return {
+    name,
+    async run(work, items) {
+      const results: Result[] = [];
+      for (const item of items) results.push(await runOne(work, item));
+      return results;
+    },
+  };
 }

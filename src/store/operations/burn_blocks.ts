@@ -1,5 +1,5 @@
 /** Burns blocks and keys that may have been handed out before. */
-import type { Operation, Work } from "../work.ts";
+import { oneByOne, type Operation, type Work } from "../work.ts";
 import type { Link } from "../../domain/link.ts";
 import { clearBits } from "../encryption/bits_cipher.ts";
 import { BYTE_COUNTS_BYTES } from "../encryption/byte_counts.ts";
@@ -27,14 +27,7 @@ export interface Burnt {
  * Removes a part of the blocks; if those of all links are burnt, also the waiting keys, and the reservations last. The record of
  * seen blocks is kept, so that none can be ingested again. No other process may use the database meanwhile.
  */
-export const burn: Operation<Burn, Burnt> = {
-  name: "burn",
-  async run(work, items) {
-    const results: Burnt[] = [];
-    for (const item of items) results.push(await burnPart(work, item));
-    return results;
-  },
-};
+export const burn: Operation<Burn, Burnt> = oneByOne("burn", burnPart);
 
 async function burnPart(work: Work, { link, after = 0 }: Burn): Promise<Burnt> {
   const part = await burnBlocks(work, link, after);

@@ -10,7 +10,7 @@ import { DEVICE_TAG, UNCONFIRMED_TAG } from "../../domain/stock_questions.ts";
 import { presenceOf } from "../matching.ts";
 import { insertRows, isInState } from "../statements.ts";
 import { BlockState, type Schema } from "../table_schema.ts";
-import type { Operation, Work } from "../work.ts";
+import { oneByOne, type Operation, type Work } from "../work.ts";
 import { countBytes, insertBlocks, seenAmong } from "./ingest_blocks.ts";
 
 /** Rows that one statement changes. */
@@ -52,14 +52,10 @@ export interface StoreBatch {
  * Stores the blocks of a batch as unconfirmed. The result is the keys that are stored now; the others have a block that was stored
  * before, at any time. Nothing is stored, and `undefined` is the result, if another process has given the batch up.
  */
-export const storeBatch: Operation<StoreBatch, DeviceKey[] | undefined> = {
-  name: "storeDeviceBatch",
-  async run(work, items) {
-    const results: (DeviceKey[] | undefined)[] = [];
-    for (const item of items) results.push(await storeOne(work, item));
-    return results;
-  },
-};
+export const storeBatch: Operation<StoreBatch, DeviceKey[] | undefined> = oneByOne(
+  "storeDeviceBatch",
+  storeOne,
+);
 
 async function storeOne(work: Work, { link, batch, keys }: StoreBatch): Promise<DeviceKey[] | undefined> {
   const { trx, dialect } = work;
@@ -113,14 +109,7 @@ export interface Settled {
 }
 
 /** Does what the other end has said. Repeating it changes nothing. */
-export const settleBatch: Operation<SettleBatch, Settled> = {
-  name: "settleDeviceBatch",
-  async run(work, items) {
-    const results: Settled[] = [];
-    for (const item of items) results.push(await settleOne(work, item));
-    return results;
-  },
-};
+export const settleBatch: Operation<SettleBatch, Settled> = oneByOne("settleDeviceBatch", settleOne);
 
 async function settleOne(work: Work, { link, batch, held, gone, done }: SettleBatch): Promise<Settled> {
   const { trx, stock } = work;
@@ -163,14 +152,7 @@ export interface ReceivedKeys {
 }
 
 /** Stores blocks that the other end has stored before: they are in stock at once. */
-export const receiveKeys: Operation<ReceiveKeys, ReceivedKeys> = {
-  name: "receiveDeviceKeys",
-  async run(work, items) {
-    const results: ReceivedKeys[] = [];
-    for (const item of items) results.push(await receiveOne(work, item));
-    return results;
-  },
-};
+export const receiveKeys: Operation<ReceiveKeys, ReceivedKeys> = oneByOne("receiveDeviceKeys", receiveOne);
 
 async function receiveOne(work: Work, { link, blocks, lost }: ReceiveKeys): Promise<ReceivedKeys> {
   const ids = [...blocks.map(({ id }) => id), ...lost];

@@ -7,7 +7,7 @@ import type { Link } from "../../domain/link.ts";
 import { type FileTag, UNCONFIRMED_TAG } from "../../domain/stock_questions.ts";
 import { isInState } from "../statements.ts";
 import { BlockState } from "../table_schema.ts";
-import type { Operation, Work } from "../work.ts";
+import { oneByOne, type Operation, type Work } from "../work.ts";
 
 export interface MatchBlocks {
   readonly link: Link;
@@ -30,14 +30,7 @@ export interface MatchBlocks {
 export const MAX_FORGOTTEN = 5000;
 
 /** The number of blocks that changed. */
-export const matchBlocks: Operation<MatchBlocks, number> = {
-  name: "matchBlocks",
-  async run(work, items) {
-    const results: number[] = [];
-    for (const item of items) results.push(await matchOne(work, item));
-    return results;
-  },
-};
+export const matchBlocks: Operation<MatchBlocks, number> = oneByOne("matchBlocks", matchOne);
 
 async function matchOne(work: Work, item: MatchBlocks) {
   const { link, unmatched = [], matched = [], matchAll, forget, peerDatabase } = item;

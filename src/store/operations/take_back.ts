@@ -2,7 +2,7 @@
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { BLOCK_BYTES } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
-import type { Operation, Work } from "../work.ts";
+import { oneByOne, type Operation, type Work } from "../work.ts";
 import { halfOf, type Link } from "../../domain/link.ts";
 import { ownerOf, type StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState } from "../table_schema.ts";
@@ -39,14 +39,7 @@ interface StoredKey {
   readonly composition: Uint8Array | null;
 }
 
-export const takeBack: Operation<TakeBack, TakenBack> = {
-  name: "takeBack",
-  async run(work, items) {
-    const results: TakenBack[] = [];
-    for (const item of items) results.push(await takeBackOne(work, item));
-    return results;
-  },
-};
+export const takeBack: Operation<TakeBack, TakenBack> = oneByOne("takeBack", takeBackOne);
 
 async function takeBackOne(work: Work, item: TakeBack): Promise<TakenBack> {
   const { trx, now } = work;
