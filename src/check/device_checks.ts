@@ -2,7 +2,12 @@
 import type { Config, NeighbourKme } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { errorMessage } from "../domain/text.ts";
-import { DeviceClient, DeviceRefusal, type DeviceStatus } from "../ingest/device_client.ts";
+import {
+  type DeviceClient,
+  deviceClient,
+  DeviceRefusal,
+  type DeviceStatus,
+} from "../ingest/device_client.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
 
 export async function checkDevices(config: Config): Promise<CheckLine[]> {
@@ -18,12 +23,7 @@ async function checkDevice({ thisKme }: Config, kme: NeighbourKme, index: number
   const what = `other_kmes[${index}].key_source`;
   let client: DeviceClient | undefined;
   try {
-    client = new DeviceClient({
-      device,
-      ignoreSystemProxySettings: kme.ignoreSystemProxySettings,
-      timeout: 1000 * thisKme.interKmeTimeoutSeconds,
-      tlsMinVersion: thisKme.tlsMinVersion,
-    });
+    client = deviceClient(device, kme, thisKme);
     return judge(what, kme, client.name, await client.status());
   } catch (error) {
     return [environmentError(what, `the QKD device gives no status: ${errorMessage(error)}`, remedy(error))];

@@ -41,6 +41,16 @@ export function blockKeyId(bits: Uint8Array): KeyIdBytes {
   return id;
 }
 
+/** The blocks of which bytes consist, in order; views of them. A rest that is not a whole block is left out. */
+export function blocksOf(bytes: Uint8Array): Block[] {
+  const blocks: Block[] = [];
+  for (let end = BLOCK_BYTES; end <= bytes.length; end += BLOCK_BYTES) {
+    const bits = bytes.subarray(end - BLOCK_BYTES, end);
+    blocks.push({ id: blockKeyId(bits), bits });
+  }
+  return blocks;
+}
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** The 16 bytes of a UUID's text in any case, or `undefined` when the text is not a UUID. */

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import https from "node:https";
 import type tls from "node:tls";
 import { z } from "zod";
-import type { DeviceSource } from "../config/config.ts";
+import type { DeviceSource, NeighbourKme, ThisKme } from "../config/config.ts";
 import { formatHostPort } from "../domain/address.ts";
 import { MAX_DEVICE_KEY_ID } from "../domain/device_keys.ts";
 import { toOneLine } from "../domain/text.ts";
@@ -256,6 +256,20 @@ export class DeviceClient {
       request.end(body);
     });
   }
+}
+
+/**
+ * The client for the device of a link, as the configuration says. Opens no connection yet.
+ *
+ * @throws Error with one line when the client certificate cannot be used.
+ */
+export function deviceClient(device: DeviceSource, neighbour: NeighbourKme, thisKme: ThisKme): DeviceClient {
+  return new DeviceClient({
+    device,
+    ignoreSystemProxySettings: neighbour.ignoreSystemProxySettings,
+    timeout: 1000 * thisKme.interKmeTimeoutSeconds,
+    tlsMinVersion: thisKme.tlsMinVersion,
+  });
 }
 
 function parse(bytes: Buffer): unknown {

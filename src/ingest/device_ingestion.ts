@@ -5,7 +5,7 @@
  * What is not in stock yet is in the database: the blocks as unconfirmed, and what they are to be confirmed by. So a crash of either
  * KME at any point leaves nothing that is not settled afterwards.
  */
-import type { KeyIdBytes } from "../domain/block.ts";
+import { BLOCK_BITS, blocksOf, type KeyIdBytes } from "../domain/block.ts";
 import { type DeviceKey, MAX_DEVICE_BLOCKS, MAX_DEVICE_KEYS } from "../domain/device_keys.ts";
 import type { DeviceKeyBits, DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
 import type { DeviceSource } from "../config/config.ts";
@@ -15,7 +15,7 @@ import { errorMessage, toOneLine } from "../domain/text.ts";
 import { sameBytes } from "../domain/bytes.ts";
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
-import { blocksOf, blocksPerKey, healthProblemOf } from "./device_blocks.ts";
+import { blocksFromKey, healthProblemOf } from "./device_blocks.ts";
 import { type DeviceClient, DeviceFailure, type GivenKey } from "./device_client.ts";
 import type { DeviceObserver, DeviceState, LastMinute } from "./device_observer.ts";
 import type { HealthAction } from "./ingestion_options.ts";
@@ -237,7 +237,7 @@ export class DeviceIngestion implements KeySource {
 
   #numberOfKeys(need: number): number {
     const { keySize, keysPerRequest } = this.#options.device;
-    const blocks = blocksPerKey(keySize);
+    const blocks = blocksFromKey(keySize);
     return Math.max(
       0,
       Math.min(
@@ -253,7 +253,7 @@ export class DeviceIngestion implements KeySource {
 
   async #batch(number: number): Promise<void> {
     const { store, client, device: { keySize }, observer } = this.#options;
-    const asked = number * blocksPerKey(keySize);
+    const asked = number * blocksFromKey(keySize);
     this.#left -= number;
     const reserved = crypto.randomUUID();
     this.#underWay.set(reserved, asked);
@@ -293,7 +293,7 @@ export class DeviceIngestion implements KeySource {
   /** The keys of an answer that are usable, and what is wrong with others. */
   #accept(given: readonly GivenKey[], number: number): { keys: DeviceKeyBits[]; problem?: string } {
     const { device: { keySize }, observer, health, client } = this.#options;
-    const per = blocksPerKey(keySize);
+    const per = blocksFromKey(keySize);
     const keys: DeviceKeyBits[] = [];
     const [ids, blocks] = [new Set<string>(), new Set<string>()];
     let problem: string | undefined;
@@ -304,7 +304,7 @@ export class DeviceIngestion implements KeySource {
             ? "more keys than were requested"
             : `a key of another size than ${keySize} bits`
         }`;
-        observer.lost(this.link, "size", Math.floor(bits.length / 32));
+        observer.lost(this.link, "size", blocksFromKey(8 * bits.length));
         continue;
       }
       const cut = blocksOf(bits);
@@ -317,7 +317,7 @@ export class DeviceIngestion implements KeySource {
       for (const block of cut) blocks.add(block.id.toHex());
       keys.push({ id, blocks: cut });
     }
-    const rest = keySize - 256 * per;
+    const rest = keySize - BLOCK_BITS * per;
     if (rest > 0) observer.rest(this.link, rest * keys.length);
     const unhealthy = healthProblemOf(keys.flatMap((key) => key.blocks), health);
     if (unhealthy === undefined) return { keys, problem };

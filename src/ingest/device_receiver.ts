@@ -1,5 +1,5 @@
 /** Fetches keys from this end's QKD device that the other end of the link has got from its own. */
-import type { Block, KeyIdBytes } from "../domain/block.ts";
+import { type Block, blocksOf, type KeyIdBytes } from "../domain/block.ts";
 import { mapKey, sameBytes } from "../domain/bytes.ts";
 import type { DeviceKey, DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
 import type { KmeId } from "../domain/ids.ts";
@@ -8,7 +8,7 @@ import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import type { Store } from "../store/store.ts";
-import { blocksOf, healthProblemOf } from "./device_blocks.ts";
+import { healthProblemOf } from "./device_blocks.ts";
 import { type DeviceClient, DeviceRefusal, type GivenKey } from "./device_client.ts";
 import type { DeviceObserver, LastMinute } from "./device_observer.ts";
 import type { HealthAction } from "./ingestion_options.ts";

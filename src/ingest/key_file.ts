@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
-import { type Block, BLOCK_BYTES, blockKeyId, type KeyIdBytes } from "../domain/block.ts";
+import { type Block, BLOCK_BYTES, blockKeyId, blocksOf, type KeyIdBytes } from "../domain/block.ts";
 import { platform } from "../platform.ts";
 import { KeyHealth } from "./key_health.ts";
 
@@ -175,14 +175,4 @@ export class KeyFile implements AsyncDisposable {
     }
     return bytes;
   }
-}
-
-/** The blocks of which bytes consist; views of them. */
-export function blocksOf(bytes: Uint8Array): Block[] {
-  const blocks: Block[] = [];
-  for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
-    const bits = bytes.subarray(at, at + BLOCK_BYTES);
-    blocks.push({ id: blockKeyId(bits), bits });
-  }
-  return blocks;
 }

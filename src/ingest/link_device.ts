@@ -2,7 +2,7 @@
 import type { DeviceSource, NeighbourKme, ThisKme } from "../config/config.ts";
 import { ownHalf } from "../domain/link.ts";
 import type { Store } from "../store/store.ts";
-import { DeviceClient } from "./device_client.ts";
+import { type DeviceClient, deviceClient } from "./device_client.ts";
 import { DeviceIngestion, type DevicePeer } from "./device_ingestion.ts";
 import { type DeviceObserver, LastMinute } from "./device_observer.ts";
 import { DeviceReceiver } from "./device_receiver.ts";
@@ -34,13 +34,7 @@ export function openDevice(
   { device, neighbour, thisKme, store, peer, mayIngest, observer }: LinkDeviceOptions,
 ): LinkDevice {
   const link = neighbour.id.text;
-  const timeout = 1000 * thisKme.interKmeTimeoutSeconds;
-  const client = new DeviceClient({
-    device,
-    ignoreSystemProxySettings: neighbour.ignoreSystemProxySettings,
-    timeout,
-    tlsMinVersion: thisKme.tlsMinVersion,
-  });
+  const client = deviceClient(device, neighbour, thisKme);
   const common = { link, client, store, health: thisKme.keyFileHealth, observer, rate: new LastMinute() };
   return {
     client,
@@ -52,7 +46,7 @@ export function openDevice(
       asks: asksFirst(device, thisKme, neighbour),
     }),
     // The other KME most likely waits as long as this one would.
-    receiver: new DeviceReceiver({ ...common, answerMs: timeout / 2 }),
+    receiver: new DeviceReceiver({ ...common, answerMs: 1000 * thisKme.interKmeTimeoutSeconds / 2 }),
   };
 }
 

@@ -1,6 +1,6 @@
 /** Ingestion of one link's directory: one loop that looks for files, waits until they do not change, and reads them. */
 import { join } from "node:path";
-import { type Block, BLOCK_BYTES } from "../domain/block.ts";
+import { type Block, BLOCK_BYTES, blocksOf } from "../domain/block.ts";
 import { sameBytes } from "../domain/bytes.ts";
 import type { KmeId } from "../domain/ids.ts";
 import type { WatchedDirectory } from "../domain/network.ts";
@@ -12,7 +12,6 @@ import { FileTable, type KnownFile } from "./file_table.ts";
 import type { IngestionOptions, IngestionState } from "./ingestion_options.ts";
 import type { KeySource } from "./key_source.ts";
 import {
-  blocksOf,
   type FileState,
   fileState,
   isKeyFileName,
