@@ -1,7 +1,6 @@
 /** Which keys of a pair of QKD devices one end of a link has, and what the other end has of them, as JSON. */
 import { Buffer } from "node:buffer";
 import { z } from "zod";
-import type { KeyIdBytes } from "../domain/block.ts";
 import {
   type DeviceKeysAnswer,
   type DeviceKeysQuestion,
@@ -10,9 +9,8 @@ import {
   MAX_DEVICE_KEYS,
 } from "../domain/device_keys.ts";
 import type { KmeId } from "../domain/ids.ts";
+import { formatKeyIdList, keyIdList } from "./key_id_list.ts";
 import { parseMessage } from "./wire.ts";
-
-const ID_BYTES = 16;
 
 /** Characters of a reason. */
 const MAX_REASON = 1000;
@@ -20,17 +18,7 @@ const MAX_REASON = 1000;
 /** Bytes of a question: {@linkcode MAX_DEVICE_KEYS} keys with the longest ids, and {@linkcode MAX_DEVICE_BLOCKS} blocks. */
 export const MAX_DEVICE_QUESTION_BYTES = 512 * 1024;
 
-const blocks = z.base64().min(1).transform((text, context): KeyIdBytes[] => {
-  const bytes = Uint8Array.from(Buffer.from(text, "base64"));
-  if (bytes.length % ID_BYTES !== 0) {
-    context.issues.push({ code: "custom", message: "no whole key_IDs", input: text });
-    return z.NEVER;
-  }
-  return Array.from(
-    { length: bytes.length / ID_BYTES },
-    (_, i) => bytes.slice(i * ID_BYTES, (i + 1) * ID_BYTES),
-  );
-});
+const blocks = keyIdList(z.base64().min(1));
 
 const questionSchema = z.object({
   sender_KME_ID: z.string().max(291),
@@ -46,7 +34,7 @@ const answerSchema = z.object({
 export function formatDeviceKeysQuestion(sender: KmeId, { keys }: DeviceKeysQuestion): string {
   return JSON.stringify({
     sender_KME_ID: sender,
-    keys: keys.map(({ id, blocks }) => ({ key_ID: id, blocks: Buffer.concat(blocks).toString("base64") })),
+    keys: keys.map(({ id, blocks }) => ({ key_ID: id, blocks: formatKeyIdList(blocks) })),
   });
 }
 

@@ -1,7 +1,6 @@
 /** Questions about the stock of a link, and their answers, as JSON. */
 import { Buffer } from "node:buffer";
 import { z } from "zod";
-import type { KeyIdBytes } from "../domain/block.ts";
 import type { KmeId } from "../domain/ids.ts";
 import {
   FILE_BUCKETS,
@@ -10,9 +9,8 @@ import {
   type StockAnswer,
   type StockQuestion,
 } from "../domain/stock_questions.ts";
+import { formatKeyIdList, ID_BYTES, keyIdList } from "./key_id_list.ts";
 import { parseMessage } from "./wire.ts";
-
-const ID_BYTES = 16;
 
 /** Bytes of a question: the longest asks for {@linkcode MAX_ASKED_BLOCKS} blocks. */
 export const MAX_QUESTION_BYTES = 128 * 1024;
@@ -23,17 +21,7 @@ const name = z.string().max(1024);
 const database = z.string().regex(/^[0-9a-f]{32}$/);
 const buckets = z.array(z.object({ files: count, hash })).length(FILE_BUCKETS);
 
-const ids = z.base64().max(Math.ceil(MAX_ASKED_BLOCKS * ID_BYTES / 3) * 4).transform((text, context) => {
-  const bytes = Uint8Array.from(Buffer.from(text, "base64"));
-  if (bytes.length % ID_BYTES !== 0) {
-    context.issues.push({ code: "custom", message: "no whole key_IDs", input: text });
-    return z.NEVER;
-  }
-  return Array.from(
-    { length: bytes.length / ID_BYTES },
-    (_, i): KeyIdBytes => bytes.slice(i * ID_BYTES, (i + 1) * ID_BYTES),
-  );
-});
+const ids = keyIdList(z.base64().max(Math.ceil(MAX_ASKED_BLOCKS * ID_BYTES / 3) * 4));
 
 const questionSchema = z.object({
   sender_KME_ID: z.string().max(291),
@@ -63,7 +51,7 @@ const answerSchema = z.discriminatedUnion("kind", [
 
 export function formatStockQuestion(sender: KmeId, question: StockQuestion): string {
   const wire = question.kind === "blocks"
-    ? { kind: question.kind, ids: Buffer.concat(question.ids).toString("base64") }
+    ? { kind: question.kind, ids: formatKeyIdList(question.ids) }
     : question;
   return JSON.stringify({ sender_KME_ID: sender, question: wire });
 }
