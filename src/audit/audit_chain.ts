@@ -65,6 +65,7 @@ export function parseLine(line: string): ChainedRecord | undefined {
   return { sequence, time, kind, before, hash, content } as ChainedRecord;
 }
 
-function sha256(text: string): string {
-  return hash("sha256", text, "hex");
+/** Hexadecimal. */
+export function sha256(data: string | Uint8Array): string {
+  return hash("sha256", data, "hex");
 }

@@ -1,5 +1,5 @@
 /** The files of an audit log: `audit-CHAIN-NUMBER.jsonl`. Each process that writes has a chain of its own. */
-import { hash } from "node:crypto";
+import { Buffer } from "node:buffer";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { platform } from "../platform.ts";
@@ -87,14 +87,7 @@ export async function* linesOf(path: string): AsyncGenerator<Line> {
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return parts[0]!;
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
+  return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
 }
 
 /** Lines as they are in the file, each with a newline. */
@@ -111,9 +104,4 @@ export function textOf({ bytes }: Pick<Line, "bytes">): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** SHA-256, hexadecimal. */
-export function digestOfBytes(bytes: Uint8Array): string {
-  return hash("sha256", bytes, "hex");
 }

@@ -1,7 +1,7 @@
 /** Finds the end of a chain, to go on behind it. */
-import { parseLine, readRecord } from "./audit_chain.ts";
+import { parseLine, readRecord, sha256 } from "./audit_chain.ts";
 import type { ChainedRecord } from "./audit_chain.ts";
-import { type AuditFile, digestOfBytes, linesOf, textOf } from "./audit_files.ts";
+import { type AuditFile, linesOf, textOf } from "./audit_files.ts";
 import type { TornBytes } from "./audit_record.ts";
 
 /** The end of a file. */
@@ -38,7 +38,7 @@ function findTail(bytes: Uint8Array, isWhole: boolean): Tail | undefined {
     if (last !== undefined) {
       const rest = bytes.subarray(end + 1);
       if (rest.length === 0) return { last, endsLine: true };
-      const torn = { kind: "torn", bytes: rest.length, sha256: digestOfBytes(rest) } as const;
+      const torn = { kind: "torn", bytes: rest.length, sha256: sha256(rest) } as const;
       return { last, torn, endsLine: rest.at(-1) === NEWLINE };
     }
     end = before;

@@ -4,6 +4,7 @@ import type { KeyObserver } from "../delivery/key_observer.ts";
 import type { KeyRecords } from "../delivery/key_records.ts";
 import type { Peer } from "../delivery/peer.ts";
 import { formatKeyId, type KeyIdBytes } from "../domain/block.ts";
+import { outcomeOf } from "../domain/transaction.ts";
 import type { RefusedRequest } from "../http/request_observer.ts";
 import type { DeviceObserver } from "../ingest/device_observer.ts";
 import type { IngestedFile, RefusedFile } from "../ingest/ingestion_options.ts";
@@ -93,8 +94,7 @@ export function recordedPeer(peer: Peer, trail: Notes): Peer {
         master: transaction.origin,
         slaves: transaction.recipients.flatMap(({ saes }) => saes),
         key_IDs: textOf(transaction.keys.map(({ id }) => id)),
-        outcome: answer.kind,
-        reason: "reason" in answer ? answer.reason : undefined,
+        ...outcomeOf(answer),
       });
       return answer;
     },
@@ -105,8 +105,7 @@ export function recordedPeer(peer: Peer, trail: Notes): Peer {
         direction: "sent",
         kme,
         transaction: formatKeyId(request.transaction),
-        outcome: answer.kind,
-        reason: "reason" in answer ? answer.reason : undefined,
+        ...outcomeOf(answer),
       });
       return answer;
     },

@@ -1,10 +1,16 @@
 /** Verifies the audit log in a directory: finds records that were altered, removed, inserted, repeated or moved. */
-import { BEGINNING, type ChainedRecord, parseLine, type Position, readRecord } from "./audit_chain.ts";
+import {
+  BEGINNING,
+  type ChainedRecord,
+  parseLine,
+  type Position,
+  readRecord,
+  sha256,
+} from "./audit_chain.ts";
 import {
   type AuditFile,
   auditFiles,
   byChain,
-  digestOfBytes,
   isWritten,
   joinLines,
   type Line,
@@ -161,11 +167,11 @@ class ChainVerifier {
   /** Whether the lines before are what the record says that was left by a crash. */
   #isMarkedTorn(record: ChainedRecord): boolean {
     if (record.kind !== "torn" || record.before !== this.#last.hash) return false;
-    const { bytes, sha256 } = record.content as unknown as TornBytes;
+    const { bytes, sha256: digest } = record.content as unknown as TornBytes;
     const found = joinLines(this.#strange);
     // The start has ended the last line if the crash had not.
     if (found.length !== bytes && found.length !== bytes + 1) return false;
-    return digestOfBytes(found.subarray(0, bytes)) === sha256;
+    return sha256(found.subarray(0, bytes)) === digest;
   }
 
   /** Lines that are no records, and that nothing explains. */

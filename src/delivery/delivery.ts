@@ -27,7 +27,12 @@ import { noLink, Routes } from "./routes.ts";
 import { ReservationFinisher } from "./reservation_finisher.ts";
 import { type ReceivedAdmission, SaeLimiter, type Wanted } from "./sae_limiter.ts";
 import { shortage } from "./shortage.ts";
-import type { TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
+import {
+  outcomeOf,
+  type TakeBackAnswer,
+  type TakeBackRequest,
+  type Transaction,
+} from "../domain/transaction.ts";
 import type { StockAgreement } from "./stock_agreement.ts";
 import { TransactionDelivery } from "./transaction_delivery.ts";
 import type { ClientIdentity, ConnectedClient } from "../x509/client_identity.ts";
@@ -351,8 +356,7 @@ export class Delivery {
       master: transaction.origin,
       slaves: transaction.recipients.flatMap(({ saes }) => saes),
       ids: transaction.keys.map(({ id }) => id),
-      outcome: answer.kind,
-      reason: "reason" in answer ? answer.reason : undefined,
+      ...outcomeOf(answer),
     });
     return answer;
   }
@@ -376,8 +380,7 @@ export class Delivery {
       caller,
       kme: sender,
       transaction: request.transaction,
-      outcome: answer.kind,
-      reason: "reason" in answer ? answer.reason : undefined,
+      ...outcomeOf(answer),
     });
     return answer;
   }

@@ -67,3 +67,8 @@ export type TakeBackAnswer =
   | { readonly kind: "read" }
   /** Not known yet: ask again later. */
   | { readonly kind: "unresolved"; readonly reason: string };
+
+/** What is recorded of an answer. */
+export function outcomeOf(answer: TransactionAnswer | TakeBackAnswer): { outcome: string; reason?: string } {
+  return { outcome: answer.kind, reason: "reason" in answer ? answer.reason : undefined };
+}

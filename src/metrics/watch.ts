@@ -306,10 +306,7 @@ export class Watch {
   }
 
   #limited(sae: SaeId, limit: Limit): void {
-    const name = `${sae} ${limit}`;
-    const known = this.counts.limited.get(name);
-    if (known === undefined) this.counts.limited.set(name, { sae, limit, count: 1 });
-    else known.count++;
+    this.counts.limited.getOrInsertComputed(`${sae} ${limit}`, () => ({ sae, limit, count: 0 })).count++;
   }
 
   /** A key file is ingested whose keys another database may have given out. */

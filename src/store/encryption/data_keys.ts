@@ -1,4 +1,5 @@
 /** The data keys of a database, which are stored encrypted with its master key. */
+import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import type { Kysely } from "kysely";
 import { buffer } from "../../domain/bytes.ts";
@@ -16,6 +17,9 @@ export const SEALED_KEY_BYTES = KEY_BYTES + SEAL_BYTES;
 
 const MEMBER = "this_kme.store_encryption";
 const REKEY = "kme store rekey CONFIG";
+
+export const WRONG_MASTER_KEY =
+  `the key of ${MEMBER} is not the master key with which the keys in the database are encrypted, and nothing was changed; set it to that key`;
 
 /** What the database says about encryption. */
 export interface EncryptionState {
@@ -71,7 +75,7 @@ export async function encryptionObstacle(
   }
   const opened = await openDataKeys(state, master);
   if (opened === undefined) {
-    return `the key of ${MEMBER} is not the master key with which the keys in the database are encrypted, and nothing was changed; set it to that key`;
+    return WRONG_MASTER_KEY;
   }
   for (const key of opened.values()) key.fill(0);
   return isPartlyClear(state)
@@ -116,11 +120,7 @@ export async function sealDataKey(
 
 /** Associated data of an encrypted data key: what it is, its database and its number. */
 function keyData(databaseId: Uint8Array, number: number): Uint8Array {
-  const name = new TextEncoder().encode(`kme data key ${number} `);
-  const data = new Uint8Array(name.length + databaseId.length);
-  data.set(name);
-  data.set(databaseId, name.length);
-  return data;
+  return Buffer.concat([Buffer.from(`kme data key ${number} `), databaseId]);
 }
 
 /** @throws StoreUnusable with one line when a KME with this master key cannot use the database. */

@@ -21,6 +21,7 @@ import {
   isPartlyClear,
   openDataKeys,
   sealDataKey,
+  WRONG_MASTER_KEY,
 } from "./data_keys.ts";
 
 /** Rows in one transaction. */
@@ -131,9 +132,7 @@ async function begin(
   }
   const keys = await openDataKeys(state, masterKey) ?? await openDataKeys(state, newMasterKey);
   if (keys === undefined) {
-    throw new StoreUnusable(
-      "the key of this_kme.store_encryption is not the master key with which the keys in the database are encrypted, and nothing was changed; set it to that key",
-    );
+    throw new StoreUnusable(WRONG_MASTER_KEY);
   }
   const isNew = state.keys.every((key) => key.resealed_through === null);
   const number = Math.max(...keys.keys()) + (isNew ? 1 : 0);
