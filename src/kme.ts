@@ -183,7 +183,6 @@ export async function startKme(config: Config): Promise<Kme> {
     });
     opened.defer(() => stock.close());
     stocks.set(kme, stock);
-    stock.changed();
   }
 
   const events = new Events(thisKme.nickname);
@@ -241,6 +240,7 @@ export async function startKme(config: Config): Promise<Kme> {
     devices.set(link, opening);
   }
 
+  let comparing = false;
   const ingesting = ingestion = startIngestion({
     kme: thisKme.id.text,
     directories: watchedDirectories(config),
@@ -248,7 +248,7 @@ export async function startKme(config: Config): Promise<Kme> {
     onIngested: (file) => {
       watch.ingested(file);
       if (trail) noteIngested(trail, file);
-      stocks.get(file.link)?.changed();
+      if (comparing) stocks.get(file.link)?.changed();
     },
     onRefused: (file) => {
       watch.notIngested(file);
@@ -272,6 +272,9 @@ export async function startKme(config: Config): Promise<Kme> {
   });
   // An SAE that connects at once finds the keys that were there; a large number of files does not delay the start.
   await Promise.race([ingesting.started, unlessBusy(FIRST_KEYS_MS)]);
+  // Not before: files that are not ingested yet would be a difference.
+  comparing = true;
+  for (const stock of stocks.values()) stock.changed();
 
   const requests = (listener: Listener): SaeRequestObserver => {
     const counted = watch.requests(listener);

@@ -131,6 +131,20 @@ Deno.test("a restart with a database file agrees at once", async () => {
   await takeAll(network, 30);
 });
 
+Deno.test("files that a KME finds at its start, and has not ingested yet, are no difference", async () => {
+  await using network = await makeTestNetwork(two());
+  const shared = random(100);
+  await put(network, 2, "a.cor", shared);
+  const second = await network.start(2);
+  // Changed just now, so that it is not read at once.
+  await put(network, 1, "a.cor", shared);
+  const first = await network.start(1);
+  await agreeOn(network, 100);
+  for (const { lines } of [first, second]) {
+    assert.deepEqual(lines.filter((line) => /have different blocks/.test(line)), []);
+  }
+});
+
 Deno.test("files come to each end in its own order and at its own pace", async () => {
   await using network = await makeTestNetwork(two({ delete_key_file_after_read: true }, "sqlite"));
   const files = Array.from({ length: 6 }, () => random(30));
