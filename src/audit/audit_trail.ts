@@ -53,7 +53,7 @@ export class AuditTrail implements AsyncDisposable {
   /** Being written. */
   #batch: readonly Pending[] = [];
   #writing?: Promise<void>;
-  /** The end of all that was begun with the file. */
+  /** Resolves when all operations on the file have ended. */
   #turn: Promise<unknown> = Promise.resolve();
   /** When the write under way began, milliseconds of a monotonic clock. */
   #began?: number;
@@ -113,7 +113,7 @@ export class AuditTrail implements AsyncDisposable {
     await done.promise;
   }
 
-  /** Records what has happened anyway, as soon as the log can be written. */
+  /** Records something that cannot be undone or refused any more, as soon as the log can be written. */
   note(record: AuditRecord): void {
     if (this.#closed) return;
     if (this.#pending.length >= MAX_KEPT) this.#dropped++;

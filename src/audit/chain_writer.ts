@@ -134,7 +134,7 @@ export class ChainWriter {
   }
 
   /**
-   * Removes files whose time is over, each with a record before it. A file that cannot be removed stays, with a warning.
+   * Removes files older than `keep_days`, after recording each removal. A file that cannot be removed stays, with a warning.
    *
    * @throws Error when the record cannot be written.
    */

@@ -257,7 +257,7 @@ class ChainVerifier {
     this.#lastRecord = record;
   }
 
-  /** Files at the beginning may have been removed when their time was over: then a record says so. */
+  /** The oldest files may have been removed after `keep_days`; a record then says so. */
   #judgeBeginning(): void {
     if (this.#cutOff === undefined) return;
     const { file, before } = this.#cutOff;

@@ -20,6 +20,6 @@ export function printMessage(message: string, level: MessageLevel = "error"): vo
   try {
     Deno.stderr.writeSync(new TextEncoder().encode(`${text}\n`));
   } catch {
-    // Nobody reads it any more.
+    // Its reader has closed it.
   }
 }

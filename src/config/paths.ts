@@ -41,7 +41,7 @@ function describePath(path: string, { cwd, beside }: PathBase): string {
   return `${JSON.stringify(path)} (searched in ${cwd}${cwd === beside ? "" : ` and ${beside}`})`;
 }
 
-/** `undefined`: this user may not know. */
+/** `undefined`: this user has no permission to find out. */
 async function exists(path: string): Promise<boolean | undefined> {
   try {
     await Deno.stat(path);

@@ -373,7 +373,7 @@ export class StockAgreement {
       return missing > 0 ? [{ name, here: 0, there: missing }] : [];
     });
     const here = unmatched.map(({ tag, blocks }): UnmatchedFile => ({
-      name: tag === DEVICE_TAG ? DEVICE_KEYS_NAME : own.get(tag)?.name ?? "(a file of an earlier time)",
+      name: tag === DEVICE_TAG ? DEVICE_KEYS_NAME : own.get(tag)?.name ?? "(an earlier file)",
       here: blocks,
       there: 0,
     }));

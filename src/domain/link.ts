@@ -16,7 +16,7 @@ export function halfOf(id: KeyIdBytes): 0 | 1 {
   return (id[15]! & 1) as 0 | 1;
 }
 
-/** The half that `own` takes from first on the link with `other`: the lower KME id has half 0. */
+/** The half from which `own` takes blocks first on the link with `other`: the lower KME id has half 0. */
 export function ownHalf(own: ConfiguredId, other: ConfiguredId): 0 | 1 {
   return compareIds(own.text, other.text) <= 0 ? 0 : 1;
 }

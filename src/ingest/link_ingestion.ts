@@ -27,8 +27,8 @@ const logger = log("ingest");
 /** Blocks in one transaction: about 3 ms of hashing between two turns of the event loop, then some more of inserting. */
 const BATCH_BLOCKS = 2048;
 /**
- * Most blocks in one transaction while no request is waiting for the store. Key_IDs are random, so a transaction writes pages
- * all over: the larger it is, the fewer of them twice. But a request that comes then waits for it.
+ * Most blocks in one transaction while no request is waiting for the store. Key_IDs are random, so a transaction writes to many
+ * pages, and a larger one writes fewer of them twice. But a request that comes meanwhile waits for it.
  */
 const MAX_BATCH_BLOCKS = 16_384;
 /** Files that are looked at at once. */

@@ -1,4 +1,4 @@
-/** Plain numbers: all that a request touches. They become metrics and charts only when somebody asks. */
+/** Plain numbers, so that counting a request costs little. Metrics and charts are made from them on demand. */
 import type { BurnReason } from "../delivery/key_observer.ts";
 import type { Operation, RefusalReason } from "../http/request_observer.ts";
 import type { Limit } from "../domain/refusals.ts";

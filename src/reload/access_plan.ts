@@ -67,7 +67,7 @@ function planKme(running: OtherKme, wanted: readonly KmeAccess[]): OtherKme {
   if (!isNeighbour(running)) return running;
   const described = wanted.find(({ id }) => id === running.id.text);
   if (described === undefined) {
-    // One whose id has a mistake may be this one.
+    // An entry whose id has a mistake may be the one that is missing.
     const possible = wanted.filter(({ id }) => id === undefined);
     if (possible.some(({ certificates }) => certificates === undefined)) return running;
     return {

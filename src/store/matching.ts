@@ -99,7 +99,7 @@ function nameOf(tag: FileTag, names: ReadonlyMap<FileTag, string>): string {
 }
 
 /** Of a file whose name a later one has taken. */
-const NO_NAME = "(a file of an earlier time)";
+const NO_NAME = "(an earlier file)";
 
 export interface BlockPage {
   readonly linkId: number;

@@ -28,7 +28,7 @@ export class TcpListener {
   #address = { hostname: "", port: 0 };
   /** Connections accepted so far. */
   #accepted = 0;
-  /** The call to itself under way. */
+  /** The running call of the listener to itself. */
   #call: Socket | undefined;
   #checkedAt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;

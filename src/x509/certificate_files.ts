@@ -75,7 +75,7 @@ export function checkChainDates(certificates: readonly Certificate[], now: Date)
   return { warning };
 }
 
-/** CA certificates, of which any one may vouch: wrong only when none is in date. */
+/** CA certificates. Any of them may verify a certificate, so it is a mistake only if none of them is valid now. */
 export function checkCaDates(certificates: readonly Certificate[], now: Date): DateCheck {
   const states = certificates.map((certificate) => dateState(certificate, now));
   const bad = states.findIndex((state) => state.outOfDate !== undefined);

@@ -36,7 +36,7 @@ export interface Crl extends CrlVersion {
   /** DER of the CA's name. */
   readonly issuer: Uint8Array;
   readonly issuerText: string;
-  /** When a newer one is issued at the latest; absent: the CRL does not say. */
+  /** Time by which the CA issues a newer CRL (nextUpdate); absent: the CRL does not say. */
   readonly nextUpdate?: number;
   readonly serials: ReadonlySet<bigint>;
   /** As of a certificate. */

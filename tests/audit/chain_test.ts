@@ -19,7 +19,7 @@ Deno.test("what is recorded at the same time is in the log in one chain", async 
   assert.equal(head!.hash, found.chains[0]!.hash);
 });
 
-Deno.test("a process goes on where the one before has stopped", async () => {
+Deno.test("a process continues where the previous one stopped", async () => {
   await using log = await makeLogDirectory();
   for (let run = 0; run < 3; run++) {
     const trail = await log.open();
@@ -97,7 +97,7 @@ Deno.test("two processes on one directory write a chain each", async () => {
   assert.deepEqual(found.chains.map(({ chain }) => chain), [1, 2]);
 });
 
-Deno.test("a file is followed by another one at its size, and old ones are removed with a record", async () => {
+Deno.test("a file of the maximum size is followed by another one, and old files are removed with a record", async () => {
   await using log = await makeLogDirectory();
   const trail = await log.open({ rotateBytes: 1000, keepMs: 0 });
   for (let i = 0; i < 12; i++) await trail.write(deliveryRecord(i));
@@ -112,7 +112,7 @@ Deno.test("a file is followed by another one at its size, and old ones are remov
   if (files.length === 2) assert.ok(problemsOf(await log.verify()).length > 0);
 });
 
-Deno.test("an old file that cannot be removed keeps no key from being recorded", async () => {
+Deno.test("an old file that cannot be removed does not keep keys from being recorded", async () => {
   await using log = await makeLogDirectory();
   const trail = await log.open({ rotateBytes: 1000 });
   for (let i = 0; i < 5; i++) await trail.write(deliveryRecord(i));
@@ -129,7 +129,7 @@ Deno.test("an old file that cannot be removed keeps no key from being recorded",
   assert.deepEqual(problemsOf(await log.verify()), []);
 });
 
-Deno.test("a file that is removed while it is written is followed by another one, and is missed", async () => {
+Deno.test("a file that is removed while it is written is followed by another one, and its absence is detected", async () => {
   await using log = await makeLogDirectory();
   const trail = await log.open({ periodMs: 20 });
   await trail.write(deliveryRecord(1));

@@ -48,7 +48,7 @@ const ready = async (network: TestNetwork) => {
   return { status: answer.status, ...await answer.json() };
 };
 
-Deno.test("each key that is given out is recorded with who got it, and the bits are not", async (t) => {
+Deno.test("each delivered key is recorded with its receiver and without its bits", async (t) => {
   await using network = await audited(two);
   await network.writeKeyFile(1, 2, 8);
   await network.writeKeyFile(1, 1, 8);
@@ -160,7 +160,7 @@ Deno.test("each key that is given out is recorded with who got it, and the bits 
   });
 });
 
-Deno.test("while the audit log cannot be written no key is given out, and none is spent", async () => {
+Deno.test("while the audit log cannot be written no key is delivered, and none is consumed", async () => {
   await using network = await audited(two);
   await network.writeKeyFile(1, 2, 8);
   await network.writeKeyFile(1, 1, 8);

@@ -1,4 +1,4 @@
-/** Whatever is changed in an audit log is found, and where. */
+/** Every change of an audit log is detected, with its place. */
 import assert from "node:assert/strict";
 import { hash } from "node:crypto";
 import {
@@ -69,11 +69,11 @@ function rehash(line: string): string {
 
 const altered = (line: string) => line.replace(/"time":"2/, '"time":"3');
 
-Deno.test("a record that is altered is found", async () => {
+Deno.test("an altered record is detected", async () => {
   await foundEverywhere((lines, at) => lines.with(at, altered(lines[at]!)), 0);
 });
 
-Deno.test("each single byte of a record that is altered is found", async () => {
+Deno.test("an altered record is detected, whichever byte is altered", async () => {
   await using log = await smallLog();
   const name = log.files()[1]!;
   const bytes = log.read(name);
@@ -86,7 +86,7 @@ Deno.test("each single byte of a record that is altered is found", async () => {
   }
 });
 
-Deno.test("a record that is altered and given a fitting hash is found at the next one", async () => {
+Deno.test("an altered record with a matching hash is detected at the next record", async () => {
   await foundEverywhere(
     // Behind the last record of the log there is nothing that it has to fit.
     (lines, at) =>
@@ -95,22 +95,22 @@ Deno.test("a record that is altered and given a fitting hash is found at the nex
   );
 });
 
-Deno.test("a record that is removed is found", async () => {
+Deno.test("a removed record is detected", async () => {
   await foundEverywhere(
     (lines, at) => lines[at]!.includes('"kind":"stop"') ? undefined : lines.toSpliced(at, 1),
     0,
   );
 });
 
-Deno.test("a record that is there twice is found", async () => {
+Deno.test("a repeated record is detected", async () => {
   await foundEverywhere((lines, at) => lines.toSpliced(at, 0, lines[at]!), 1);
 });
 
-Deno.test("a record that is repeated at the end is found", async () => {
+Deno.test("a record that is repeated at the end is detected", async () => {
   await foundEverywhere((lines, at) => [...lines, lines[at]!], Infinity);
 });
 
-Deno.test("two records that changed places are found", async () => {
+Deno.test("two exchanged records are detected", async () => {
   await foundEverywhere(
     (lines, at) =>
       at + 1 === lines.length ? undefined : lines.with(at, lines[at + 1]!).with(at + 1, lines[at]!),
@@ -118,12 +118,12 @@ Deno.test("two records that changed places are found", async () => {
   );
 });
 
-Deno.test("a line that is inserted is found", async () => {
+Deno.test("an inserted line is detected", async () => {
   await foundEverywhere((lines, at) => lines.toSpliced(at, 0, "not a record"), 0);
   await foundEverywhere((lines, at) => lines.toSpliced(at, 0, ""), 0);
 });
 
-Deno.test("a file that is removed is found", async () => {
+Deno.test("a removed file is detected", async () => {
   await using log = await smallLog();
   for (const name of log.files()) {
     const bytes = log.read(name);
@@ -135,7 +135,7 @@ Deno.test("a file that is removed is found", async () => {
   assert.deepEqual((await log.verify()).findings, []);
 });
 
-Deno.test("two files that changed places are found", async () => {
+Deno.test("two exchanged files are detected", async () => {
   await using log = await smallLog();
   const [first, second] = log.files() as [string, string];
   const [a, b] = [log.read(first), log.read(second)];
@@ -144,7 +144,7 @@ Deno.test("two files that changed places are found", async () => {
   assert.ok(problemsOf(await log.verify()).length > 0);
 });
 
-Deno.test("a file that is cut anywhere is found, at the end of the log by its head or the missing stop", async () => {
+Deno.test("a file that is cut anywhere is detected, at the end of the log by its head or the missing stop", async () => {
   await using log = await smallLog();
   const files = log.files();
   const [chain] = (await log.verify()).chains;
@@ -175,7 +175,7 @@ Deno.test("a file that is cut anywhere is found, at the end of the log by its he
   );
 });
 
-Deno.test("a log that was written anew from a record on has another head", async () => {
+Deno.test("a log that was rewritten from some record on has another head", async () => {
   await using log = await smallLog();
   const head = (await log.verify()).chains[0]!.hash;
   await using forged = await smallLog();

@@ -19,7 +19,7 @@ const SAES_CERT = "this_kme.saes_https_interface.server_cert_path";
 const KMES_CA = "this_kme.kmes_https_interface.ca_client_cert_path";
 const CLIENT = "other_kmes[0].https_client_authentication_certificate";
 
-Deno.test("a right configuration has no failure, and a line for every certificate", async () => {
+Deno.test("a correct configuration has no failure, and a line for every certificate", async () => {
   await using network = await twoKmes();
   const lines = await checked(network);
   assert.equal(exitCode(lines), 0, JSON.stringify(lines, null, 1));
@@ -33,7 +33,7 @@ Deno.test("a right configuration has no failure, and a line for every certificat
   found(lines, "ok", "this_kme.debugging_http_interface", /only this machine/);
 });
 
-Deno.test("a certificate that ends within 30 days is warned of, others not", async () => {
+Deno.test("a certificate that expires within 30 days is a warning, others are not", async () => {
   await using network = await twoKmes();
   await putServer(network, "saes", await serverCertificate());
   const lines = await checked(network);
@@ -80,7 +80,7 @@ Deno.test(
   },
 );
 
-Deno.test("a client CA that is none is found, as the start would", async () => {
+Deno.test("a client CA that is not a CA is reported, as at the start", async () => {
   await using network = await twoKmes();
   await putClientCa(network, "saes", (await serverCertificate()).cert);
   const lines = await checked(network);
@@ -88,7 +88,7 @@ Deno.test("a client CA that is none is found, as the start would", async () => {
   assert.equal(exitCode(lines), 2);
 });
 
-Deno.test("one CA for SAEs and KMEs is warned of once, where an SAE could call as a KME", async () => {
+Deno.test("one CA for SAEs and KMEs, where an SAE could call as a KME, is one warning", async () => {
   await using network = await twoKmes();
   await putClientCa(network, "kmes", network.kme(1).zoneCa.ca);
   assert.ok(!(await checked(network)).some(({ level, what }) => level === "warn" && what === KMES_CA));
@@ -110,7 +110,7 @@ Deno.test("a server certificate that is not for servers is found", async () => {
   assert.equal(exitCode(lines), 2);
 });
 
-Deno.test("a CA's own certificate as the server's, and a self-signed one, are warned of", async () => {
+Deno.test("a CA's own certificate as the server's, and a self-signed one, are warnings", async () => {
   await using network = await twoKmes();
   await putServer(network, "saes", ca);
   found(await checked(network), "warn", SAES_CERT, /is a CA certificate/);
@@ -118,7 +118,7 @@ Deno.test("a CA's own certificate as the server's, and a self-signed one, are wa
   found(await checked(network), "warn", SAES_CERT, /self-signed/);
 });
 
-Deno.test("a chain is followed through intermediates, and each way to break it is told", async () => {
+Deno.test("a chain is verified through intermediates, and each way to break it is reported", async () => {
   await using network = await twoKmes();
   const intermediate = await issue(ca, { name: "intermediate", isCa: true, notAfter: inDays(300) });
   const server = await serverCertificate(intermediate);
@@ -185,7 +185,7 @@ Deno.test("a client certificate for peers has to be one for clients, of a CA wit
   found(await checked(network), "fail", CLIENT, /has another key/);
 });
 
-Deno.test("a console that others reach is warned of, and one that is not there is no mistake", async () => {
+Deno.test("a console that other hosts can reach is a warning, and a missing one is no mistake", async () => {
   await using network = await twoKmes();
   const what = "this_kme.debugging_http_interface";
   await network.writeConfig(1, (config) => {

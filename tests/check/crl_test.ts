@@ -1,7 +1,7 @@
 import { basicConstraints, bytes, crl, forge, keyUsage, pemOf } from "../x509/forge.ts";
 import { checked, found, twoKmes } from "./check_fixture.ts";
 
-Deno.test("a CRL file has a line: in order, of another CA, out of date, missing", async () => {
+Deno.test("a CRL file has a line: valid, of another CA, out of date, missing", async () => {
   await using network = await twoKmes();
   const root = forge({
     commonName: "second CA (for tests)",

@@ -24,7 +24,7 @@ Deno.test("a device that answers is named with its stock, and no key is requeste
   ]);
 });
 
-Deno.test("what does not fit together is a failure, with what to do", async () => {
+Deno.test("settings that contradict each other are a failure, with what to do", async () => {
   await using devices = await startTestDevices();
   const cases: [Record<string, unknown>, RegExp, RegExp][] = [
     [{ local_SAE_id: 7 }, /knows this KME as SAE 201, not 7/, /local_SAE_id/],

@@ -127,7 +127,7 @@ function withDatabase(database: Database, members: Partial<Config["thisKme"]> = 
   return { file: "kme.json5", thisKme } as unknown as Config;
 }
 
-Deno.test("an SQLite database is looked at without a trace", async () => {
+Deno.test("an SQLite database is inspected without a change", async () => {
   const { temp, database } = await sqlite();
   await using _ = temp;
   const before = await Deno.readFile(database.path);
@@ -138,7 +138,7 @@ Deno.test("an SQLite database is looked at without a trace", async () => {
   assert.deepEqual(await Deno.readFile(database.path), before);
 });
 
-Deno.test("an SQLite database that this KME has open is a good sign, and stays its own", async () => {
+Deno.test("an SQLite database that this KME has open is ok, and stays locked by it", async () => {
   await using network = await twoKmes();
   const { thisKme: { saesInterface, kmesInterface } } = await configOf(network);
   const { temp, database } = await sqlite();
@@ -167,7 +167,7 @@ Deno.test("an SQLite database that this KME has open is a good sign, and stays i
   }
 });
 
-Deno.test("a database of a newer program, of another KME, or that is none, is a failure", async () => {
+Deno.test("a database of a newer version, of another KME, or that is not a database, is a failure", async () => {
   const newer = await sqlite("insert into kysely_migration values ('9999_future', '2099-01-01')");
   await using _newer = newer.temp;
   const lines = await checkedDatabase(newer.database);
@@ -250,7 +250,7 @@ for (const kind of ["postgres", "mariadb"] as const) {
   }, { stopsServer: true });
 }
 
-Deno.test("a port that another program has, and an address of another machine, are failures", async () => {
+Deno.test("a port in use by another program, and an address of another machine, are failures", async () => {
   await using network = await twoKmes();
   const { saesPort, consolePort } = network.kme(1);
   const other = net.createServer((socket) => socket.end("220 not TLS\r\n")).listen(saesPort, "127.0.0.1");
@@ -274,7 +274,7 @@ Deno.test("a port that another program has, and an address of another machine, a
   found(await checked(network), "fail", LISTEN, /is not an address of this machine/);
 });
 
-Deno.test("a KME that runs on the configuration is known by its certificate", async () => {
+Deno.test("a running KME of this configuration is recognized by its certificate", async () => {
   await using network = await twoKmes();
   const { directory, saesPort } = network.kme(1);
   const read = (name: string) => Deno.readTextFileSync(`${directory}/saes-server-${name}.pem`);
@@ -290,7 +290,7 @@ Deno.test("a KME that runs on the configuration is known by its certificate", as
   }
 });
 
-Deno.test("a clock that is behind its files, or before this program, is told", async () => {
+Deno.test("a clock that is behind its files, or before the date of this program, is reported", async () => {
   await using network = await twoKmes();
   const config = await configOf(network);
   const now = Date.now();
@@ -302,14 +302,14 @@ Deno.test("a clock that is behind its files, or before this program, is told", a
   found([await checkClock(config, Date.UTC(2001))], "fail", "clock", /before this program was written/);
 });
 
-Deno.test("a run as root is warned of", {
+Deno.test("a run as root is a warning", {
   ignore: Deno.build.os === "windows" || Deno.uid() !== 0,
 }, async () => {
   await using network = await twoKmes();
   found(await checked(network), "warn", "user", /runs as root/);
 });
 
-Deno.test("a low limit of open files is warned of", { ignore: Deno.build.os !== "linux" }, async () => {
+Deno.test("a low limit of open files is a warning", { ignore: Deno.build.os !== "linux" }, async () => {
   await using network = await twoKmes();
   const main = new URL("../../src/main.ts", import.meta.url).pathname;
   const withLimit = async (limit: number) => {

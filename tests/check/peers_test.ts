@@ -28,7 +28,7 @@ async function with_(network: TestNetwork, edit: (config: ConfigFile) => void): 
   }
 }
 
-Deno.test("a neighbour that runs is asked who it is and what SAEs it knows", async (t) => {
+Deno.test("a running neighbour is asked for its id and its SAEs", async (t) => {
   await using network = await twoKmes();
   await network.start(2);
 
@@ -41,7 +41,7 @@ Deno.test("a neighbour that runs is asked who it is and what SAEs it knows", asy
     found(lines, "warn", "KME 2: certificate", /is trusted and valid until .*, in 1 day$/);
   });
 
-  await t.step("without --peers nobody is called", async () => {
+  await t.step("without --peers no neighbour is called", async () => {
     assert.ok(!(await checked(network)).some(({ what }) => what === KME));
   });
 
@@ -69,7 +69,7 @@ Deno.test("a neighbour that runs is asked who it is and what SAEs it knows", asy
     found(lines, "fail", "KME 7", /answers as KME 2/);
   });
 
-  await t.step("a KME that does not know this one is a failure that names the serial", async () => {
+  await t.step("a peer that does not know this KME is a failure that names the serial", async () => {
     const lines = await with_(network, ({ this_kme, saes }) => {
       this_kme.id = 5;
       saes[0]!.kme_id = saes[1]!.kme_id = 5;

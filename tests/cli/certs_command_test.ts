@@ -178,7 +178,7 @@ Deno.test("revoking makes a CRL that openssl verifies, and --crls renews all CRL
     },
   });
 
-  await t.step("a revoked certificate is warned of until it is renewed", async () => {
+  await t.step("a revoked certificate is a warning until it is renewed", async () => {
     assert.match(
       (await made()).stderr,
       /warning: \S+client_1 is revoked \(--renew kme-1-local-zone\/client_1\)/,

@@ -24,7 +24,7 @@ Deno.test("the table has a line for each check and one for their number", () => 
   ]);
 });
 
-Deno.test("colours surround the levels and nothing else", () => {
+Deno.test("only the levels are coloured", () => {
   const [first] = formatTable(LINES, true).split("\n");
   assert.equal(first, "\x1b[32mok  \x1b[0m  clock  right");
 });

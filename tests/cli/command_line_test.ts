@@ -87,7 +87,7 @@ Deno.test("a usage error is one line and the usage line, with exit code 2", asyn
   }
 });
 
-Deno.test("a KME starts by its configuration, by start and by run", async () => {
+Deno.test("a KME starts with `kme CONFIG`, `kme start CONFIG` and `kme run CONFIG`", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1 }] });
   const { configPath } = network.kme(1);
   const kme = await network.start(1);
@@ -260,7 +260,7 @@ for (const shell of ["zsh", "fish"]) {
   );
 }
 
-Deno.test("completion knows three shells", async () => {
+Deno.test("completion supports three shells", async () => {
   for (const shell of ["zsh", "fish"]) {
     const { code, stdout } = await runKme(["completion", shell]);
     assert.equal(code, 0);

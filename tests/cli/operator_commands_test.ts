@@ -25,7 +25,7 @@ Deno.test("kme status needs a console", async () => {
   assert.match(stderr, /debugging_http_interface: is missing/);
 });
 
-Deno.test("kme status tells another program, and another KME, from its own", async () => {
+Deno.test("kme status recognizes another program, and another KME", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, console: true }] });
   const { configPath, consolePort } = network.kme(1);
   let answer = new Response("{}");

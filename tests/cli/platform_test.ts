@@ -45,7 +45,7 @@ Deno.test("a regular file is opened with the flags that the system has", () => {
   assert.equal(describePlatform(SYSTEMS.windows).openRegularFile, 0);
 });
 
-Deno.test("a URI's path begins with a drive on Windows only", () => {
+Deno.test("the path of a URI begins with a drive letter on Windows only", () => {
   assert.equal(describePlatform(SYSTEMS.windows).pathOfUri("/C:/keys/kme.db"), "C:/keys/kme.db");
   assert.equal(describePlatform(SYSTEMS.windows).pathOfUri("/keys/kme.db"), "/keys/kme.db");
   assert.equal(describePlatform(SYSTEMS.linux).pathOfUri("/c:/keys/kme.db"), "/c:/keys/kme.db");

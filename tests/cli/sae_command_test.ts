@@ -105,7 +105,7 @@ Deno.test("kme sae asks a KME as an SAE", async (t) => {
     assert.equal(await stockOf(network.client(1), 3), before);
   });
 
-  await t.step("a certificate of version 1 with the name of the CA as issuer proves nothing", async () => {
+  await t.step("a certificate of version 1 with the name of the CA as issuer is refused", async () => {
     // The TLS of the runtime accepts it.
     const { pem } = forge({
       issuer: issuerOf({ cert: network.kme(1).zoneCa.ca, key: forge().pem.key }),
@@ -121,7 +121,7 @@ Deno.test("kme sae asks a KME as an SAE", async (t) => {
     server.close();
   });
 
-  await t.step("a KME that is away", async () => {
+  await t.step("a KME that is down", async () => {
     await network.processes[1]!.kill();
     await fails(1, /^the KME answers 503: /, "get", "3", ...master);
     await fails(1, /refused/i, "status", "1", ...slave);

@@ -47,7 +47,7 @@ Deno.test("a link may have a device instead of a directory, or beside it", async
   }
 });
 
-Deno.test("each mistake is found, with what would be right", async () => {
+Deno.test("each mistake is reported with what would be correct", async () => {
   await using fixture = await makeFixture();
   await fixture.write("ca.pem", fixture.ca.ca);
   const cases: [Record<string, unknown>, string, RegExp][] = [

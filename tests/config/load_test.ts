@@ -11,7 +11,7 @@ import { makeTestCa } from "../harness/test_certificates.ts";
 import { issue } from "../tls/authority.ts";
 import { type AnyConfig, makeFixture, PASSWORD, right } from "./config_fixture.ts";
 
-Deno.test("a right configuration gives what the program needs", async () => {
+Deno.test("a correct configuration gives what the program needs", async () => {
   await using fixture = await makeFixture();
   const { config, warnings } = right(await fixture.load());
   assert.deepEqual(warnings, []);
@@ -340,7 +340,7 @@ Deno.test("keys as SEC1, PKCS#1 and RSA serve, as do certificates after other te
   assert.match(peer.clientCertificate.key, /^-----BEGIN PRIVATE KEY-----/);
 });
 
-Deno.test("what is right but perhaps not meant is a warning", async () => {
+Deno.test("a correct configuration that is probably a mistake is a warning", async () => {
   await using fixture = await makeFixture();
   const warned = async (...args: Parameters<typeof fixture.load>) =>
     right(await fixture.load(...args)).warnings.map(({ member, message }) => `${member}: ${message}`);

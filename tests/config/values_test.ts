@@ -81,7 +81,7 @@ Deno.test("any serial number survives being written as bytes and as digits", () 
   }));
 });
 
-Deno.test("what is no serial number is refused", () => {
+Deno.test("an invalid serial number is refused", () => {
   for (const written of [[], "", [0, 0], "0", "0x00", "00:00"]) refused(parseSerial(written), /;/, written);
   for (const written of [[256], [-1], [1.5], ["0a"], [null], [1, [2]]]) {
     refused(parseSerial(written), /from 0 to 255/, JSON.stringify(written));
@@ -107,7 +107,7 @@ Deno.test("addresses are split into host and port", () => {
   }
 });
 
-Deno.test("what is no address is refused with a word on why", () => {
+Deno.test("an invalid address is refused with the reason", () => {
   const cases: [string, RegExp][] = [
     ["", /no port/],
     ["localhost", /no port/],
@@ -160,7 +160,7 @@ Deno.test("listeners overlap on the same port when one address is or includes th
   }
 });
 
-Deno.test("loopback is told from what others reach", () => {
+Deno.test("isLoopback distinguishes loopback addresses from others", () => {
   for (const host of ["127.0.0.1", "127.9.9.9", "::1", "0:0:0:0:0:0:0:1", "localhost", "::ffff:127.0.0.1"]) {
     assert.ok(isLoopback(host), host);
   }

@@ -246,7 +246,7 @@ Deno.test("on another address its names are not known, and any is answered", asy
   assert.equal(status, 200);
 });
 
-Deno.test("a page of another site gets nothing, a link from there works", async () => {
+Deno.test("requests of another site's page are refused, a link from there works", async () => {
   await using served = await serve();
   const status = async (site: string, mode: string, path = "/events") => {
     const headers = { "sec-fetch-site": site, "sec-fetch-mode": mode };
@@ -289,7 +289,7 @@ Deno.test("a stream starts with all that is known, and continues with changes", 
   await eventually(() => served.console.clients === 0, { what: "no clients" });
 });
 
-Deno.test("a flood of events reaches a page as the newest of them, and it can tell what it missed", async () => {
+Deno.test("of a flood of events a page gets the newest, and knows how many it missed", async () => {
   await using served = await serve();
   const { origin, events } = served;
   const stop = new AbortController();
@@ -333,7 +333,7 @@ Deno.test("streams end at once when the KME stops, the rest is still answered", 
   assert.equal((await fetch(`${origin}/health/live`).then((r) => (r.body?.cancel(), r))).status, 200);
 });
 
-Deno.test("a client that takes nothing is cut off, and does not hold up the others", async () => {
+Deno.test("a client that does not read is disconnected, and does not delay the others", async () => {
   await using served = await serve({ tickMs: 5 });
   const { origin, console, events } = served;
   const slow = await Deno.connect({ hostname: "127.0.0.1", port: console.address.port });
@@ -358,7 +358,7 @@ Deno.test("a client that takes nothing is cut off, and does not hold up the othe
   slow.close();
 });
 
-Deno.test("a port that is taken is said in one line", async () => {
+Deno.test("a port in use is reported in one line", async () => {
   await using served = await serve();
   const { port } = served.console.address;
   await assert.rejects(serve({ listen: { hostname: "127.0.0.1", port } }), (error: Error) => {

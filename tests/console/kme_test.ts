@@ -7,7 +7,7 @@ import { runKme } from "../harness/kme_process.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 import { follow } from "./served.ts";
 
-Deno.test("a KME tells its keys' ways on the console, and never their bits", async () => {
+Deno.test("the console shows the lifecycle of keys, and never their bits", async () => {
   await using network = await makeTestNetwork({
     kmes: [{ id: 1, nickname: "Alice", saes: [1], console: true }, { id: 2, saes: [3], console: true }],
   });
@@ -60,7 +60,7 @@ Deno.test("a KME tells its keys' ways on the console, and never their bits", asy
   }
 });
 
-Deno.test("a KME that stops ends the pages at once", async () => {
+Deno.test("a KME that stops ends the streams of pages at once", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1], console: true }] });
   const kme = await network.start(1);
   const stream = follow(`http://127.0.0.1:${network.kme(1).consolePort}`);
@@ -70,7 +70,7 @@ Deno.test("a KME that stops ends the pages at once", async () => {
   assert.equal((await kme.exited).code, 0);
 });
 
-Deno.test("a console that others can reach is warned about, one for this host is not", async () => {
+Deno.test("a console that other hosts can reach is a warning, one for this host is not", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1], console: true }] });
   const { consolePort } = network.kme(1);
   const quiet = await network.start(1);
@@ -95,7 +95,7 @@ Deno.test("without the member there is no console", async () => {
   await eventually(async () => (await network.client(1).encKeys(1)).status === 200);
 });
 
-Deno.test("a console's port that is taken ends the start with code 1 and one line", async () => {
+Deno.test("if the port of the console is in use, the start ends with code 1 and one line", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1], console: true }] });
   const { consolePort, configPath } = network.kme(1);
   using _taken = Deno.listen({ hostname: "127.0.0.1", port: consolePort });

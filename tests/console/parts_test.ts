@@ -9,7 +9,7 @@ import { DURATION_BOUNDS, Histogram } from "../../src/metrics/histogram.ts";
 import { Watch } from "../../src/metrics/watch.ts";
 import type { KmeStatus } from "../../src/metrics/kme_status.ts";
 
-Deno.test("a question is not asked again while it is under way", async () => {
+Deno.test("a question is not asked again while it is being answered", async () => {
   let asked = 0;
   let answer = (_: number) => {};
   const question = limitQuestion(() => {
@@ -49,7 +49,7 @@ Deno.test("a question that fails has no answer, and is asked again", async () =>
   assert.equal(await question(), 1);
 });
 
-Deno.test("a sample has what was counted since the one before", () => {
+Deno.test("a sample has what was counted since the previous one", () => {
   const watch = new Watch(["1", "2"], new Incidents());
   const sampler = new Sampler(watch.counts, 1000);
   watch.keys.delivered("2", 10);
@@ -159,7 +159,7 @@ Deno.test("incidents are bounded, and repeated ones are counted instead of liste
   assert.deepEqual(incidents.since(number).map(({ message, count }) => [message, count]), [["second", 2]]);
 });
 
-Deno.test("no text can end an event or start another one", () => {
+Deno.test("no text in an event can end it or start another one", () => {
   const text = new TextDecoder().decode(
     formatEvent("messages", { message: "a\n\nevent: status\ndata: {}\r\r\u2028" }),
   );

@@ -32,7 +32,7 @@ const healthy: StatusFacts = {
 
 const texts = (facts: StatusFacts) => findProblems(facts).map(({ what }) => what);
 
-Deno.test("a pool that was never used is no problem", () => {
+Deno.test("an unused pool is not a problem", () => {
   assert.deepEqual(texts(healthy), []);
   assert.equal(deliverable(healthy), "all");
 });
@@ -63,7 +63,7 @@ Deno.test("a peer that is down, an empty link and unmatched blocks are problems,
   assert.equal(deliverable({ ...facts, ready: false, reason: "the disk of the database is full" }), "none");
 });
 
-Deno.test("a certificate is a problem two weeks before its end", () => {
+Deno.test("a certificate is a problem two weeks before it expires", () => {
   const certificates = [13, 14, -1].map((daysLeft) => ({
     member: `days ${daysLeft}`,
     use: "server" as const,
@@ -81,7 +81,7 @@ Deno.test("a certificate is a problem two weeks before its end", () => {
   ]);
 });
 
-Deno.test("the time of a problem is that of its beginning, and a new one after it was gone", () => {
+Deno.test("the time of a problem is that of its beginning, and a new one after it was resolved", () => {
   const times = new ProblemTimes();
   const at = (seconds: number) => new Date(seconds * 1000);
   const found = [{ name: "a", severity: "error" as const, link: null, what: "7 are missing" }];

@@ -49,7 +49,7 @@ Deno.test("keys of every size agree, from both ends of a link and within a KME, 
   assert.equal(here, there);
 });
 
-Deno.test("a key that needs more blocks than there are is 503 and spends none", async () => {
+Deno.test("a key that needs more blocks than there are is 503 and consumes none", async () => {
   await using network = await startNetwork(pair, [1, 2, 15], [1, 1, 3]);
   assertProblem(await network.client(1).encKeys(2, { size: 4096 }), 503);
   assertProblem(await network.client(1).encKeys(2, { size: 264, number: 8 }), 503);

@@ -6,7 +6,7 @@ import { keysOf } from "../harness/sae_client.ts";
 import { allKmesIngested, assertEachReadsOnce, bitsOf, chain, triangleWithTail } from "./test_networks.ts";
 import { type Tap, tap, traceOf } from "./tap.ts";
 
-Deno.test("a trace of a key is found however it is written", () => {
+Deno.test("a trace of a key is found in every notation", () => {
   const key = Uint8Array.from(randomBytes(32));
   const text = (content: string) => new TextEncoder().encode(content);
   assert.equal(traceOf(key, Uint8Array.from([1, 2, ...key, 3])), "raw");

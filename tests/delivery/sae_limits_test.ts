@@ -62,7 +62,7 @@ Deno.test("a master gets keys only with the SAEs that it may reach, and its stat
   assert.equal(await stockOf(network.client(2), 3), 98);
 });
 
-Deno.test("the slave's KME checks whom a master may reach, and nothing is spent", async () => {
+Deno.test("the slave's KME checks whom a master may reach, and no keys are consumed", async () => {
   await using network = await limited((config, kme) => {
     if (kme === "2") saeIn(config, 1).may_reach = [];
   });
@@ -118,7 +118,7 @@ Deno.test("a master gets no more bits in a second than it may, whatever the size
   assert.equal(await limitedCount(network, 2, "max_bits_per_second"), 0);
 });
 
-Deno.test("only so many keys of a master wait for slaves, here and at the slave's KME", async (t) => {
+Deno.test("the number of a master's waiting keys is limited, here and at the slave's KME", async (t) => {
   await using network = await limited((config) => saeIn(config, 1).max_waiting_keys = 3);
   const one = network.client(1);
   for (const [what, slave] of [["an SAE of the same KME", 2], ["an SAE of another KME", 3]] as const) {

@@ -72,14 +72,14 @@ async function assertStillThere({ network, keys }: Scene): Promise<void> {
   assert.equal(read.status, 200, read.text);
 }
 
-Deno.test("a KME cannot have another one's transaction taken back at a third KME", async () => {
+Deno.test("a KME cannot take back another KME's transaction at a third KME", async () => {
   await using scene = await startScene();
   const answer = await takeBack(scene.asKme2, scene.transaction, { 3: ["3"] });
   assert.deepEqual([answer.status, answer.json], [200, { kind: "unknown" }]);
   await assertStillThere(scene);
 });
 
-Deno.test("sending a transaction of the same id first does not help, and takes back its own keys only", async () => {
+Deno.test("a transaction of the same id that was sent first changes nothing, and takes back only its own keys", async () => {
   await using scene = await startScene();
   const { network, asKme2, transaction, blocks } = scene;
   const id = crypto.randomUUID();

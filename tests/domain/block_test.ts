@@ -26,7 +26,7 @@ Deno.test("key_IDs are those of qkd_kme_server", () => {
   for (const [bits, id] of [...vectors, ...vectors]) assert.equal(formatKeyId(blockKeyId(bits)), id);
 });
 
-Deno.test("key_IDs of random blocks are the described digest, and belong to their block alone", () => {
+Deno.test("key_IDs of blocks are the documented digest, and unique", () => {
   const file = randomBytes(32 * 1000);
   const blocks = Array.from({ length: 1000 }, (_, i) => file.subarray(32 * i, 32 * i + 32));
   const before = file.toString("hex");

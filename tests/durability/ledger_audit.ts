@@ -273,7 +273,7 @@ export class Audit {
         before.push("cut off");
       }
       if (answer?.status === 200) return this.#checkRead(slave, answer, keyIds);
-      // The KME or its database may have recorded the reading and then been killed.
+      // The KME may have recorded that the key was read, and then been killed.
       const mayHaveRead = before.includes("cut off") || reading.struck && before.length > 0;
       if (answer?.status === 400 && mayHaveRead) {
         for (const id of keyIds) this.#handed.get(id)!.readers.set(slave, "lost");

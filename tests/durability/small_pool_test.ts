@@ -6,7 +6,7 @@ import { Random } from "./random.ts";
 
 const BLOCKS = 400;
 
-Deno.test("both ends use up a pool concurrently: no block twice, and none left", async () => {
+Deno.test("both ends use up a pool concurrently: no block twice, and none remains", async () => {
   await using pair = await makePair({ options: { inter_kme_timeout_seconds: 4 } });
   const audit = new Audit({ network: pair.network, kmes: KMES, saes: SAES, random: new Random() });
   await audit.addKeys("1", "2", BLOCKS);

@@ -122,7 +122,7 @@ async function tryOut(t: Deno.TestContext, example: Example): Promise<void> {
   };
   const expected = { keyId: KEY.key_ID, fingerprint: fingerprintOf(KEY.key) };
 
-  await t.step("503 with Retry-After is waited for", async () => {
+  await t.step("after 503 with Retry-After the client waits and retries", async () => {
     const busy = json(503, { message: "too few keys" }, { "retry-after": "2" });
     const { output, requests } = await ask([busy, key], "get", "2");
     assert.deepEqual(printed(output), expected);

@@ -128,7 +128,7 @@ Deno.test("an answer does not show its keys when printed, and its keys are compa
   assert.throws(() => keyIdsOf(refused), /418/);
 });
 
-Deno.test("a bare socket carries anything and gives what comes until it is closed", async () => {
+Deno.test("a bare socket sends any bytes and returns what it receives until it is closed", async () => {
   await using server = await echoServer();
   using client = server.client();
   const socket = await client.openSocket();

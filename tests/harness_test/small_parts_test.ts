@@ -41,7 +41,7 @@ Deno.test("makeTempDir makes a fresh directory and removes it with all in it", a
   await other.remove();
 });
 
-Deno.test("eventually gives what it waited for, or the last error when it does not come", async () => {
+Deno.test("eventually returns the result, or the last error after the time limit", async () => {
   let looks = 0;
   const look = () => {
     if (++looks < 3) throw new Error("not yet");

@@ -8,7 +8,7 @@ async function names(directory: string): Promise<string[]> {
   return (await Array.fromAsync(Deno.readDir(directory))).map((entry) => entry.name).toSorted();
 }
 
-Deno.test("a network has a configuration a KME, with the SAEs of all and the serials of its own", async () => {
+Deno.test("a network has a configuration for each KME, with the SAEs of all and the serials of its own", async () => {
   await using network = await makeTestNetwork({
     kmes: [
       { id: 1, nickname: "Alice", saes: [1, { id: 2, serialHex: "00ff01" }], console: true },
@@ -78,7 +78,7 @@ Deno.test("writeKeyFile writes the same blocks at both ends and names their key_
   assert.deepEqual(await names(network.keyDirectory(1, 1)), ["own.cor"]);
 });
 
-Deno.test("a KME without a link is left out, or reached through another", async () => {
+Deno.test("a KME without a link is omitted, or reached through another", async () => {
   const kmes = [{ id: 1, saes: [1] }, { id: 2, saes: [2] }, { id: 3, saes: [3] }];
   const links: [number, number][] = [[1, 2], [2, 3]];
   const reachedThrough = [{ kme: 1, other: 3, through: 2 }];
@@ -105,7 +105,7 @@ Deno.test("the configuration can be changed before and after it is written", asy
   assert.equal((await read()).saes.length, 1);
 });
 
-Deno.test("a spec that names what it does not have is refused", async () => {
+Deno.test("a specification that names something that it does not define is refused", async () => {
   await assert.rejects(makeTestNetwork({ kmes: [{ id: 1 }], links: [[1, 2]] }), /KME 2 is not in the spec/);
   await assert.rejects(makeTestNetwork({ kmes: [{ id: 1 }, { id: "1" }] }), /twice/);
   await assert.rejects(makeTestNetwork({ kmes: [{ id: 1, saes: [1, 1] }] }), /twice/);

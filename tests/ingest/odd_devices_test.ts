@@ -178,7 +178,7 @@ Deno.test("a device refuses some of the key_IDs: only those are lost", async () 
   await site.close();
 });
 
-Deno.test("a device that does not have a key yet gets the time to get it", async () => {
+Deno.test("a device that does not have a key yet is asked again until it has it", async () => {
   await using site = await makeSite(
     once(isCall(1, "dec_keys"), { status: 400, json: { message: "not found" } }),
   );
@@ -187,7 +187,7 @@ Deno.test("a device that does not have a key yet gets the time to get it", async
   await site.close();
 });
 
-Deno.test("a slow device does not make the other KME unreachable, and its keys come in the end", async () => {
+Deno.test("a slow device does not make the other KME unreachable, and its keys are ingested in the end", async () => {
   let slow = true;
   await using site = await makeSite(async (request, right) => {
     // Longer than KME 2 lets KME 1 wait, which is half of inter_kme_timeout_seconds.

@@ -19,7 +19,7 @@ async function sample(network: TestNetwork, name: string): Promise<number | unde
   return scrape(await get(network, "/metrics")).of(name)['kme="1"'];
 }
 
-Deno.test("a symbolic link to the KME's private key, and zeros, never become keys; everything says so", async () => {
+Deno.test("a symbolic link to the KME's private key, and zeros, never become keys, and this is reported everywhere", async () => {
   await using network = await makeTestNetwork(oneKme(":memory:"));
   const directory = network.keyDirectory(1, 1);
   const { this_kme } = network.kme(1).config;
@@ -62,7 +62,7 @@ Deno.test("key files that stay are served again by a database in memory with a w
   assert.match(await get(network, "/status"), /may have been served before from another database/);
 });
 
-Deno.test("a new database file refuses key files that another one served, unless it is told not to", async () => {
+Deno.test("a new database file refuses key files that another one served, unless reingest_served_files is set", async () => {
   await using network = await makeTestNetwork(oneKme(":memory:", { delete_key_file_after_read: false }));
   await network.writeKeyFile(1, 1, 3, { name: "a.cor" });
   const first = await network.start(1);
@@ -85,7 +85,7 @@ Deno.test("a new database file refuses key files that another one served, unless
   });
 });
 
-Deno.test("a full link goes on as soon as keys were taken, not with the next scan", async () => {
+Deno.test("a full link continues to ingest as soon as keys were delivered, not at the next scan", async () => {
   await using network = await makeTestNetwork(oneKme(":memory:", { max_key_count: 4 }));
   await network.writeKeyFile(1, 1, 7 * 4, { name: "a.cor" });
   await network.start(1);

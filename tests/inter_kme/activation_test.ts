@@ -53,7 +53,7 @@ Deno.test("nothing to activate: no message", async () => {
   assert.equal(peer.requests.length, 0);
 });
 
-Deno.test("25 ids go out as 10, 10 and 5, each once", async () => {
+Deno.test("25 key_IDs are sent as 10, 10 and 5, each once", async () => {
   await using peer = await TestPeer.start();
   using channel = openChannel({ port: peer.port });
   const keyIds = ids(25);

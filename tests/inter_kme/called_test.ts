@@ -14,7 +14,7 @@ function callerOf(network: TestNetwork, kme: number): KmeCaller {
   return new KmeCaller(network, 1, network.kme(kme).interKmeClient);
 }
 
-Deno.test("an activated key is the slave's, once; its master is the SAE of the other KME", async () => {
+Deno.test("an activated key is delivered to its slave once; its master is the SAE of the other KME", async () => {
   const bytes = new TextEncoder().encode("this_is_secret_key_1_of_32_bytes");
   await using network = await startFirst(spec, [1, 2, bytes]);
   using caller = callerOf(network, 2);
@@ -91,7 +91,7 @@ Deno.test("the same activation again answers as the first did and gives nothing 
   assert.equal(told.length, 4);
 });
 
-Deno.test("what cannot be understood is refused and activates nothing", async () => {
+Deno.test("an invalid message is refused and activates nothing", async () => {
   await using network = await startFirst(spec, [1, 2, 3]);
   using caller = callerOf(network, 2);
   const [id] = network.blockIds[0]!;
@@ -209,7 +209,7 @@ Deno.test("where no serial is configured the claim counts, and the rest is check
   assertActivated(await unknown.activate({ ids: [ofThree![0]!], origin: 6, remote: 1 }));
 });
 
-Deno.test("a KME whose serial is configured cannot pass for one whose is not", async () => {
+Deno.test("a KME whose serial is configured cannot act as one whose serial is not", async () => {
   const edit: NetworkSpec["edit"] = (config) => {
     for (const other of config.other_kmes) if (other.id === 3) delete other.https_client_certificate_serial;
   };

@@ -34,7 +34,7 @@ async function drain(client: SaeClient, slave: number): Promise<string[]> {
   }
 }
 
-Deno.test("the peer is asked in its own words, for at most ten keys at a time", async () => {
+Deno.test("the peer is sent the messages of its own protocol, for at most ten keys at a time", async () => {
   await using network = await startFirst(spec(), [1, 2, 30]);
   await using peer = await RustKme.start(network, 2, network.blockIds[0]!);
   const client = network.client(1);
@@ -73,7 +73,7 @@ Deno.test("ids go to the peer in the form and with all the digits of the configu
   assert.ok(peer.requests[1]!.body.endsWith('"origin_SAE_ID":"alice é","remote_SAE_ID":"7"}'));
 });
 
-Deno.test("blocks that the peer does not have are set aside, others are taken, and the SAE notices nothing", async () => {
+Deno.test("blocks that the peer does not have are set aside and others are used, in the same request of the SAE", async () => {
   const options = { inter_kme_timeout_seconds: 0.5, key_lifetime_seconds: 5 };
   await using network = await startFirst(spec(options, "sqlite"), [1, 2, 40]);
   const ids = network.blockIds[0]!;
@@ -138,7 +138,7 @@ Deno.test("any other answer than 200 is a refusal that consumes no keys", async 
   assert.equal(peer.activated.size, 12);
 });
 
-Deno.test("while the peer does not say what it understands, nothing is spent and nothing is remembered", async () => {
+Deno.test("while the abilities of the peer are unknown, no keys are consumed and nothing is cached", async () => {
   await using network = await startFirst(spec(), [1, 2, 12]);
   await using peer = await RustKme.start(network, 2, network.blockIds[0]!);
   const client = network.client(1);
@@ -186,7 +186,7 @@ Deno.test("a peer that fails at an activation may have done it: those keys are n
   assert.equal(await stockOf(network.client(1), 3), 0);
 });
 
-Deno.test("a peer that cannot be reached or is another spends nothing", async () => {
+Deno.test("a peer that cannot be reached, or is another one, consumes no keys", async () => {
   await using network = await startFirst(spec({ inter_kme_timeout_seconds: 2 }), [1, 2, 10]);
   const client = network.client(1);
   const refused = async () => {

@@ -16,7 +16,7 @@ const key = (blocks: number, name: string = crypto.randomUUID()) => ({
   blocks: Array.from({ length: blocks }, id),
 });
 
-Deno.test("a question and an answer are read as they were formatted", () => {
+Deno.test("questions and answers are parsed to what was formatted", () => {
   const question = { keys: [key(1), key(16, "not a UUID, ünlike the standard's")] };
   const text = formatDeviceKeysQuestion("1", question);
   assert.deepEqual(readDeviceKeysQuestion(new TextEncoder().encode(text)), { sender: "1", question });

@@ -33,7 +33,7 @@ Deno.test("through a proxy too the server's name is verified, and names are look
   assert.equal(peer.requests.length + elsewhere.requests.length, 0);
 });
 
-Deno.test("ignoreSystemProxySettings and NO_PROXY go around the proxy", async () => {
+Deno.test("ignoreSystemProxySettings and NO_PROXY bypass the proxy", async () => {
   await using proxy = await startProxy();
   await using peer = await TestPeer.start();
   const https_proxy = `http://127.0.0.1:${proxy.port}`;
@@ -44,7 +44,7 @@ Deno.test("ignoreSystemProxySettings and NO_PROXY go around the proxy", async ()
   assert.equal(proxy.seen.length, 0);
 });
 
-Deno.test("an https:// proxy that the system does not trust is refused, and not gone around", async () => {
+Deno.test("an https:// proxy that the system does not trust is refused, and not bypassed", async () => {
   await using proxy = await startProxy(undefined, false, certificates.server);
   await using peer = await TestPeer.start();
   using channel = openChannel({ port: peer.port, env: { HTTPS_PROXY: `https://localhost:${proxy.port}` } });
@@ -55,7 +55,7 @@ Deno.test("an https:// proxy that the system does not trust is refused, and not 
   assert.equal(peer.accepted, 0);
 });
 
-Deno.test("what a proxy says is never taken for the peer's answer", async () => {
+Deno.test("an answer of a proxy is never treated as the peer's answer", async () => {
   for (const status of [407, 502]) {
     await using proxy = await startProxy(status);
     await using peer = await TestPeer.start();
@@ -69,7 +69,7 @@ Deno.test("what a proxy says is never taken for the peer's answer", async () => 
   }
 });
 
-Deno.test("a proxy that is not there or never answers is unreached", async () => {
+Deno.test("a proxy that is down or never answers is unreached", async () => {
   await using peer = await TestPeer.start();
   const gone = await startProxy();
   await gone[Symbol.asyncDispose]();
@@ -90,7 +90,7 @@ Deno.test("a proxy that is not there or never answers is unreached", async () =>
   assert.equal((await outcome).kind, "unreached");
 });
 
-Deno.test("a proxy of a kind that is not supported is told, not gone around", async () => {
+Deno.test("an unsupported kind of proxy is reported, not bypassed", async () => {
   await using peer = await TestPeer.start();
   for (const HTTPS_PROXY of ["socks5://user:geheim@127.0.0.1:1080", "http://user:geheim@[bad"]) {
     using channel = openChannel({ port: peer.port, env: { HTTPS_PROXY } });

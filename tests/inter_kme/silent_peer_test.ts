@@ -73,7 +73,7 @@ Deno.test("blocks that come to the peer after it refused them are delivered", as
   assert.deepEqual(given.slice(2).toSorted(), late.toSorted());
 });
 
-Deno.test("a peer that has none of the blocks is asked ever more rarely", async () => {
+Deno.test("a peer that has none of the blocks is asked less and less often", async () => {
   await using network = await startFirst(spec(), [1, 2, 500]);
   await using peer = await RustKme.start(network, 2, []);
   const client = network.client(1);

@@ -103,7 +103,7 @@ Deno.test("a link in steady use, whose files come to the other end later: no req
   await takeAll(network, each);
 });
 
-Deno.test("an end that lost its memory does not offer blocks that the other has used", async () => {
+Deno.test("an end with a new empty database does not offer blocks that the other has used", async () => {
   await using network = await makeTestNetwork(two({ delete_key_file_after_read: false }));
   await network.writeKeyFile(1, 2, random(1000), { name: "a.cor" });
   const [first] = await network.startAll();
@@ -118,7 +118,7 @@ Deno.test("an end that lost its memory does not offer blocks that the other has 
   await agreeOn(network, 540);
 });
 
-Deno.test("a restart with a database file agrees at once", async () => {
+Deno.test("after a restart with a database file both ends agree at once", async () => {
   await using network = await makeTestNetwork(two({}, "sqlite"));
   await network.writeKeyFile(1, 2, 50, { name: "a.cor" });
   await put(network, 1, "only.cor", random(10));

@@ -58,7 +58,7 @@ const message = async (...list: Transaction[]) =>
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-Deno.test("what is formatted is read back: texts of transactions joined to a message", async () => {
+Deno.test("formatted transactions, joined to a message, are parsed back to the same", async () => {
   const { padded: _, ...whole } = transaction(1).keys[0]!;
   const list = [
     transaction(2),
@@ -82,7 +82,7 @@ Deno.test("what is formatted is read back: texts of transactions joined to a mes
   assert.deepEqual(await readHello(bytes(formatHello("1"))), { sender: "1" });
 });
 
-Deno.test("answers are read back, and nothing else is read", async () => {
+Deno.test("answers are parsed, and anything else is rejected", async () => {
   const list: ReceptionAnswer[] = [
     { kind: "activated" },
     { kind: "refused", blocks: [id(1), id(2)], absent: [id(2)] },

@@ -1,4 +1,4 @@
-/** Refused requests of SAEs and peers are seen: a log line, a count, an incident. */
+/** Refused requests of SAEs and peers are reported: a log line, a count, an incident. */
 import assert from "node:assert/strict";
 import { RateLimitedLog } from "../../src/rate_limited_log.ts";
 import { eventually } from "../harness/eventually.ts";

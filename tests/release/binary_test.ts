@@ -26,7 +26,7 @@ async function takingItselfForCompiled(directory: string): Promise<string> {
   return path;
 }
 
-Deno.test("it tells its version and its usage", async () => {
+Deno.test("the program prints its version and its usage", async () => {
   const version = await runKme(["--version"], { program });
   assert.deepEqual([version.code, version.stderr], [0, ""]);
   assert.match(version.stdout, /^kme \d+\.\d+\.\d+\n$/);

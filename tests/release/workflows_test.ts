@@ -113,7 +113,7 @@ async function actionlint(files: ReadonlyMap<string, string>): Promise<{ code: n
   return { code, output: stdout + stderr };
 }
 
-Deno.test("actionlint has nothing to say about the workflows", async () => {
+Deno.test("actionlint reports nothing about the workflows", async () => {
   const texts = new Map<string, string>();
   for await (const { name } of Deno.readDir(WORKFLOWS)) {
     const text = await Deno.readTextFile(join(WORKFLOWS, name));
@@ -129,7 +129,7 @@ Deno.test("actionlint has nothing to say about the workflows", async () => {
   assert.deepEqual([code, output.match(/property "aim" is not defined/)?.length], [1, 1], output);
 });
 
-Deno.test("dockerfile-utils has nothing to say about the Containerfile", async () => {
+Deno.test("dockerfile-utils reports nothing about the Containerfile", async () => {
   const text = await Deno.readTextFile(`${PROJECT_ROOT}Containerfile`);
   assert.deepEqual(validate(text).map(({ message }) => message), []);
   const mistaken = text.replace("HEALTHCHECK --interval", "HEALTHCHECK --every");

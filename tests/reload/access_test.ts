@@ -29,7 +29,7 @@ async function reload(
   return since();
 }
 
-/** Each makes the file wrong in another way, none of which has to do with SAEs or callers. */
+/** Each is another kind of mistake, none of which concerns SAEs or callers. */
 const MISTAKES: Record<string, (config: ConfigFile, network: TestNetwork) => void> = {
   "a missing directory": (config) => config.this_kme.key_directory_to_watch = "nowhere",
   "a missing server certificate": (config) => {
@@ -122,7 +122,7 @@ Deno.test("a CA that is removed is not trusted any more, whatever else is wrong"
   assert.equal((await network.client(1).status(2)).status, 200);
 });
 
-Deno.test("a neighbour that is removed from the file may not call any more", posixOnly, async () => {
+Deno.test("a neighbour that is removed from the file is refused", posixOnly, async () => {
   await using network = await startNetwork(SPEC);
   using caller = new KmeCaller(network, 1, network.kme(2).interKmeClient);
   const hello = () => caller.raw("POST", "/kme/v1/hello", `{"sender_KME_ID":"2"}`);

@@ -60,7 +60,7 @@ Deno.test("a link stays as it is, its certificates and serial change", async () 
   });
 });
 
-Deno.test("a part that fails puts the others back, but for who may connect", async () => {
+Deno.test("if a part fails, the others are restored, except for who may connect", async () => {
   await using network = await makeTestNetwork(SPEC);
   const config = await loaded(network);
   const applied: string[] = [];

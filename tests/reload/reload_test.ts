@@ -52,7 +52,7 @@ async function refused(request: Promise<SaeResponse>): Promise<number> {
   return status;
 }
 
-Deno.test("SIGHUP takes certificates and SAEs while connections and keys stay", posixOnly, async (t) => {
+Deno.test("SIGHUP reloads certificates and SAEs; connections and keys stay", posixOnly, async (t) => {
   await using network = await makeTestNetwork({
     kmes: [{ id: 1, saes: [1, 2], database: "sqlite" }, { id: 2, saes: [3] }],
   });
@@ -112,7 +112,7 @@ Deno.test("SIGHUP takes certificates and SAEs while connections and keys stay", 
     assert.equal((await network.client(1).encKeys(4)).status, 200);
   });
 
-  await t.step("an SAE that is taken out has no access, on its open connection too", async () => {
+  await t.step("a removed SAE has no access, on its open connection too", async () => {
     await network.writeConfig(1, ({ saes }) => void saes.splice(1, 1));
     await reload();
     assert.equal(await sae2.get("/api/v1/keys/1/status"), 401);
@@ -200,7 +200,7 @@ Deno.test("SIGHUP takes certificates and SAEs while connections and keys stay", 
   });
 });
 
-Deno.test("several SIGHUPs at once are taken one after the other", posixOnly, async () => {
+Deno.test("several SIGHUPs at once are handled one after the other", posixOnly, async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1] }] });
   const kme = await network.start(1);
   for (let i = 0; i < 5; i++) kme.signal("SIGHUP");

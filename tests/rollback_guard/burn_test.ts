@@ -61,7 +61,7 @@ Deno.test("an old backup is refused, and used again only after all of it was bur
     assert.match(await refusedStart(configPath), /the database is older than it was at .*kme burn /);
   });
 
-  await t.step("check says why", async () => {
+  await t.step("check reports the reason", async () => {
     const check = await runKme(["check", configPath, "--json"]);
     assert.equal(check.code, 1);
     assert.match(check.stdout, /age of the database/);
@@ -85,7 +85,7 @@ Deno.test("an old backup is refused, and used again only after all of it was bur
     for (const id of [...given, ...later]) assert.ok(ledger.seen.has(id));
   });
 
-  await t.step("it starts again, and only new files give keys", async () => {
+  await t.step("after a restart only new files give keys", async () => {
     await network.start(1);
     const fresh = await network.writeKeyFile(1, 1, 2, { name: "c.cor" });
     await eventually(async () => await stock(network, 1, 2) === 2);
@@ -94,7 +94,7 @@ Deno.test("an old backup is refused, and used again only after all of it was bur
     assert.equal((await network.client(1).encKeys(2)).status, 503);
   });
 
-  await t.step("a KME that runs is not burnt", async () => {
+  await t.step("the keys of a running KME are not burnt", async () => {
     const running = await runKme(["burn", configPath, "--yes"]);
     assert.equal(running.code, 1);
     assert.match(running.stderr, /in use by another process/);
@@ -165,7 +165,7 @@ Deno.test("nothing is burnt while a key file is still being written", async () =
   assert.equal(burnt.code, 0, burnt.stderr);
 });
 
-Deno.test("a database that does not exist is not made only to be burnt", async (t) => {
+Deno.test("burning does not create a database that does not exist", async (t) => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], database: "sqlite" }] });
   const { configPath, directory } = network.kme(1);
   const database = `${directory}/kme.db`;

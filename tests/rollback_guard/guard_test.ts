@@ -32,7 +32,7 @@ Deno.test("the first start makes the marker, every start and stop advances it", 
   assert.deepEqual((await Array.fromAsync(Deno.readDir(temp.path))).map(({ name }) => name), ["marker"]);
 });
 
-Deno.test("a marker that is behind after a crash locks nobody out", async () => {
+Deno.test("a marker that is behind after a crash does not stop the start", async () => {
   await using temp = await makeTempDir();
   const path = `${temp.path}/marker`;
   await writeMarker(path, 6);
@@ -156,7 +156,7 @@ Deno.test(
   },
 );
 
-Deno.test("a store keeps its generation and never lets it fall", async () => {
+Deno.test("a store keeps its generation and never decreases it", async () => {
   await using temp = await makeTempDir();
   const open = () =>
     Store.open({

@@ -27,7 +27,7 @@ Deno.test("the entropy of three keys of text, one of them twice", () => {
   assertNear(shannonEntropy(counts), 3.607194365985696);
 });
 
-Deno.test("nothing stored has no entropy, nor has a key of zeros", async () => {
+Deno.test("the entropy of no key, and of a key of zeros, is 0", async () => {
   // Keys of text and of zeros do not look random.
   await using network = await startNetwork(oneKmeWith({ key_file_health: "off" }));
   const client = network.client(1);

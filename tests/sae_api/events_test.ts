@@ -16,7 +16,7 @@ async function stopped(processes: readonly KmeProcess[]): Promise<void> {
   for (const process of processes) assert.equal(await process.stop(), 0);
 }
 
-Deno.test("a key between two KMEs is told by both, each its part", async () => {
+Deno.test("both KMEs report a key between them, each its part", async () => {
   await using network = await startNetwork(twoKmes, [1, 2, 5]);
   const [id] = keyIdsOf(await network.client(1).encKeys(3));
   keysOf(await network.client(3).decKeys(1, id!));
@@ -32,7 +32,7 @@ Deno.test("a key between two KMEs is told by both, each its part", async () => {
   ]);
 });
 
-Deno.test("several keys of one request are told one by one", async () => {
+Deno.test("several keys of one request are reported one by one", async () => {
   await using network = await startNetwork(twoKmes, [1, 2, 30]);
   const ids = keyIdsOf(await network.client(3).encKeys(2, { number: 25 }));
   keysOf(await network.client(2).decKeys(3, ids));
@@ -67,7 +67,7 @@ Deno.test("a key inside one KME needs no network between KMEs", async () => {
   ]);
 });
 
-Deno.test("what was refused is not told as done", async () => {
+Deno.test("a refused message is not reported as done", async () => {
   await using network = await startNetwork(twoKmes, [1, 2, 1]);
   assertProblem(await network.client(1).encKeys(3, { number: 2 }), 503);
   const [id] = keyIdsOf(await network.client(1).encKeys(3));

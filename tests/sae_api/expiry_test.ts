@@ -43,7 +43,7 @@ Deno.test("an expired key is not found and leaves nothing at either KME", async 
   }
 });
 
-Deno.test("a key that waits longer than a restart takes is still there", async () => {
+Deno.test("a waiting key is still there after a restart", async () => {
   await using network = await startNetwork({ kmes: [{ id: 1, saes: [1, 2], database: "sqlite" }] }, [
     1,
     1,

@@ -138,7 +138,7 @@ Deno.test("serials are numbers: leading zeros, a top bit and the way they are wr
   }
 });
 
-Deno.test("many SAEs on many connections at once are never taken for each other", async () => {
+Deno.test("many SAEs on many connections at once are never confused", async () => {
   await using network = await startNetwork({ kmes: [{ id: 1, saes: [1, 2, 3, 4, 5, 6] }] });
   const ids = [1, 2, 3, 4, 5, 6];
   const kept = ids.map((id) => network.client(id));
@@ -154,7 +154,7 @@ Deno.test("many SAEs on many connections at once are never taken for each other"
   );
 });
 
-Deno.test("an SAE that is taken out of the configuration loses access, its keys are not another's", async () => {
+Deno.test("an SAE that is removed from the configuration loses access, and no other SAE gets its keys", async () => {
   await using network = await startNetwork(
     { kmes: [{ id: 1, saes: [1, 2, 4], database: "sqlite" }] },
     [1, 1, 2],

@@ -40,7 +40,7 @@ Deno.test("an id is an integer or a string as it was configured, and never round
   assert.equal(await stockOf(network.client(1), 1), 19);
 });
 
-Deno.test("a KME with a string as its id says so", async () => {
+Deno.test("a KME whose id is a string sends it as a string", async () => {
   await using network = await startNetwork({ kmes: [{ id: "north", saes: ["alice", 5] }] });
   assert.equal((await network.client("alice").raw(INFO)).text, '{"SAE_ID":"alice","KME_ID":"north"}\n');
   assert.equal((await network.client(5).raw(INFO)).text, '{"SAE_ID":5,"KME_ID":"north"}\n');

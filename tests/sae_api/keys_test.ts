@@ -79,7 +79,7 @@ Deno.test("SAEs of one KME share keys of its own pool, with the slave only", asy
   assert.equal(await stockOf(network.client(1), 2), 4);
 });
 
-Deno.test("a key is read once, and what is asked for with a read one stays", async () => {
+Deno.test("a key is read once, and other keys requested with one that was read stay", async () => {
   await using network = await startNetwork(twoKmes, [1, 2, 10]);
   const [master, slave] = [network.client(1), network.client(3)];
   const [a, b, c] = keyIdsOf(await master.encKeys(3, { number: 3 }));
@@ -107,7 +107,7 @@ Deno.test("the same key_ID twice in one request is answered twice from one read,
   assert.deepEqual(keyIdsOf(await slave.decKeys(1, mixed)).map((id) => id.toLowerCase()), [c]);
 });
 
-Deno.test("a key of others is 401, beside an unknown one too, and stays theirs", async () => {
+Deno.test("a key of other SAEs is 401, beside an unknown one too, and stays available to them", async () => {
   const spec = { kmes: [{ id: 1, saes: [1, 2, 4] }, { id: 2, saes: [3, 5] }] };
   await using network = await startNetwork(spec, [1, 2, 10], [1, 1, 2]);
   const [id] = keyIdsOf(await network.client(1).encKeys(3));
@@ -164,7 +164,7 @@ Deno.test("an SAE may name itself as the slave and then fetch the key, once", as
   assertProblem(await client.decKeys(1, keyIdsOf(enc)), 400, NOT_FOUND);
 });
 
-Deno.test("of many who read a key at once one gets it", async () => {
+Deno.test("of concurrent requests for one key exactly one gets it", async () => {
   await using network = await startNetwork(twoKmes, [1, 2, 30]);
   const ids = keyIdsOf(await network.client(1).encKeys(3, { number: 30 }));
   const slave = network.client(3, { maxSockets: 20 });

@@ -154,7 +154,7 @@ Deno.test("requests are described as they are checked", () => {
   }
 });
 
-Deno.test("the schemas take and refuse what the KME takes and refuses", () => {
+Deno.test("the schemas accept and refuse what the KME accepts and refuses", () => {
   const values = (member: string, ...list: unknown[]) => list.map((value) => ({ [member]: value }));
   const bodies: unknown[] = [
     ...[{}, [], null, 1, "x", { other: 1 }],

@@ -180,7 +180,7 @@ Deno.test("clients with serializers: every optional member is there, as null", a
   assertSameKeys(await client("CONSB").decKeys("CONSA", [], { body }), made);
 });
 
-Deno.test("a new connection for each request, closed after it, leaves nothing behind", async () => {
+Deno.test("a new connection for each request, closed after it, leaks nothing", async () => {
   const { processes } = network;
   const open = () => [...Deno.readDirSync(`/proc/${processes[0]!.pid}/fd`)].length;
   const askOnce = async (sae: string) => {

@@ -17,7 +17,7 @@ function post(
   return client.raw({ method: "POST", path, headers, body });
 }
 
-Deno.test("a Key request that is wrong gets 400 that names the member, and spends nothing", async () => {
+Deno.test("an invalid Key request gets 400 that names the member, and consumes no keys", async () => {
   await using network = await startNetwork(oneKmeWith({ max_key_per_request: 4 }), [1, 1, 6]);
   const client = network.client(1);
   const wrong: [body: string, message: string | RegExp][] = [
@@ -160,7 +160,7 @@ Deno.test("an extension that is mandatory and unknown is refused by its name, an
   assert.equal(await stockOf(client, 2), 3);
 });
 
-Deno.test("an extension that is supported is met, or refused where it cannot be", async () => {
+Deno.test("a supported extension is applied, or refused where it cannot be", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 6]);
   const client = network.client(1);
   const notMet = "not all extension_mandatory request options could be met";
@@ -243,7 +243,7 @@ Deno.test("the parameters of enc_keys are number and size, each once, and nothin
   assert.equal(await stockOf(client, 2), 3);
 });
 
-Deno.test("a POST may say number and size in the URL too, but not otherwise than in its body", async () => {
+Deno.test("a POST may have number and size in the URL too, if they do not contradict its body", async () => {
   await using network = await startNetwork(oneKmeWith({ max_key_per_request: 4 }), [1, 1, 12]);
   const client = network.client(1);
   const wrong: [query: string, body: string, message: string | RegExp][] = [
@@ -302,7 +302,7 @@ Deno.test("what dec_keys does not know is ignored, and one key_ID may be in the 
   for (const [id, response] of right) assert.deepEqual(keyIdsOf(await response), [id]);
 });
 
-Deno.test("a member that comes twice in an object of the body gets 400, and spends nothing", async () => {
+Deno.test("a member that comes twice in an object of the body gets 400, and consumes no keys", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 8]);
   const [master, slave] = [network.client(1), network.client(2)];
   const [id] = keyIdsOf(await master.encKeys(2));
@@ -438,7 +438,7 @@ Deno.test("a body over 64 KiB gets 413, with and without an announced length", a
   socket.destroy();
 });
 
-Deno.test("a body that is not UTF-8 gets 400 and spends nothing", async () => {
+Deno.test("a body that is not UTF-8 gets 400 and consumes no keys", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 3]);
   const client = network.client(1);
   const encode = (text: string) => new TextEncoder().encode(text);
@@ -455,7 +455,7 @@ Deno.test("a body that is not UTF-8 gets 400 and spends nothing", async () => {
   assert.equal(await stockOf(client, 2), 3);
 });
 
-Deno.test("a client that hangs up in the middle of its request spends nothing", async () => {
+Deno.test("a client that hangs up in the middle of its request consumes no keys", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 3]);
   const client = network.client(1);
   // What came is whole JSON, and yet not what was announced.
@@ -478,7 +478,7 @@ Deno.test("a client that hangs up in the middle of its request spends nothing", 
   assert.equal(await stockOf(client, 2), 2);
 });
 
-Deno.test("an SAE that is not known gets 400 that says which", async () => {
+Deno.test("an unknown SAE is 400 that names it", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 3]);
   const client = network.client(1);
   for (const id of ["9", "02", "2 ", "2.0", "sae"]) {
@@ -490,7 +490,7 @@ Deno.test("an SAE that is not known gets 400 that says which", async () => {
   assert.equal(await stockOf(client, 2), 3);
 });
 
-Deno.test("Key IDs that are wrong get 400 that names the member, and nothing is read", async () => {
+Deno.test("invalid Key IDs get 400 that names the member, and no key is read", async () => {
   await using network = await startNetwork(oneKmeWith({ max_key_per_request: 3 }), [1, 1, 3]);
   const [master, slave] = [network.client(1), network.client(2)];
   const ids = keyIdsOf(await master.encKeys(2, { number: 3 }));
@@ -554,7 +554,7 @@ Deno.test("extensions and unknown members of Key IDs are ignored", async () => {
   assert.deepEqual(keyIdsOf(await network.client(2).decKeys(1, [], { body })), [keyId]);
 });
 
-Deno.test("a GET with a body is not answered as if it had none", async () => {
+Deno.test("a GET with a body is refused, not answered as if it had none", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 3]);
   const client = network.client(1);
   const body = '{"number":2}';

@@ -6,7 +6,7 @@ import { SaeClient } from "../harness/sae_client.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 import { basicConstraints, bytes, CLIENT, crl, forge, keyUsage, usage } from "../x509/forge.ts";
 
-Deno.test("a stolen certificate of an SAE is locked out by a CRL, and older TLS than the configured is refused", async () => {
+Deno.test("a CRL excludes a stolen certificate of an SAE, and a TLS version below the configured one is refused", async () => {
   await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [1, 2], console: true }] });
   const root = forge({
     commonName: "second CA (for tests)",

@@ -19,7 +19,7 @@ const ROUTES = [
   { path: "/api/v1/keys/entropy/total", allowed: ["GET"] },
 ];
 
-Deno.test("a known path with another method gets 405 with Allow and spends nothing", async () => {
+Deno.test("a known path with another method gets 405 with Allow and consumes no keys", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 5]);
   const client = network.client(1);
   for (const { path, allowed } of ROUTES) {
@@ -167,7 +167,7 @@ Deno.test("unknown paths get 404, to SAEs of this KME", async () => {
   assert.equal(await stockOf(client, 2), 1);
 });
 
-Deno.test("every answer is compact JSON that nobody may store", async () => {
+Deno.test("every answer is compact JSON with Cache-Control: no-store", async () => {
   await using network = await startNetwork(twoKmes, [1, 1, 2]);
   const client = network.client(1);
   const enc = await client.encKeys(2);

@@ -51,7 +51,7 @@ function names(...values: { type: "dns" | "url" | "email"; value: string }[]): x
 const sha256 = ({ cert }: TestCertificate) =>
   createHash("sha256").update(new X509Certificate(cert).raw).digest("hex");
 
-Deno.test("an SAE is known by each kind of selector, and others are not taken for it", async () => {
+Deno.test("an SAE is identified by each kind of selector, and others are not", async () => {
   const ca = await authority("zone", { notAfter: new Date(Date.now() + 400 * 86_400_000) });
   const byFingerprint = await client(ca, { name: "one of many" });
   await using network = await zone([ca], {

@@ -83,7 +83,7 @@ Deno.test("the sizes can be limited, and the bits of one request are limited tog
   assert.equal(await stockOf(client, 2), 299);
 });
 
-Deno.test("keys are cut from blocks in order, and what is cut off is never given", async () => {
+Deno.test("keys are cut from blocks in order, and the rest of a block is never delivered", async () => {
   const blocks = Array.from({ length: 6 }, (_, i) => new Uint8Array(32).fill(i + 1));
   // The file is refused otherwise: its blocks are made to be told apart, not random.
   const spec = oneKmeWith({ key_file_health: "off" });
@@ -106,7 +106,7 @@ Deno.test("keys are cut from blocks in order, and what is cut off is never given
   assert.equal(await stockOf(network.client(1), 2), 1);
 });
 
-Deno.test("too few blocks for a size is 503 and spends nothing", async () => {
+Deno.test("too few blocks for a size is 503 and consumes none", async () => {
   await using network = await startNetwork(twoKmes, [1, 2, 5], [1, 1, 5]);
   for (const slave of [2, 3]) {
     const client = network.client(1);

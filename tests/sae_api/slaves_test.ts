@@ -12,7 +12,7 @@ function also(...ids: string[]) {
   return { additional_slave_SAE_IDs: ids };
 }
 
-Deno.test("the same bits under the same key_ID reach every slave, each once, and nobody else", async () => {
+Deno.test("the same bits under the same key_ID reach every slave, each once, and no other SAE", async () => {
   await using network = await startNetwork(spec, [1, 2, 60], [1, 3, 60], [1, 1, 60]);
   const sets: [slave: number, additional: number[], size: number][] = [
     [2, [4], 256],
@@ -45,7 +45,7 @@ Deno.test("the same bits under the same key_ID reach every slave, each once, and
   }
 });
 
-Deno.test("additional slaves that cannot be meant are refused by name, and nothing is spent", async () => {
+Deno.test("invalid additional slaves are refused by name, and no keys are consumed", async () => {
   const [one, ...others] = spec.kmes;
   const kmes = [{ ...one!, options: { max_SAE_ID_count: 3 } }, ...others];
   await using network = await startNetwork({ kmes }, [1, 2, 5], [1, 3, 5], [1, 1, 5]);
@@ -70,7 +70,7 @@ Deno.test("additional slaves that cannot be meant are refused by name, and nothi
   assert.equal(keyIdsOf(await client.encKeys(3, also("2", "4", "5"))).length, 1);
 });
 
-Deno.test("when one slave's KME is away nobody gets a key, and what was not sent is not spent", async () => {
+Deno.test("when one slave's KME is down no SAE gets a key, and unsent keys are not consumed", async () => {
   await using network = await startNetwork(spec, [1, 2, 9], [1, 3, 9], [1, 1, 9]);
   const client = network.client(1);
   await network.processes[2]!.kill();
@@ -82,7 +82,7 @@ Deno.test("when one slave's KME is away nobody gets a key, and what was not sent
   assert.equal(keyIdsOf(await client.encKeys(3, also("2", "5"))).length, 1);
 });
 
-Deno.test("too few key blocks on the way to one of the slaves is 503, and nothing is spent", async () => {
+Deno.test("too few key blocks on the route to one of the slaves is 503, and no keys are consumed", async () => {
   await using network = await startNetwork(spec, [1, 2, 9], [1, 3, 2], [1, 1, 9]);
   const client = network.client(1);
   assertProblem(await client.encKeys(3, { number: 3, ...also("6") }), 503);

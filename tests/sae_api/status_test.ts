@@ -58,7 +58,7 @@ Deno.test("Status says what is configured", async () => {
   assert.equal((await network.client(1).encKeys(2, { number: 3 })).status, 200);
 });
 
-Deno.test("the count is that of the link, at both ends, and falls as keys are given", async () => {
+Deno.test("the count is that of the link, at both ends, and decreases with each delivered key", async () => {
   await using network = await startNetwork(twoKmes, [1, 2, 10], [1, 1, 4]);
   const counts = async () => [
     await stockOf(network.client(1), 3),

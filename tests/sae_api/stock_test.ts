@@ -5,7 +5,7 @@ import { blockIdsOf, keyFilesIn } from "../harness/key_files.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { assertProblem, oneKme, startNetwork, stockOf, twoKmes } from "./api_fixture.ts";
 
-Deno.test("fewer keys in stock than asked for is 503, never a part of them, and spends nothing", async () => {
+Deno.test("fewer keys in stock than requested is 503, never a part of them, and consumes no keys", async () => {
   await using network = await startNetwork(twoKmes, [1, 2, 3], [1, 1, 2]);
   for (const [master, slave, stored] of [[1, 3, 3], [3, 1, 3], [1, 2, 2], [1, 1, 2], [3, 3, 0]] as const) {
     const client = network.client(master);
@@ -23,7 +23,7 @@ Deno.test("fewer keys in stock than asked for is 503, never a part of them, and 
   assertProblem(await network.client(1).encKeys(2), 503);
 });
 
-Deno.test("keys of another link are no stock", async () => {
+Deno.test("keys of another link are not in stock", async () => {
   const spec = { kmes: [{ id: 1, saes: [1, 2] }, { id: 2, saes: [3] }, { id: 3, saes: [4] }] };
   await using network = await startNetwork(spec, [1, 3, 5], [1, 1, 4]);
   assertProblem(await network.client(1).encKeys(3), 503);
@@ -33,7 +33,7 @@ Deno.test("keys of another link are no stock", async () => {
   assert.equal(await stockOf(network.client(1), 3), 0);
 });
 
-Deno.test("many who ask at once share what there is, and the rest get 503", async () => {
+Deno.test("concurrent requests share the stock, and the rest get 503", async () => {
   await using network = await startNetwork(oneKme, [1, 1, 50]);
   const client = network.client(1, { maxSockets: 30 });
   const answers = await Promise.all(Array.from({ length: 40 }, () => client.encKeys(2, { number: 2 })));

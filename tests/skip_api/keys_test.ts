@@ -41,7 +41,7 @@ Deno.test("SKIP delivers the keys of ETSI GS QKD 014", async (t) => {
     assertProblem(await network.client(3).decKeys(1, first!.key_ID), 400, /not found/);
   });
 
-  await t.step("a key is for its slave only, and stays for it", async () => {
+  await t.step("a key is for its slave only, and other requests do not consume it", async () => {
     const { keyId } = skipKeyOf(await initiator.newKey(3));
     assertProblem(await other.keyById(keyId, 1), 401);
     assertProblem(await initiator.keyById(keyId, 3), 401);
@@ -58,7 +58,7 @@ Deno.test("SKIP delivers the keys of ETSI GS QKD 014", async (t) => {
     }
   });
 
-  await t.step("the answer to a request that is refused took nothing from the stock", async () => {
+  await t.step("a refused request takes nothing from the stock", async () => {
     const before = await stockOf(network.client(1), 3);
     for (const path of ["/key?remoteSystemID=3&size=100", "/key?remoteSystemID=3&sise=128", "/key"]) {
       assertProblem(await initiator.get(path), 400);

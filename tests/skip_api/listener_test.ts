@@ -42,7 +42,7 @@ Deno.test("the SKIP listener has its own CA and CRL, and is reloaded", {
   const capabilities = (credentials: { cert: string; key: string }) =>
     client(skipPort, credentials).raw({ path: "/capabilities" });
 
-  await t.step("a certificate of one listener's CA is nothing at the other", async () => {
+  await t.step("a certificate of one listener's CA is refused at the other", async () => {
     assert.equal((await capabilities(router.pem)).json.localSystemID, "1");
     assertProblem(await client(saesPort, router.pem).status(2), 401);
     assertProblem(await capabilities(network.sae(2)), 401);
@@ -60,7 +60,7 @@ Deno.test("the SKIP listener has its own CA and CRL, and is reloaded", {
     assert.match(metrics, /^kme_crl_problems\{crl="skip"\} 0$/m);
   });
 
-  await t.step("a router that is revoked is locked out", async () => {
+  await t.step("a revoked router is refused", async () => {
     await revoke([bytes(0x57)]);
     const becomes = (status: number) =>
       eventually(async () => (await capabilities(router.pem)).status === status, {
@@ -82,14 +82,14 @@ Deno.test("the SKIP listener has its own CA and CRL, and is reloaded", {
     });
   };
 
-  await t.step("SIGHUP takes another CA; the old one is not trusted any more", async () => {
+  await t.step("SIGHUP loads another CA; the old one is no longer trusted", async () => {
     await Deno.writeTextFile(`${directory}/skip-ca.pem`, zoneCa.ca);
     await reload();
     assert.equal((await capabilities(network.sae(2))).json.localSystemID, "2");
     assertProblem(await capabilities(router.pem), 401);
   });
 
-  await t.step("a file with a mistake takes a CA away, but does not bring one", async () => {
+  await t.step("a file with a mistake can remove a CA, but not add one", async () => {
     const ca = `${directory}/skip-ca.pem`;
     await Deno.writeTextFile(ca, zoneCa.ca + routersCa.pem.cert);
     await reload();

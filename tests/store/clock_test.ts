@@ -10,7 +10,7 @@ import { Store } from "../../src/store/store.ts";
 
 const HOUR = 3_600_000;
 
-Deno.test("a KME whose clock is set two hours forward lets no key expire early", async () => {
+Deno.test("no key expires early when the clock is set two hours forward", async () => {
   await using network = await makeTestNetwork({
     kmes: [{ id: 1, saes: [11, 12], database: "sqlite", options: { key_lifetime_seconds: 3600 } }],
   });

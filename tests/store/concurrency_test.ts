@@ -176,7 +176,7 @@ async function bothEnds(ledger: Ledger, stores: readonly Store[]): Promise<void>
   assert.ok(activated.size > 0 && handedOver.size > 0);
 }
 
-/** A transaction's keys arrive and are taken back at the same moment: the one comes before the other, or not at all. */
+/** A transaction's keys arrive and are taken back at the same time: one happens before the other, or not at all. */
 async function takeBackAtOnce(ledger: Ledger, stores: readonly Store[]): Promise<void> {
   const blocks = await fill(stores[0]!, 200, PEER.text);
   await Promise.all(blocks.map(async ({ id }, i) => {

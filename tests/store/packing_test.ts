@@ -29,13 +29,13 @@ const { value } = fc.letrec((tie) => ({
   ),
 }));
 
-Deno.test("whatever is plain arrives as it was", () => {
+Deno.test("plain values arrive unchanged", () => {
   fc.assert(fc.property(value, (value) => {
     assert.deepEqual(sent(pack(value)), value);
   }));
 });
 
-Deno.test("bytes arrive alone, never with what lies beside them in memory", () => {
+Deno.test("only the bytes themselves are transferred, not the rest of their buffer", () => {
   const pool = new Uint8Array(8192).fill(7);
   const packed = pack({
     id: pool.subarray(100, 116),
@@ -47,7 +47,7 @@ Deno.test("bytes arrive alone, never with what lies beside them in memory", () =
   assert.deepEqual(sent(pack(Buffer.from("for tests"))), Uint8Array.from(Buffer.from("for tests")));
 });
 
-Deno.test("a great many bytes are handed over, not copied", () => {
+Deno.test("large byte arrays are transferred, not copied", () => {
   const blocks = Array.from(
     { length: 2048 },
     (_, i) => ({ id: new Uint8Array(16).fill(i), bits: new Uint8Array(32).fill(i) }),
@@ -59,7 +59,7 @@ Deno.test("a great many bytes are handed over, not copied", () => {
   assert.equal(blocks[0]!.bits.length, 32);
 });
 
-Deno.test("what is undefined is left out; what is not plain is refused", () => {
+Deno.test("undefined values are omitted; values that are not plain are refused", () => {
   assert.deepEqual(sent(pack({ a: undefined, b: 1 })), { b: 1 });
   for (const value of [1n, NaN, Infinity, Symbol(), () => {}, new Map(), new Date(), { a: [new Set()] }]) {
     assert.throws(() => pack(value), TypeError);

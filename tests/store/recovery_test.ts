@@ -1,4 +1,4 @@
-/** Reservations of processes that are gone, leases, and processes that come back from the dead. */
+/** Reservations of processes that have ended, leases, and processes that continue after they were considered dead. */
 import assert from "node:assert/strict";
 import SqliteDatabase from "better-sqlite3";
 import { audit, closeOnce, fill, freshId, hex, ledgerTest, PEER } from "./store_fixture.ts";

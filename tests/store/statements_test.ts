@@ -4,7 +4,7 @@ import { CompiledQuery } from "kysely";
 import type { Work } from "../../src/store/work.ts";
 import { run } from "../../src/store/statements.ts";
 
-Deno.test("a statement that is met often is built once, however many others are met", async () => {
+Deno.test("a frequent statement is built once, however many others there are", async () => {
   const texts = new Map<string, string>();
   const ran: string[] = [];
   const trx = {

@@ -41,7 +41,7 @@ Deno.test("a thread that does nothing fails its callers after seconds, and goes 
   }
 });
 
-Deno.test("closing twice is closing once", async () => {
+Deno.test("closing twice has no further effect", async () => {
   using worker = new TestWorker();
   const store = await open(worker.start);
   await fill(store, 10);
@@ -50,7 +50,7 @@ Deno.test("closing twice is closing once", async () => {
   assert.equal((await last)?.length, 2);
 });
 
-Deno.test("a thread that hangs is not waited for at the end", async () => {
+Deno.test("the end of the program does not wait for a thread that hangs", async () => {
   using worker = new TestWorker();
   const store = await open(worker.start);
   const { goOn } = await worker.hang();
@@ -88,7 +88,7 @@ Deno.test("without the thread's module the database runs in the program's own th
   }
 });
 
-Deno.test("a database in a thread that cannot be used is refused in one line, and its file is free afterwards", async () => {
+Deno.test("an unusable database in a thread is refused in one line, and its file is closed afterwards", async () => {
   await using dir = await makeTempDir("kme-ledger-");
   const database = { kind: "sqlite", path: `${dir.path}/kme.db` } as const;
   const first = await open(startStoreWorker, { database });
@@ -105,7 +105,7 @@ Deno.test("a database in a thread that cannot be used is refused in one line, an
   await second.close();
 });
 
-Deno.test("a caller that has its key sees it missing from the stock at once", async () => {
+Deno.test("the stock shows a delivered key as gone as soon as its SAE has the answer", async () => {
   const store = await open(startStoreWorker);
   try {
     await fill(store, 300);
@@ -142,7 +142,7 @@ Deno.test("a failure in the thread is told with its code, once, and its callers 
   }
 });
 
-Deno.test("what cannot be sent fails its own caller only", async () => {
+Deno.test("a message that cannot be sent fails only for its own caller", async () => {
   const store = await open(startStoreWorker);
   try {
     await fill(store, 3);
@@ -157,7 +157,7 @@ Deno.test("what cannot be sent fails its own caller only", async () => {
   }
 });
 
-Deno.test("the thread knows every operation and every question by a name of its own", async () => {
+Deno.test("every operation and every query of the thread has a distinct name", async () => {
   const operations = new Set<unknown>();
   const directory = new URL("../../src/store/operations/", import.meta.url);
   for await (const { name } of Deno.readDir(directory)) {

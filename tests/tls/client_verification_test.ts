@@ -111,7 +111,7 @@ for (const maxVersion of VERSIONS) {
   });
 }
 
-Deno.test("a CA that has expired or is not a CA lets nobody in", async () => {
+Deno.test("with a CA that has expired or is not a CA, every client is refused", async () => {
   const past = { notBefore: new Date(Date.now() - 3 * DAY), notAfter: new Date(Date.now() - 2 * DAY) };
   const expired = await authority("expired CA", past);
   const notCa = await issue(undefined, { name: "no CA" });

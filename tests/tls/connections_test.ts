@@ -128,7 +128,7 @@ Deno.test("the inner port answers no one else, whatever port or address they com
   });
 });
 
-Deno.test("a port rests between two owners", () => {
+Deno.test("a released port is not reused at once", () => {
   const ports = new PipePorts<string>();
   const from = (hostname: string, port: number) => ports.find({ transport: "tcp", hostname, port });
   assert.ok(ports.enter(1000, "alice"));
@@ -430,7 +430,7 @@ Deno.test("Expect: 100-continue, chunked bodies, HTTP/1.0, pipelining, malformed
     await until(() => front.connections === 0, "nothing is left");
   }));
 
-Deno.test("ALPN: http/1.1 and http/1.0; a client that offers HTTP/2 only is refused with what to do", () => {
+Deno.test("ALPN: http/1.1 and http/1.0; a client that offers only HTTP/2 is refused with a message that says what to do", () => {
   const refused: string[] = [];
   return withFront({ onRefused: ({ message }) => refused.push(message) }, async (_front, port) => {
     for (
@@ -452,7 +452,7 @@ Deno.test("ALPN: http/1.1 and http/1.0; a client that offers HTTP/2 only is refu
   });
 });
 
-Deno.test("a handler that fails tells nothing", () =>
+Deno.test("the answer of a handler that fails contains no details", () =>
   withFront({
     handler: (request) => {
       if (request.url.endsWith("/now")) throw new Error("secret");
@@ -471,7 +471,7 @@ Deno.test("a handler that fails tells nothing", () =>
     }
   }));
 
-Deno.test("silent connections in any number keep nobody out: the oldest handshake gives way", () =>
+Deno.test("silent connections in any number do not keep others from connecting: the oldest handshake is closed", () =>
   withFront({ maxHandshakes: 3, maxConnections: 2 }, async (front, port) => {
     const known = await secure(port, bob);
     known.send(GET);
@@ -492,7 +492,7 @@ Deno.test("silent connections in any number keep nobody out: the oldest handshak
     await until(() => front.connections === 0 && front.mappedPorts === 0, "nothing is left");
   }));
 
-Deno.test("over the number of connections the longest idle one gives way, none with a request under way", async () => {
+Deno.test("over the limit of connections the longest idle one is closed, none with a request in progress", async () => {
   const { promise, resolve } = Promise.withResolvers<void>();
   const handler: FrontHandler = async (request, connection) => {
     if (request.url.endsWith("/wait")) await promise;
@@ -593,7 +593,7 @@ Deno.test("close: idle connections at once, requests under way to their end", as
   });
 });
 
-Deno.test("close: what does not end in time is cut off", async () => {
+Deno.test("close: connections that do not end in time are closed", async () => {
   await withFront({ handler: () => new Promise<Response>(() => {}) }, async (front, port) => {
     const wire = await secure(port, alice);
     wire.send(GET);
@@ -604,7 +604,7 @@ Deno.test("close: what does not end in time is cut off", async () => {
   });
 });
 
-Deno.test("late calls of one request do not touch the next", async () => {
+Deno.test("late calls of one request do not affect the next", async () => {
   const calls: (() => void)[] = [];
   const handler: FrontHandler = async (request, connection) => {
     calls.push(connection.requestComplete);

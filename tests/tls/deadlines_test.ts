@@ -14,7 +14,7 @@ const readBody: FrontHandler = async (request, connection) => {
   return new Response(`read ${text.length}`);
 };
 
-Deno.test("a client that never begins or finishes the handshake is cut off, others are not kept waiting", () =>
+Deno.test("a client that never begins or finishes the handshake is disconnected, others are not delayed", () =>
   withFront({ ...patient, handshakeTimeout: SHORT }, async (front, port) => {
     const silent = await tcp(port);
     const half = await tcp(port);

@@ -1,4 +1,4 @@
-/** Bodies that a running KME refuses cost it no memory. */
+/** Refused bodies do not increase the memory of a running KME. */
 import assert from "node:assert/strict";
 import { makeTestNetwork } from "../harness/test_network.ts";
 import { postLargeBody } from "../harness/large_body.ts";

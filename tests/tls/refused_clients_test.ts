@@ -1,4 +1,4 @@
-/** Clients that are refused are told why, leave a line in the log and a count, and reach no handler. */
+/** Refused clients get the reason, are logged and counted, and reach no handler. */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createPrivateKey } from "node:crypto";
@@ -167,7 +167,7 @@ Deno.test("a session of a refused client opens nothing when it is resumed", () =
   });
 });
 
-Deno.test("refused clients in any number keep nobody else from connecting", () =>
+Deno.test("refused clients in any number do not keep others from connecting", () =>
   withFront({ maxHandshakes: 20 }, async (front, port) => {
     const eve = await client(otherCa);
     const wires = await Promise.all(Array.from({ length: 250 }, () => secure(port, eve)));
@@ -221,7 +221,7 @@ Deno.test("reload: connections of clients whose CA is gone are closed, others st
   });
 });
 
-Deno.test("a client that goes away within the handshake is no refusal; one that does not trust the server is", () => {
+Deno.test("a client that hangs up during the handshake is not counted as refused; one that does not trust the server is", () => {
   const record = recording();
   return withFront(record.options, async (front, port) => {
     const gone = await tcp(port);

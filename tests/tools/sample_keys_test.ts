@@ -86,7 +86,7 @@ Deno.test("with a rate, files come one by one until all are written", async () =
   assert.equal(filesIn(directory.path).length, 5);
 });
 
-Deno.test("a writer without end stops on a signal, with whole files only", async () => {
+Deno.test("a writer that runs without limit stops on a signal, and leaves only complete files", async () => {
   await using directory = await makeTempDir();
   const stop = new AbortController();
   const { blocks, files } = await writeSampleKeys([directory.path], {

@@ -55,7 +55,7 @@ Deno.test("another CA, a forged issuer, another key's signature", async () => {
   refuses(/badly encoded/, verifier, leaf.subarray(0, 100));
 });
 
-Deno.test("dates are looked at each time, those of the CAs too", async () => {
+Deno.test("dates are checked each time, those of the CAs too", async () => {
   const now = Date.now();
   const shortLived = await authority("short-lived", { notAfter: new Date(now + DAY / 2) });
   const intermediate = await issue(root, { name: "middle", isCa: true, notAfter: new Date(now + DAY / 4) });

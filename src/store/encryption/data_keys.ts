@@ -178,7 +178,7 @@ export async function insertFirstKey(
   ).execute();
 }
 
-/** For a database of which all bits are to be removed: stores bits in a way that nobody can read later. */
+/** For a database of which all bits are to be removed: stores bits so that they can never be read again. */
 export async function throwawayCipher(db: Kysely<Schema>): Promise<BitsCipher> {
   if ((await encryptionState(db)).keys.length === 0) return clearBits;
   const key = Uint8Array.from(randomBytes(KEY_BYTES));

@@ -85,7 +85,7 @@ Deno.test("a KME without a link is reached through a neighbour", async () => {
   await assert.rejects(Deno.stat(`${out.path}/raw_keys/kme-1-3`), Deno.errors.NotFound);
 });
 
-Deno.test("an existing configuration is not changed, and warned of when it is out of date", async () => {
+Deno.test("an existing configuration is not changed, and a warning says when it is out of date", async () => {
   await using out = await makeTempDir();
   const network = twoKmes();
   const { kmes } = await makeNetwork(network, out.path, { configs: true });

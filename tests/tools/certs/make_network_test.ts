@@ -260,7 +260,7 @@ Deno.test("a new client certificate is in all of its files", async () => {
   assert.notDeepEqual(await Deno.readFile(now.pfx), pfx);
 });
 
-Deno.test("nothing is issued by the CA of another network, such as the published one", async () => {
+Deno.test("the CA of another network, such as the published one, issues nothing", async () => {
   await using out = await makeTempDir();
   await copy(new URL("../../../certs/", import.meta.url), out.path);
   const before = await filesOf(out.path);
@@ -334,7 +334,7 @@ Deno.test("a certificate that cannot be renewed is refused, and nothing is chang
   assert.deepEqual([...kmes.get("1")!.saes.get("1")!.serial], [0x0a, 0x1c]);
 });
 
-Deno.test("certificates that expire or do not match the network file are warned of", async () => {
+Deno.test("certificates that expire or do not match the network file are warnings", async () => {
   await using out = await makeTempDir();
   const network = { ...twoKmes(), leaf_days: 60 };
   const { kmes } = await makeNetwork(network, out.path);

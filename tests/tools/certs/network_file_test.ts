@@ -103,7 +103,7 @@ function chain(links?: NetworkFile["links"]): NetworkFile {
   };
 }
 
-Deno.test("links say who is whose neighbour", () => {
+Deno.test("links define neighbours", () => {
   const all = checkNetwork(chain());
   assert.deepEqual(neighboursOf(all, "three"), ["1", "2", "4"]);
   const some = checkNetwork(chain([[1, 2], [2, "three"], ["4", "three"]]));
