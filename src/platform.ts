@@ -57,14 +57,13 @@ export function describePlatform({ os, uid, constants }: SystemFacts): Platform 
 /** The system on which the program runs. */
 export const platform: Platform = describePlatform({ os: Deno.build.os, uid: Deno.uid(), constants });
 
-const LOCK = "lock";
-
 /**
  * Makes a directory that only this user can enter, and uses it for temporary files (`TMPDIR`) until the program
  * ends. A compiled program unpacks SQLite's library under a name that other users can predict, and uses a file of that
  * name that is there already. Nothing is done on Windows, where each user has a directory for temporary files.
  *
- * It has to be called in the main thread before the library is loaded; further calls do nothing.
+ * The directory is locked, so that systemd-tmpfiles does not remove files in it because of their age. It has to be called
+ * in the main thread before the library is loaded; further calls do nothing.
  */
 export function usePrivateTempDirectory(): void {
   const prefix = `kme-${Deno.pid}-`;
@@ -72,13 +71,19 @@ export function usePrivateTempDirectory(): void {
   if (!platform.hasFileModes || basename(parent).startsWith(prefix)) return;
   removeLeftDirectories(parent);
   // With mode 0700.
-  const directory = Deno.makeTempDirSync({ dir: parent, prefix });
-  // Held until the process ends, however it ends. It gets its name when it is locked.
-  const lock = Deno.openSync(join(directory, "unlocked"), { write: true, createNew: true, mode: 0o600 });
-  lock.lockSync(true);
-  Deno.renameSync(join(directory, "unlocked"), join(directory, LOCK));
+  const unlocked = Deno.makeTempDirSync({ dir: parent, prefix: `.${prefix}` });
+  // Held until the process ends, however it ends. The directory gets its name when it is locked.
+  Deno.openSync(unlocked, { read: true }).lockSync(true);
+  const directory = join(parent, basename(unlocked).slice(1));
+  Deno.renameSync(unlocked, directory);
   Deno.env.set("TMPDIR", directory);
-  globalThis.addEventListener("unload", () => Deno.removeSync(directory, { recursive: true }));
+  globalThis.addEventListener("unload", () => {
+    try {
+      Deno.removeSync(directory, { recursive: true });
+    } catch {
+      // Somebody else has removed it, or it only takes some space.
+    }
+  });
 }
 
 /** Removes the directories of this user's processes that were killed. */
@@ -95,9 +100,9 @@ function removeLeftDirectories(parent: string): void {
 function removeIfLeft(directory: string): void {
   try {
     if (!platform.isOwn(Deno.lstatSync(directory).uid)) return;
-    using lock = Deno.openSync(join(directory, LOCK), { read: true, write: true });
+    using lock = Deno.openSync(directory, { read: true });
     if (lock.tryLockSync(true)) Deno.removeSync(directory, { recursive: true });
   } catch {
-    // Another process removes it at the same time, or its owner has not locked it yet.
+    // Another process removes it at the same time.
   }
 }

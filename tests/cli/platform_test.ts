@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { libraryFailure } from "../../src/store/dialects/sqlite_library.ts";
 import { describePlatform, type SystemFacts } from "../../src/platform.ts";
-import { runChild, startChild } from "../harness/child_process.ts";
+import { findProgram, runChild, startChild } from "../harness/child_process.ts";
+import { testIfInstalled } from "../harness/installed.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 
 const POSIX = { O_RDONLY: 0, O_NOFOLLOW: 0o400000, O_NONBLOCK: 0o4000 };
@@ -93,13 +94,13 @@ Deno.test(
     await Deno.writeTextFile(join(shared.path, "kme0123456789abcdef.node"), "another user's file");
     const env = { TMPDIR: shared.path };
     const look = `const { mode, uid } = Deno.statSync(tmpdir());
-    console.log((mode & 0o777).toString(8), uid === Deno.uid(), [...Deno.readDirSync(tmpdir())].map((f) => f.name).join());
+    console.log((mode & 0o777).toString(8), uid === Deno.uid(), ...Deno.readDirSync(tmpdir()));
     Deno.exit(3);`;
     const { code, stdout, stderr } = await runChild(Deno.execPath(), { args: program(look), env });
     assert.equal(code, 3, stderr);
     const [directory, facts] = stdout.trim().split("\n");
     assert.equal(dirname(directory!), shared.path);
-    assert.equal(facts, "700 true lock");
+    assert.equal(facts, "700 true");
     const names = (await Array.fromAsync(Deno.readDir(shared.path))).map(({ name }) => name);
     assert.deepEqual(names, ["kme0123456789abcdef.node"]);
   },
@@ -126,6 +127,51 @@ Deno.test(
     } finally {
       await running.end("SIGKILL");
       await killed.end("SIGKILL");
+    }
+  },
+);
+
+Deno.test(
+  "a program whose directory was removed while it ran ends as it would have otherwise",
+  posixOnly,
+  async () => {
+    await using shared = await makeTempDir();
+    const { code, stderr } = await runChild(Deno.execPath(), {
+      args: program("Deno.removeSync(tmpdir(), { recursive: true });"),
+      env: { TMPDIR: shared.path },
+    });
+    assert.deepEqual([code, stderr], [0, ""]);
+  },
+);
+
+testIfInstalled(
+  Deno.build.os === "linux" ? findProgram("systemd-tmpfiles", ["/usr/bin"]) : undefined,
+  "systemd-tmpfiles is not installed",
+  "systemd-tmpfiles removes old temporary files, but not the directory of a running process",
+  async (tmpfiles) => {
+    await using shared = await makeTempDir();
+    await Deno.mkdir(join(shared.path, "old"));
+    const settings = join(shared.path, "settings.conf");
+    await Deno.writeTextFile(settings, `e ${shared.path} - - - mM:1h\n`);
+    const running = startChild(Deno.execPath(), {
+      args: program(`Deno.writeTextFileSync(tmpdir() + "/library.node", "");
+        const past = new Date(Date.now() - 86_400_000);
+        for (const path of [tmpdir() + "/library.node", tmpdir()]) Deno.utimeSync(path, past, past);
+        console.log("ready");
+        setInterval(() => {}, 1000);`),
+      env: { TMPDIR: shared.path },
+    });
+    try {
+      const directory = await running.waitForLine(/kme-\d+-/);
+      await running.waitForLine(/^ready$/);
+      const past = new Date(Date.now() - 86_400_000);
+      await Deno.utime(join(shared.path, "old"), past, past);
+      const { code, stderr } = await runChild(tmpfiles, { args: ["--clean", settings] });
+      assert.equal(code, 0, stderr);
+      await assert.rejects(Deno.stat(join(shared.path, "old")), Deno.errors.NotFound);
+      assert.ok((await Deno.stat(join(directory, "library.node"))).isFile);
+    } finally {
+      await running.end("SIGKILL");
     }
   },
 );
