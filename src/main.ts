@@ -1,5 +1,6 @@
 /** The command line. */
 import { COMMANDS } from "./cli/commands.ts";
+import { unknownOption } from "./cli/command.ts";
 import { findCommand, nearestCommand } from "./cli/help_command.ts";
 import { USAGE } from "./cli/help_text.ts";
 import { nearest } from "./domain/spelling.ts";
@@ -13,7 +14,7 @@ async function main([first, ...rest]: string[]): Promise<number> {
   if (first === "") return refuse("the first argument is empty");
   const command = findCommand(COMMANDS, FLAGS.get(first) ?? first);
   if (command !== undefined) return await command.run(rest);
-  if (first.startsWith("-")) return refuse(`unknown option ${first}`);
+  if (first.startsWith("-")) return refuse(unknownOption(first, [...FLAGS.keys()]));
   if (!await isFileName(first)) return refuse(await neitherCommandNorFile(first));
   return await findCommand(COMMANDS, "start")!.run([first, ...rest]);
 }

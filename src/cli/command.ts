@@ -111,8 +111,7 @@ function parse(description: CommandDescription, args: readonly string[]) {
     const { name, rawName, value, inlineValue } = token;
     const option = Object.hasOwn(known, name) ? known[name] : undefined;
     if (option === undefined) {
-      const meant = nearest(name, Object.keys(known));
-      throw new UsageError(`unknown option ${rawName}${meant ? `; did you mean --${meant}?` : ""}`);
+      throw new UsageError(unknownOption(rawName, Object.keys(known).map((name) => `--${name}`)));
     }
     if (option.value === undefined) {
       if (value !== undefined) throw new UsageError(`${rawName} has no value`);
@@ -126,6 +125,12 @@ function parse(description: CommandDescription, args: readonly string[]) {
     }
   }
   return { values, operands: positionals };
+}
+
+/** Message on an option that does not exist; it names the nearest one. */
+export function unknownOption(option: string, known: readonly string[]): string {
+  const meant = nearest(option, known);
+  return `unknown option ${option}${meant === undefined ? "" : `; did you mean ${meant}?`}`;
 }
 
 function checkOperands(operand: Operand | undefined, operands: readonly string[]): void {

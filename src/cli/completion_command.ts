@@ -1,5 +1,5 @@
 /** `kme completion`: scripts for shells. */
-import { type Command, command, InputError } from "./command.ts";
+import { type Command, command, UsageError } from "./command.ts";
 import type { CommandDescription } from "./description.ts";
 
 /** @param commands All commands of the program. */
@@ -21,7 +21,7 @@ export function completionCommand(commands: () => readonly CommandDescription[])
       const { COMPLETION_SCRIPTS } = await import("./completion_scripts.ts");
       const script = COMPLETION_SCRIPTS.get(shell!);
       if (script === undefined) {
-        throw new InputError([`there is no completion for ${shell}; use bash, zsh or fish`]);
+        throw new UsageError(`there is no completion for ${shell}; use bash, zsh or fish`);
       }
       console.log(script(commands()));
       return 0;

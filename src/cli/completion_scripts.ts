@@ -126,7 +126,12 @@ _kme() {
 ${cases.join("\n")}
   esac
 }
-compdef _kme kme`;
+# As a file of $fpath, this is the body of the function at its first call. It can also be sourced.
+if [[ $funcstack[1] == _kme ]]; then
+  _kme "$@"
+else
+  compdef _kme kme
+fi`;
 }
 
 function fish(commands: Commands): string {

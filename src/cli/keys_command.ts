@@ -28,11 +28,11 @@ export const keysCommand = command({
   exitCodes: {
     0: "done, or stopped by Ctrl-C",
     1: "a file cannot be written",
-    2: "wrong command line, or a directory does not exist",
+    2: "wrong command line, or a directory does not exist or is a file",
   },
   async run({ create, ...values }, directories) {
     const amount = parseAmount(values);
-    if (!create) await requireDirectories(directories);
+    await requireDirectories(directories, create);
     const { writeSampleKeys } = await import("../tools/sample_keys.ts");
     const stop = new AbortController();
     const abort = () => stop.abort();
@@ -79,18 +79,24 @@ function wholeNumber(name: keyof Values, values: Values): number | undefined {
   throw new UsageError(`--${name} must be a number of blocks, 1 or more, not ${text}`);
 }
 
-/** A mistyped name must not become a directory that no KME watches. */
-async function requireDirectories(directories: readonly string[]): Promise<void> {
-  const missing: string[] = [];
+/**
+ * A mistyped name must not become a directory that no KME watches.
+ *
+ * @param create whether directories that do not exist will be created.
+ */
+async function requireDirectories(directories: readonly string[], create: boolean): Promise<void> {
+  const mistakes: string[] = [];
   for (const directory of directories) {
     try {
-      await Deno.stat(directory);
+      if (!(await Deno.stat(directory)).isDirectory) mistakes.push(`${directory}: is not a directory`);
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-      missing.push(`${directory}: does not exist; create it, or add --create`);
+      if (error instanceof Deno.errors.NotADirectory) {
+        mistakes.push(`${directory}: a part of the path is not a directory`);
+      } else if (!(error instanceof Deno.errors.NotFound)) throw error;
+      else if (!create) mistakes.push(`${directory}: does not exist; create it, or add --create`);
     }
   }
-  if (missing.length > 0) throw new InputError(missing);
+  if (mistakes.length > 0) throw new InputError(mistakes);
 }
 
 /** How far the writing is: one line that changes on a terminal, else a line for each file. */

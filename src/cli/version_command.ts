@@ -8,7 +8,7 @@ export const versionCommand = command({
   usage: "",
   description: ["Prints the version of this program."],
   options: {},
-  exitCodes: { 0: "always" },
+  exitCodes: { 0: "done", 2: "wrong command line" },
   run() {
     console.log(`kme ${VERSION}`);
     return 0;

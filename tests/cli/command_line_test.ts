@@ -37,6 +37,8 @@ Deno.test("a usage error is one line and the usage line, with exit code 2", asyn
     const [args, message, usage] of [
       [[], /^kme: a command or a configuration file is missing$/, /^Usage: kme COMMAND/],
       [["--frob"], /^kme: unknown option --frob$/, /^Usage: kme COMMAND/],
+      [["--hlep"], /^kme: unknown option --hlep; did you mean --help\?$/, /^Usage: kme COMMAND/],
+      [["--verion"], /^kme: unknown option --verion; did you mean --version\?$/, /^Usage: kme COMMAND/],
       [
         ["chekc", "a.json5"],
         /^kme: chekc is neither a command nor a file; did you mean "kme check"\?$/,
@@ -61,6 +63,11 @@ Deno.test("a usage error is one line and the usage line, with exit code 2", asyn
         /^Usage: kme help/,
       ],
       [["version", "1"], /^kme version: unexpected argument 1$/, /^Usage: kme version$/],
+      [
+        ["completion", "tcsh"],
+        /^kme completion: there is no completion for tcsh; use bash, zsh or fish$/,
+        /^Usage: kme completion bash\|zsh\|fish$/,
+      ],
       [
         ["check", "a.json5", "--peer"],
         /unknown option --peer; did you mean --peers\?$/,
@@ -269,9 +276,54 @@ Deno.test("completion supports three shells", async () => {
       assert.ok(stdout.includes(name), `--${name} for ${shell}`);
     }
   }
-  const unknown = await runKme(["completion", "tcsh"]);
-  assert.equal(unknown.code, 2);
-  assert.match(unknown.stderr, /use bash, zsh or fish/);
+});
+
+testWith(
+  findProgram("zsh"),
+  "zsh is not installed",
+  "zsh completes at the first Tab, with the script in a directory of fpath",
+  async (zsh) => {
+    await using temp = await makeTempDir();
+    await Deno.writeTextFile(`${temp.path}/_kme`, (await runKme(["completion", "zsh"])).stdout);
+    await Deno.mkdir(`${temp.path}/keys1`);
+    await Deno.writeTextFile(
+      `${temp.path}/setup`,
+      `fpath=($PWD $fpath)
+      autoload -Uz compinit
+      compinit -u -D
+      PS1=
+      kme() { print -r -- "<$*>" }
+      print re""ady`,
+    );
+    // A line that is entered after a Tab: the command prints what it was completed to.
+    const script = `zmodload zsh/zpty
+      for line in "$@"; do
+        zpty shell ${zsh} -f -i
+        zpty -w shell 'source ./setup'
+        zpty -r shell output '*ready*'
+        zpty -w -n shell $line$'\\t\\n'
+        zpty -r shell output '*<*>*'
+        print -r -- "\${\${output##*<}%%>*}"
+        zpty -d shell
+      done`;
+    const lines = ["kme comple", "kme check --pe", "kme keys ke", "kme completion fi"];
+    const { stdout, stderr } = await runChild("timeout", {
+      args: ["20", zsh, "-f", "-c", script, "zsh", ...lines],
+      cwd: temp.path,
+      env: { HOME: temp.path },
+    });
+    assert.deepEqual(stdout.trimEnd().split("\n").map((line) => line.trimEnd()), [
+      "completion",
+      "check --peers",
+      "keys keys1",
+      "completion fish",
+    ], stderr);
+  },
+);
+
+Deno.test("the exit codes that help names for version are those that it has", async () => {
+  const { stdout } = await runKme(["help", "version"]);
+  assert.match(stdout, /^ {2}0 +done\n {2}2 +wrong command line$/m);
 });
 
 testWith(

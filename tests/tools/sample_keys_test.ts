@@ -135,7 +135,7 @@ Deno.test(
   },
 );
 
-Deno.test("exit code 2 for a wrong command line, 1 for an unwritable directory", async () => {
+Deno.test("exit code 2 for a wrong command line, or what is no directory", async () => {
   await using directory = await makeTempDir();
   const keys = `${directory.path}/keys`;
   for (
@@ -161,5 +161,16 @@ Deno.test("exit code 2 for a wrong command line, 1 for an unwritable directory",
   await assert.rejects(Deno.stat(keys), Deno.errors.NotFound);
   assert.equal((await run("--help")).code, 0);
   await Deno.writeTextFile(keys, "a file where the directory should be");
-  assert.equal((await run(keys, "--blocks", "1")).code, 1);
+  for (
+    const [path, message] of [
+      [keys, "is not a directory"],
+      [`${keys}/kme-1-2`, "a part of the path is not a directory"],
+    ] as const
+  ) {
+    for (const create of [[], ["--create"]]) {
+      const { code, output } = await run(path, directory.path, "--blocks", "1", ...create);
+      assert.deepEqual([code, output], [2, `${path}: ${message}\n`]);
+    }
+  }
+  assert.deepEqual(filesIn(directory.path), ["keys"]);
 });
