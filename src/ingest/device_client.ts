@@ -221,8 +221,6 @@ export class DeviceClient {
       let timer = setTimeout(late, this.#timeout);
       request.on("socket", () => {
         sent = true;
-        // The runtime resends a request when its reused connection ends (denoland/deno#36786), which would cost keys.
-        request.reusedSocket = false;
         clearTimeout(timer);
         timer = setTimeout(late, this.#timeout);
       });

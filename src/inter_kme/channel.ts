@@ -284,7 +284,6 @@ export class PeerChannel {
       const seconds = this.#timeout / 1000;
       const request = this.#request(agent, path, body.length);
       let sent = false;
-      let reused = false;
       let answering = false;
 
       const finish = (attempt: Attempt) => {
@@ -298,7 +297,7 @@ export class PeerChannel {
       const broken = (error: unknown) => {
         const reason = explain(error);
         if (!sent) finish({ kind: "unreached", reason });
-        else if (reused && !answering) finish({ kind: "stale", reason });
+        else if (agent.isOnUsedConnection(request) && !answering) finish({ kind: "stale", reason });
         else finish({ kind: "unknown", reason });
       };
       let timer = setTimeout(
@@ -312,10 +311,6 @@ export class PeerChannel {
       request.on("socket", () => {
         if (request.destroyed) return;
         sent = true;
-        reused = request.reusedSocket;
-        // Deno resends a request when its reused connection ends, even after destroy() (denoland/deno#36786). This turns
-        // that off: only #exchange decides whether a message is sent twice.
-        request.reusedSocket = false;
         clearTimeout(timer);
         timer = setTimeout(
           () => stop({ kind: "unknown", reason: `no answer within ${seconds} s` }),

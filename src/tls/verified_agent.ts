@@ -1,12 +1,14 @@
 /** Pools of verified connections to one server. */
+import type { ClientRequest } from "node:http";
 import https from "node:https";
 import type { Duplex } from "node:stream";
 import type tls from "node:tls";
 import { ConnectError, explain, serverValidUntil } from "./connect.ts";
 
-/** Pools connections. A connection gets into the pool only after its verification. */
+/** Pools connections. A connection gets into the pool only after its verification. Each request is sent once. */
 export class VerifiedAgent extends https.Agent {
   readonly #connect: () => Promise<tls.TLSSocket>;
+  readonly #onUsedConnections = new WeakSet<ClientRequest>();
 
   /** @param maxIdle connections that are kept while nothing uses them; 0: each connection is for one request. */
   constructor(connect: () => Promise<tls.TLSSocket>, maxIdle: number) {
@@ -35,6 +37,19 @@ export class VerifiedAgent extends https.Agent {
         socket.destroy();
       }
     }
+  }
+
+  /** Whether a request was sent over a connection that was used before; known from its event `socket` on. */
+  isOnUsedConnection(request: ClientRequest): boolean {
+    return this.#onUsedConnections.has(request);
+  }
+
+  override reuseSocket(socket: Duplex, request: ClientRequest): void {
+    super.reuseSocket(socket, request);
+    this.#onUsedConnections.add(request);
+    // Deno sends such a request again when its connection ends, even after destroy() (denoland/deno#36786). That would spend keys
+    // twice, so this turns it off: only the caller decides whether a request is sent again.
+    request.reusedSocket = false;
   }
 
   override createConnection(

@@ -154,6 +154,8 @@ export class SaeClient implements Disposable {
           resolve(toResponse(incoming.statusCode!, incoming.headers, chunks));
         });
       });
+      // Deno would send it again when a connection that was used before breaks (denoland/deno#36786).
+      outgoing.on("socket", () => outgoing.reusedSocket = false);
       outgoing.setTimeout(timeout, () => outgoing.destroy(new Error(`no answer within ${timeout} ms`)));
       outgoing.on("error", reject);
       outgoing.end(body);
