@@ -3,7 +3,7 @@
 #
 # usage: scripts/ci.sh check                  format, lint, types, and the lock file
 #        scripts/ci.sh test [PART]...         the suite; what needs a program that is not installed is ignored
-#        scripts/ci.sh version TAG            fails unless TAG is "v" and the program's version
+#        scripts/ci.sh version TAG            fails unless TAG is "v" and the version, which CHANGELOG.md describes
 #        scripts/ci.sh compile TARGET         makes dist/kme-TARGET
 #        scripts/ci.sh test-binary TARGET     tests dist/kme-TARGET on its own platform
 #        scripts/ci.sh assemble               packages, SBOM and SHA256SUMS of all built files in dist/
@@ -11,15 +11,22 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Node.js is enough: it is on every runner. KME_DENO names a Deno that is installed already.
-deno_version=$(sed -n 's/.*npx -y deno@\([0-9.]*\) task test.*/\1/p' README.md | head -n 1)
-deno() {
-  if [ -n "${KME_DENO:-}" ]; then "$KME_DENO" "$@"; else npx -y "deno@$deno_version" "$@"; fi
-}
+deno() { scripts/deno.sh "$@"; }
 
 version() { sed -n 's/^export const VERSION = "\(.*\)";$/\1/p' src/version.ts; }
 
 binary_of() { case $1 in windows-*) echo "dist/kme-$1.exe" ;; *) echo "dist/kme-$1" ;; esac; }
+
+# What CHANGELOG.md says about this version.
+notes() {
+  local text
+  text=$(awk -v version="$(version)" '/^## /{on = index($0, "[" version "]") > 0; next} on' CHANGELOG.md)
+  if [ -z "${text//[[:space:]]/}" ]; then
+    echo "CHANGELOG.md says nothing about $(version)" >&2
+    return 1
+  fi
+  printf '%s\n' "$text"
+}
 
 checksums() { if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
 
@@ -38,6 +45,7 @@ case $step in
       echo "the tag is $1, but src/version.ts says $(version)" >&2
       exit 1
     fi
+    notes >/dev/null
     ;;
   compile)
     deno install --frozen
@@ -49,6 +57,7 @@ case $step in
     deno test -A tests/release/binary_test.ts tests/cli/first_steps_test.ts
     ;;
   assemble)
+    deno install --frozen
     for target in linux-x64 linux-arm64 windows-x64 macos-x64 macos-arm64; do
       binary=$(binary_of "$target")
       chmod +x "$binary"
@@ -59,8 +68,8 @@ case $step in
     (cd dist && checksums kme* >SHA256SUMS)
     ;;
   publish)
-    awk -v version="$(version)" '/^## /{on = index($0, "[" version "]") > 0; next} on' CHANGELOG.md |
-      gh release create "${1:?TAG}" --title "kme $(version)" --notes-file - dist/*
+    text=$(notes)
+    gh release create "${1:?TAG}" --title "kme $(version)" --notes-file - dist/* <<<"$text"
     ;;
   *)
     sed -n '4,11s/^# \{0,1\}//p' "$0" >&2

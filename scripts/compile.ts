@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { ROOT, runDeno, stagePackages, WORKERS } from "./npm_files.ts";
+import { isFile, ROOT, runDeno, stagePackages, WORKERS } from "./npm_files.ts";
 import { findTarget, hostTarget, type Target, TARGETS } from "./targets.ts";
 
 /** The runtime for a target; absent when Deno is to download it. */
@@ -74,6 +74,23 @@ async function sha256(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
+/**
+ * Writes `SHA256SUMS` of a directory: lines for these files, and those for other files that it had already and that are
+ * still there.
+ */
+export async function writeChecksums(directory: string, names: readonly string[]): Promise<void> {
+  const path = join(directory, "SHA256SUMS");
+  const old = await Deno.readTextFile(path).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return "";
+    throw error;
+  });
+  const lines = new Map(old.split("\n").filter(Boolean).map((line) => [line.slice(66), line]));
+  for (const name of lines.keys()) if (!await isFile(join(directory, name))) lines.delete(name);
+  for (const name of names) lines.set(name, `${await sha256(join(directory, name))}  ${name}`);
+  const sorted = [...lines].sort(([a], [b]) => a < b ? -1 : 1).map(([, line]) => `${line}\n`);
+  await Deno.writeTextFile(path, sorted.join(""));
+}
+
 async function main(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
     args,
@@ -89,15 +106,15 @@ async function main(args: string[]): Promise<void> {
   }
   const out = values.out ?? join(ROOT, "dist");
   await Deno.mkdir(out, { recursive: true });
-  const sums: string[] = [];
+  const built: string[] = [];
   for (const target of values.all ? TARGETS : positionals.map(findTarget)) {
     const name = `kme-${target.name}${target.suffix}`;
     const path = join(out, name);
     await compile(target, path);
-    sums.push(`${await sha256(path)}  ${name}\n`);
+    built.push(name);
     console.log(`${path}: ${((await Deno.stat(path)).size / 1e6).toFixed(1)} MB`);
   }
-  await Deno.writeTextFile(join(out, "SHA256SUMS"), sums.join(""));
+  await writeChecksums(out, built);
 }
 
 if (import.meta.main) {

@@ -29,10 +29,22 @@ export async function runDeno(args: readonly string[], env: Record<string, strin
   return new TextDecoder().decode(stdout);
 }
 
-/** The packages of `deno.lock` that are in Deno's cache, where `deno install` puts them. */
+/**
+ * The packages of `deno.lock`, which are in Deno's cache.
+ *
+ * @throws Error when one is not there.
+ */
 export async function npmPackages(): Promise<NpmPackage[]> {
   const info = JSON.parse(await runDeno(["info", "--json", "src/main.ts"]));
-  return Object.values(info.npmPackages as Record<string, NpmPackage>);
+  const packages = Object.values(info.npmPackages as Record<string, NpmPackage>);
+  const missing: string[] = [];
+  for (const { name, version, localPath } of packages) {
+    if (!await isDirectory(localPath)) missing.push(`${name}@${version}`);
+  }
+  if (missing.length > 0) {
+    throw new Error(`not in Deno's cache: ${missing.join(", ")}; run "deno install --frozen"`);
+  }
+  return packages;
 }
 
 /**
@@ -61,10 +73,9 @@ export async function stagePackages(target: Target, directory: string): Promise<
   // Runtimes that were downloaded before.
   const downloads = join(denoDir, "dl");
   await Deno.mkdir(downloads, { recursive: true });
-  if (Deno.build.os !== "windows") await Deno.symlink(downloads, join(directory, "dl"));
+  // On Windows only an administrator may make another kind of link.
+  await Deno.symlink(downloads, join(directory, "dl"), { type: "junction" });
   for (const { name, localPath } of await npmPackages()) {
-    // What is not there is needed on another platform, or by tests.
-    if (!await isDirectory(localPath)) continue;
     const place = (path: string) => join(directory, "npm", relative(npmCache, path));
     await Deno.mkdir(place(localPath), { recursive: true });
     for await (const path of filesBelow(localPath)) {
@@ -89,7 +100,8 @@ async function link(from: string, to: string): Promise<void> {
 }
 
 const isDirectory = async (path: string) => (await statIfThere(path))?.isDirectory === true;
-const isFile = async (path: string) => (await statIfThere(path))?.isFile === true;
+/** Whether there is a file, or a link to one. */
+export const isFile = async (path: string) => (await statIfThere(path))?.isFile === true;
 
 async function statIfThere(path: string): Promise<Deno.FileInfo | undefined> {
   try {

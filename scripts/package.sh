@@ -37,7 +37,7 @@ export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/
 umask 022
 
 # What both packages hold. The program of another platform cannot be run here: the sources tell the same.
-kme() { deno run -A src/main.ts "$@"; }
+kme() { scripts/deno.sh run -A src/main.ts "$@"; }
 mkdir -p "$work/doc/certs" "$work/completions"
 # The documents and samples lie to each other as in the sources, so that links and paths resolve.
 cp -R docs examples "$work/doc/"

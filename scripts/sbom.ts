@@ -125,8 +125,10 @@ async function packagesOfProgram(): Promise<Set<string>> {
 async function licencesOfPackages(): Promise<Map<string, string>> {
   const licences = new Map<string, string>();
   for (const { name, version, localPath } of await npmPackages()) {
-    const text = await Deno.readTextFile(join(localPath, "package.json")).catch(() => "{}");
-    const { license } = JSON.parse(text);
+    const path = join(localPath, "package.json");
+    const license = await Deno.readTextFile(path).then((text) => JSON.parse(text).license).catch((error) => {
+      throw new Error(`${path}: ${error.message}`, { cause: error });
+    });
     if (typeof license === "string") licences.set(`${name}@${version}`, license);
   }
   return licences;

@@ -3,8 +3,9 @@
  * comes out does not run, but holds the same files.
  */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { embed, findRuntime } from "../../scripts/compile.ts";
+import { embed, findRuntime, writeChecksums } from "../../scripts/compile.ts";
 import { embeddedFiles } from "../../scripts/embedded_files.ts";
 import { stagePackages } from "../../scripts/npm_files.ts";
 import { hostTarget, TARGETS } from "../../scripts/targets.ts";
@@ -92,6 +93,22 @@ Deno.test({
       assert.equal(await process.stop(), 0);
     }
   },
+});
+
+Deno.test("SHA256SUMS keeps the lines of files that were built before", async () => {
+  await using dir = await makeTempDir();
+  const read = () => Deno.readTextFile(join(dir.path, "SHA256SUMS"));
+  const sum = (bytes: string) => createHash("sha256").update(bytes).digest("hex");
+  for (const name of ["kme-b", "kme-a"]) await Deno.writeTextFile(join(dir.path, name), name);
+  await writeChecksums(dir.path, ["kme-b"]);
+  assert.equal(await read(), `${sum("kme-b")}  kme-b\n`);
+  await writeChecksums(dir.path, ["kme-a"]);
+  assert.equal(await read(), `${sum("kme-a")}  kme-a\n${sum("kme-b")}  kme-b\n`);
+  // What is built again has a new sum, and what is no longer there has none.
+  await Deno.writeTextFile(join(dir.path, "kme-a"), "new");
+  await Deno.remove(join(dir.path, "kme-b"));
+  await writeChecksums(dir.path, ["kme-a"]);
+  assert.equal(await read(), `${sum("new")}  kme-a\n`);
 });
 
 Deno.test("the runtime is the target's own file, one of the directory, or the one that Deno downloads", async () => {

@@ -1,15 +1,16 @@
 /** The packages and the SBOM, made here; the Debian package is installed into a directory of its own. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { npmPackages, stagePackages } from "../../scripts/npm_files.ts";
 import { makeSbom } from "../../scripts/sbom.ts";
+import { hostTarget } from "../../scripts/targets.ts";
 import { VERSION } from "../../src/version.ts";
 import { findProgram, runChild } from "../harness/child_process.ts";
 import { testWith } from "../harness/installed.ts";
 import { PROJECT_ROOT, startKme } from "../harness/kme_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
-
-const posixOnly = { ignore: Deno.build.os === "windows" };
+import { packagingTest } from "./packaging.ts";
 
 async function run(program: string, ...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await runChild(program, { args, cwd: PROJECT_ROOT });
@@ -57,7 +58,7 @@ async function assertLinksResolve(directory: string): Promise<void> {
   assert.ok(links > 50, `only ${links} links were found`);
 }
 
-Deno.test("the archive has the program and all that belongs to it", posixOnly, async () => {
+packagingTest("the archive has the program and all that belongs to it", async () => {
   await using dir = await makeTempDir();
   await makePackages(dir.path);
   const name = `kme-${VERSION}-linux-x64`;
@@ -114,7 +115,7 @@ Deno.test("the archive has the program and all that belongs to it", posixOnly, a
   assert.deepEqual(await Deno.readFile(archive), first);
 });
 
-Deno.test("the archives of other platforms have the program under its name there", posixOnly, async () => {
+packagingTest("the archives of other platforms have the program under its name there", async () => {
   await using dir = await makeTempDir();
   await makePackages(dir.path, "windows-x64");
   const name = `kme-${VERSION}-windows-x64`;
@@ -185,6 +186,39 @@ testWith(
     }
   },
 );
+
+Deno.test({
+  name: "a package that cannot be had, or has no readable package.json, ends the build and the SBOM",
+  ignore: Deno.build.os === "windows",
+  fn: async () => {
+    await using dir = await makeTempDir();
+    await stagePackages(hostTarget(), dir.path);
+    const zod = (await npmPackages()).find(({ name }) => name === "zod")!;
+    const { npmCache } = JSON.parse(await run(Deno.execPath(), "info", "--json"));
+    const staged = join(dir.path, "npm", relative(npmCache, zod.localPath));
+    const script = (name: string, ...args: string[]) =>
+      runChild(Deno.execPath(), {
+        args: ["run", "-A", "--cached-only", `${PROJECT_ROOT}scripts/${name}.ts`, ...args],
+        cwd: PROJECT_ROOT,
+        // Nothing can be downloaded.
+        env: {
+          DENO_DIR: dir.path,
+          HTTPS_PROXY: "http://127.0.0.1:1",
+          DENORT_BIN: Deno.execPath(),
+          NO_COLOR: "1",
+        },
+      });
+    await Deno.remove(join(staged, "package.json"));
+    const sbom = await script("sbom");
+    assert.deepEqual([sbom.code, sbom.stdout], [1, ""]);
+    assert.match(sbom.stderr, /zod\/\S+\/package\.json: No such file/);
+
+    await Deno.remove(staged, { recursive: true });
+    const compiled = await script("compile", hostTarget().name, "--out", join(dir.path, "dist"));
+    assert.equal(compiled.code, 1, compiled.stderr);
+    assert.match(compiled.stderr, /not in Deno's cache: zod@\S+; run "deno install --frozen"/);
+  },
+});
 
 Deno.test("the SBOM names every package of deno.lock, and tells those of the program from those of development", async () => {
   const { npm } = JSON.parse(await Deno.readTextFile(`${PROJECT_ROOT}deno.lock`));

