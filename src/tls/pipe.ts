@@ -145,7 +145,8 @@ export class Pipe {
    */
   requestStarted(hasBody: boolean): number {
     this.#pipelined = false;
-    if (hasBody) this.#await("body", this.#context.requestTimeout);
+    const { requestTimeout, lingerTimeout } = this.#context;
+    if (hasBody) this.#await("body", this.#ended ? lingerTimeout : requestTimeout);
     else this.#await("answer", Infinity);
     return ++this.#request;
   }
@@ -336,14 +337,15 @@ export class Pipe {
 
   /**
    * The client has ended its side. The inner server would treat an end as an abort, so it is passed on only between
-   * requests. An incomplete request ends at its deadline.
+   * requests.
    */
   #clientEnded(): void {
     this.#ended = true;
     if (this.#phase === "idle") this.#endSoon();
-    // The inner server has got all bytes. If they do not make a request within this time, they never will.
-    else if (this.#phase === "headers") this.#await("headers", this.#context.lingerTimeout);
-    else if (this.#phase === "linger" && this.#client.writableFinished) this.#client.destroy();
+    // The inner server has got all bytes. If the request is not complete within this time, it never will be.
+    else if (this.#phase === "headers" || this.#phase === "body") {
+      this.#await(this.#phase, this.#context.lingerTimeout);
+    } else if (this.#phase === "linger" && this.#client.writableFinished) this.#client.destroy();
   }
 
   #endSoon(): void {
