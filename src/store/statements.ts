@@ -1,5 +1,13 @@
 /** Statements on many rows, compiled once for each number of rows: building them takes longer than running them. */
-import { CompiledQuery, type InsertObject, type RawBuilder, sql, type SqlBool } from "kysely";
+import { Buffer } from "node:buffer";
+import {
+  CompiledQuery,
+  type ExpressionBuilder,
+  type InsertObject,
+  type RawBuilder,
+  sql,
+  type SqlBool,
+} from "kysely";
 import type { KeyIdBytes } from "../domain/block.ts";
 import { buffer } from "../domain/bytes.ts";
 import { chunks } from "../domain/chunks.ts";
@@ -86,29 +94,61 @@ const ROWS_WITH_VALUES = 64;
 
 /** Turns free or reserved blocks, locked by this transaction, into keys. */
 export async function blocksToKeys(work: Work, to: ToKeys, keys: readonly KeyOfBlock[]): Promise<void> {
-  const { delivery, keepBits, returnable } = to;
-  for (const part of chunks(keys, ROWS_WITH_VALUES)) {
-    const values = part.map(({ seq, id }) => [seq, buffer(id)] as const);
-    const seqs = part.map(({ seq }) => seq);
-    const build = () =>
-      work.trx.updateTable("blocks")
-        .set((e) => ({
-          // The last branch is for the type of the value.
-          key_id: sql<Uint8Array>`case seq ${
-            sql.join(values.map(([seq, id]) => sql`when ${seq} then ${id}`), sql` `)
-          } else key_id end`,
-          state: sql.lit(BlockState.key),
-          reservation_id: sql.lit(null),
-          spare: sql.lit(null),
-          delivery_id: delivery === "own" ? e.ref("seq") : delivery,
-          ...(keepBits ? {} : { bits: sql.lit(null) }),
-          ...(returnable ? { composition: e.ref("block_id") } : {}),
-        }))
-        .where("seq", "in", seqs);
-    const parameters = [...values.flat(), ...delivery === "own" ? [] : [delivery], ...seqs];
-    const kind = delivery === "own" ? "own" : "one";
-    await run(work, `to keys ${kind} ${keepBits} ${returnable} ${part.length}`, parameters, build);
+  const { readsJson } = work.dialect;
+  for (const part of chunks(keys, readsJson ? ROWS : ROWS_WITH_VALUES)) {
+    await (readsJson ? byList(work, to, part) : byCase(work, to, part));
   }
+}
+
+/** With one parameter for all key_IDs and one for all numbers: to pass each one takes longer than to use it. */
+async function byList(work: Work, to: ToKeys, keys: readonly KeyOfBlock[]): Promise<void> {
+  const ids = Buffer.concat(keys.map(({ id }) => id));
+  const seqs = `[${keys.map(({ seq }) => seq).join()}]`;
+  const build = () =>
+    work.trx.updateTable("blocks")
+      .from(sql<{ key: number; value: number }>`json_each(${seqs})`.as("listed"))
+      .set((e) => ({
+        key_id: sql<Uint8Array>`substr(${ids}, ${sql.ref("listed.key")} * 16 + 1, 16)`,
+        ...keyColumns(to, e),
+      }))
+      .whereRef("blocks.seq", "=", "listed.value");
+  await run(work, `list to keys ${shapeOf(to)}`, [ids, ...deliveryOf(to), seqs], build);
+}
+
+async function byCase(work: Work, to: ToKeys, keys: readonly KeyOfBlock[]): Promise<void> {
+  const values = keys.map(({ seq, id }) => [seq, buffer(id)] as const);
+  const seqs = keys.map(({ seq }) => seq);
+  const build = () =>
+    work.trx.updateTable("blocks")
+      .set((e) => ({
+        // The last branch is for the type of the value.
+        key_id: sql<Uint8Array>`case seq ${
+          sql.join(values.map(([seq, id]) => sql`when ${seq} then ${id}`), sql` `)
+        } else key_id end`,
+        ...keyColumns(to, e),
+      }))
+      .where("seq", "in", seqs);
+  const parameters = [...values.flat(), ...deliveryOf(to), ...seqs];
+  await run(work, `to keys ${shapeOf(to)} ${keys.length}`, parameters, build);
+}
+
+function keyColumns({ delivery, keepBits, returnable }: ToKeys, e: ExpressionBuilder<Schema, "blocks">) {
+  return {
+    state: sql.lit(BlockState.key),
+    reservation_id: sql.lit(null),
+    spare: sql.lit(null),
+    delivery_id: delivery === "own" ? e.ref("blocks.seq") : delivery,
+    ...(keepBits ? {} : { bits: sql.lit(null) }),
+    ...(returnable ? { composition: e.ref("blocks.block_id") } : {}),
+  };
+}
+
+function deliveryOf({ delivery }: ToKeys): number[] {
+  return delivery === "own" ? [] : [delivery];
+}
+
+function shapeOf({ delivery, keepBits, returnable }: ToKeys): string {
+  return `${delivery === "own" ? "own" : "one"} ${keepBits} ${returnable}`;
 }
 
 /**

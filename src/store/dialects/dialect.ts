@@ -48,6 +48,8 @@ export interface StoreDialect {
   };
   /** Whether an index can be limited to some rows. */
   readonly partialIndexes: boolean;
+  /** Whether a statement can read a list of numbers from one parameter, with `json_each`. */
+  readonly readsJson: boolean;
   /** Appended to `create table`, like an engine. */
   readonly tableSuffix?: string;
   /** Appended to `create table` of a table whose only access is by primary key. */

@@ -47,6 +47,7 @@ export function mysqlDialect(server: DatabaseServer, limit: number): StoreDialec
     longText: sql.raw("longtext"),
     sequence: { type: "bigint", define: (column) => column.autoIncrement() },
     partialIndexes: false,
+    readsJson: false,
     insertIgnoring: (query) => query.ignore() as typeof query,
     tableSuffix: "engine = InnoDB",
     skipLocked: (query) => query.forUpdate().skipLocked() as typeof query,

@@ -45,6 +45,7 @@ export function postgresDialect(
     longText: "text",
     sequence: { type: "bigint", define: (column) => column.generatedByDefaultAsIdentity() },
     partialIndexes: true,
+    readsJson: false,
     insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
     skipLocked: (query) => query.forUpdate().skipLocked() as typeof query,
     forUpdate: (query) => query.forUpdate() as typeof query,

@@ -56,6 +56,7 @@ export function sqliteDialect(path: string): StoreDialect {
     longText: "text",
     sequence: { type: "integer", define: (column) => column.autoIncrement() },
     partialIndexes: true,
+    readsJson: true,
     insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
     keyedTableSuffix: "without rowid",
     skipLocked: (query) => query,
