@@ -5,13 +5,14 @@
 import { configure, getJsonLinesFormatter, getLogger, getTextFormatter } from "@logtape/logtape";
 import type { LogRecord } from "@logtape/logtape";
 import { escapeControlCharacters } from "./domain/text.ts";
+import { formatInfoLine, InfoLine } from "./log/info_line.ts";
 import { LogWriter } from "./log/log_writer.ts";
 import { readLogSettings, type Room } from "./log/log_settings.ts";
 
 /** Milliseconds that a program which is about to end waits for its last lines to be written. */
 const FLUSH_MS = 1000;
 
-let writer: LogWriter<LogRecord> | undefined;
+let writer: LogWriter<LogRecord | InfoLine> | undefined;
 
 /** Log lines that were not written, because stderr was not read, since the start. */
 export function droppedLogLines(): number {
@@ -38,7 +39,9 @@ export async function configureLog(): Promise<void> {
     category: ".",
     value: (value, inspect) => typeof value === "string" ? escapeControlCharacters(value) : inspect(value),
   });
-  const lines = writer = new LogWriter<LogRecord>(Deno.stderr, formatter, (dropped) => {
+  const format = (item: LogRecord | InfoLine) =>
+    item instanceof InfoLine ? formatInfoLine(item, json) : formatter(item);
+  const lines = writer = new LogWriter<LogRecord | InfoLine>(Deno.stderr, format, (dropped) => {
     log("kme").warn("{dropped} log lines were dropped, because stderr was not read", { dropped });
   });
   for (const event of ["unload", "error", "unhandledrejection"]) {
@@ -64,4 +67,24 @@ export async function configureLog(): Promise<void> {
 /** Logger of one room of the program, like `log("ingest")`. Silent until {@linkcode configureLog} has run. */
 export function log(room: Room) {
   return getLogger(["kme", room]);
+}
+
+/** Lines at info of one room that come with every request: finished texts, which take much less time than a logger's records. */
+export class InfoLines {
+  readonly #room: Room;
+  readonly #log: ReturnType<typeof log>;
+
+  constructor(room: Room) {
+    this.#room = room;
+    this.#log = log(room);
+  }
+
+  /** Whether lines are written. */
+  get enabled(): boolean {
+    return this.#log.isEnabledFor("info");
+  }
+
+  write(text: string): void {
+    if (this.enabled) writer?.add(new InfoLine(this.#room, Date.now(), text));
+  }
 }

@@ -1,5 +1,5 @@
 /** Key events on the console and in the log: which SAE requested or fetched which key. No event holds a key's bits. */
-import { log } from "../log.ts";
+import { InfoLines } from "../log.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 
 /** The wording is that of `qkd_kme_server`, because tools of its users parse it. */
@@ -32,7 +32,7 @@ export type EventListener = (event: KmeEvent) => void;
 export class Events {
   readonly #prefix: string;
   readonly #listeners = new Set<EventListener>();
-  readonly #log = log("event");
+  readonly #log = new InfoLines("event");
 
   constructor(nickname: string) {
     this.#prefix = `[${nickname}] `;
@@ -43,9 +43,11 @@ export class Events {
    * @param about what the event belongs to; called only when `text` is.
    */
   publish(text: () => string, about: () => About = () => ({})): void {
-    if (this.#listeners.size === 0 && !this.#log.isEnabledFor("info")) return;
-    const event = { ...about(), message: this.#prefix + text(), at: new Date() };
-    this.#log.info("{message}", { message: event.message });
+    if (this.#listeners.size === 0 && !this.#log.enabled) return;
+    const message = this.#prefix + text();
+    this.#log.write(message);
+    if (this.#listeners.size === 0) return;
+    const event = { ...about(), message, at: new Date() };
     for (const listener of this.#listeners) listener(event);
   }
 

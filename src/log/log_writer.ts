@@ -15,6 +15,9 @@ const MAX_WAITING = 10_000;
 /** Records in one write. */
 const MAX_BATCH = 500;
 
+/** Milliseconds between the starts of two writes, unless a full batch waits: a write takes as long as many lines. */
+const PAUSE_MS = 20;
+
 export class LogWriter<Item> {
   readonly #stream: LogStream;
   readonly #format: (item: Item) => string;
@@ -25,6 +28,8 @@ export class LogWriter<Item> {
   #dropped = 0;
   #droppedUntold = 0;
   #writing: Promise<void> | undefined;
+  /** When the last write began, milliseconds of a monotonic clock. */
+  #lastWrite = -Infinity;
   /** Whether a write has begun and not ended. */
   #inFlight = false;
 
@@ -79,9 +84,10 @@ export class LogWriter<Item> {
   }
 
   async #writeAll(): Promise<void> {
-    // The records of one turn go together.
-    await new Promise<void>((resolve) => setTimeout(resolve, 0));
+    // The records of one turn go together, and under load those of several.
+    await pause(this.#lastWrite + PAUSE_MS - performance.now());
     while (this.#waiting.length > 0) {
+      this.#lastWrite = performance.now();
       const bytes = this.#nextBytes();
       this.#inFlight = true;
       try {
@@ -92,9 +98,13 @@ export class LogWriter<Item> {
       this.#inFlight = false;
       // Only when there is room: the line about it must not be dropped as well.
       const dropped = this.#droppedUntold;
-      if (dropped === 0 || this.#waiting.length > this.#maxWaiting / 2) continue;
-      this.#droppedUntold = 0;
-      this.#onRecovered(dropped);
+      if (dropped > 0 && this.#waiting.length <= this.#maxWaiting / 2) {
+        this.#droppedUntold = 0;
+        this.#onRecovered(dropped);
+      }
+      if (this.#waiting.length > 0 && this.#waiting.length < MAX_BATCH) {
+        await pause(this.#lastWrite + PAUSE_MS - performance.now());
+      }
     }
   }
 
@@ -102,4 +112,8 @@ export class LogWriter<Item> {
     const items = this.#waiting.splice(0, MAX_BATCH);
     return this.#encoder.encode(items.map(this.#format).join(""));
   }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
 }
