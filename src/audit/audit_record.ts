@@ -83,6 +83,8 @@ interface Fetched extends Client {
   readonly sae: string;
   readonly master: string;
   readonly key_IDs: readonly string[];
+  /** `repeated`: it had got them before, and its answer may have been lost. */
+  readonly outcome?: "repeated";
 }
 
 /** A request, or a connection, that was refused. */

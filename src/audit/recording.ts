@@ -29,8 +29,15 @@ export function keyRecords(trail: Pick<AuditTrail, "require" | "write" | "note">
         key_IDs: textOf(ids),
         ...describe(client),
       }),
-    fetched: ({ client, slave, master, ids }) =>
-      trail.write({ kind: "fetch", sae: slave, master, key_IDs: textOf(ids), ...describe(client) }),
+    fetched: ({ client, slave, master, ids, repeated }) =>
+      trail.write({
+        kind: "fetch",
+        sae: slave,
+        master,
+        key_IDs: textOf(ids),
+        outcome: repeated ? "repeated" : undefined,
+        ...describe(client),
+      }),
     async received({ caller, kme, transaction, master, slaves, ids, outcome, reason }) {
       const record = {
         kind: "transaction",

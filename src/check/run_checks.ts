@@ -13,6 +13,7 @@ import { type CheckLine, configError, ok, warn } from "./check_line.ts";
 import { checkOpenFiles } from "./limit_checks.ts";
 import { checkListeners } from "./listener_checks.ts";
 import { checkPeers } from "./peer_checks.ts";
+import { checkRepeats } from "./repeat_checks.ts";
 import { checkStocks } from "./stock_checks.ts";
 import { isLoopback } from "../domain/address.ts";
 import { platform } from "../platform.ts";
@@ -48,6 +49,7 @@ export async function check(file: string, options: CheckOptions = {}): Promise<C
     ...await checkDirectories(config),
     ...await checkDatabase(config, database),
     ...await checkEncryption(config.thisKme, database),
+    ...checkRepeats(config.thisKme),
     ...await checkListeners(config),
     ...checkConsole(config),
     await checkClock(config, (options.now ?? new Date()).getTime()),

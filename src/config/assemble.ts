@@ -34,6 +34,7 @@ export function assemble(
       maxKeyPerRequest: thisKme.max_key_per_request,
       maxKeyCount: thisKme.max_key_count,
       keyLifetimeSeconds: thisKme.key_lifetime_seconds,
+      answerRepeatSeconds: thisKme.answer_repeat_seconds,
       maxSaeIdCount: thisKme.max_SAE_ID_count,
       minKeySize: thisKme.min_key_size,
       maxKeySize: thisKme.max_key_size,

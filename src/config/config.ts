@@ -73,6 +73,8 @@ export interface ThisKme {
   readonly maxKeyCount: number;
   /** Seconds a key waits for its slaves. */
   readonly keyLifetimeSeconds: number;
+  /** Seconds for which a slave may fetch a key again with the same certificate; 0: it may not. */
+  readonly answerRepeatSeconds: number;
   /** Additional slaves in one request. */
   readonly maxSaeIdCount: number;
   /** Bits of a key in one request, at least and at most; multiples of 8. */

@@ -169,6 +169,7 @@ const thisKme = z.strictObject({
   max_key_per_request: withDefault(integer(1, 10_000), 128),
   max_key_count: withDefault(integer(1, 1_000_000_000), 1_000_000),
   key_lifetime_seconds: withDefault(integer(1, 315_360_000), 86_400),
+  answer_repeat_seconds: withDefault(integer(0, 300), 0),
   max_SAE_ID_count: withDefault(integer(0, 1000), 8),
   min_key_size: withDefault(keySize(KeySize.min, KeySize.default), KeySize.min),
   max_key_size: withDefault(keySize(KeySize.default, KeySize.max), KeySize.max),

@@ -65,6 +65,8 @@ export interface KeyRequest {
 /** Milliseconds in which a repeated activation gets the same answer as the first one. */
 const REPEATABLE_MS = 60_000;
 
+const NONE: ReadonlySet<string> = new Set();
+
 export type ActivationResult =
   | "activated"
   /** An SAE is unknown, or the remote SAE is not of this KME. */
@@ -239,7 +241,7 @@ export class Delivery {
   }
 
   /**
-   * "Get key with key IDs" (clause 5.4): each key once to each slave.
+   * "Get key with key IDs" (clause 5.4): each key once to each slave, and again for `answer_repeat_seconds` with the same certificate.
    *
    * @throws NotAuthorized when a key is not the caller's, InvalidRequest when a key is not available; no key counts as read then.
    * @param client of the connection, for the audit log.
@@ -254,20 +256,40 @@ export class Delivery {
     const master = this.#directory.sae(masterId);
     if (master !== undefined) this.#limiter.requireReach(master, [slave.id.text]);
     this.#records.require();
-    const keys = await this.#collect(slave, masterId, ids);
+    const { keys, repeated } = await this.#collect(slave, masterId, ids, client.identity);
     // A key_ID that is requested twice in one request is one key.
-    this.#limiter.fetched(masterId, new Set(keys).size);
-    const record = { client, slave: slave.id.text, master: masterId, ids };
-    return await onceRecorded(keys, this.#records.fetched(record));
+    this.#limiter.fetched(masterId, new Set(keys).size - repeated.size);
+    const record = { client, slave: slave.id.text, master: masterId };
+    if (repeated.size === 0) {
+      return await onceRecorded(keys, this.#records.fetched({ ...record, ids, repeated: false }));
+    }
+    // A record for each kind.
+    const isRepeated = (id: KeyIdBytes) => repeated.has(mapKey(id));
+    const [first, again] = [ids.filter((id) => !isRepeated(id)), ids.filter(isRepeated)];
+    const records = [this.#records.fetched({ ...record, ids: again, repeated: true })];
+    if (first.length > 0) records.push(this.#records.fetched({ ...record, ids: first, repeated: false }));
+    return await onceRecorded(keys, Promise.all(records));
   }
 
-  async #collect(slave: Sae, masterId: SaeId, ids: readonly KeyIdBytes[]): Promise<readonly Key[]> {
-    const { maxKeyPerRequest } = this.#config.thisKme;
+  async #collect(
+    slave: Sae,
+    masterId: SaeId,
+    ids: readonly KeyIdBytes[],
+    { fingerprint }: ClientIdentity,
+  ): Promise<{ keys: readonly Key[]; repeated: ReadonlySet<string> }> {
+    const { maxKeyPerRequest, answerRepeatSeconds } = this.#config.thisKme;
     if (ids.length > maxKeyPerRequest) {
       throw new InvalidRequest(`key_IDs: at most ${maxKeyPerRequest} can be requested at once`);
     }
     const unique = [...new Map(ids.map((id) => [mapKey(id), id])).values()];
-    const collected = await this.#store.collect({ caller: slave.id.text, master: masterId, ids: unique });
+    const collected = await this.#store.collect({
+      caller: slave.id.text,
+      master: masterId,
+      ids: unique,
+      repeat: answerRepeatSeconds === 0
+        ? undefined
+        : { certificate: Uint8Array.fromHex(fingerprint), ms: answerRepeatSeconds * 1000 },
+    });
     switch (collected.kind) {
       case "foreign":
         throw new NotAuthorized("a requested key was not made for this SAE");
@@ -277,7 +299,9 @@ export class Delivery {
       case "damaged":
         throw new Damaged("a requested key cannot be delivered: its stored bits are damaged");
       case "keys": {
-        this.#observer.collected(collected.keys.length);
+        const repeated = collected.repeated === undefined ? NONE : new Set(collected.repeated.map(mapKey));
+        this.#observer.collected(collected.keys.length - repeated.size);
+        if (repeated.size > 0) this.#observer.repeated(repeated.size);
         for (const key of collected.keys) {
           this.#events.publish(
             () => EventText.collected(slave.id.text, formatKeyId(key.id), masterId),
@@ -285,7 +309,7 @@ export class Delivery {
           );
         }
         const byId = new Map(collected.keys.map((key) => [mapKey(key.id), key]));
-        return ids.map((id) => byId.get(mapKey(id))!);
+        return { keys: ids.map((id) => byId.get(mapKey(id))!), repeated };
       }
     }
   }
@@ -553,7 +577,7 @@ export class Delivery {
 }
 
 /** The keys when their record is durable. Without a record their bits are overwritten. */
-async function onceRecorded(keys: readonly Key[], recorded: Promise<void>): Promise<readonly Key[]> {
+async function onceRecorded(keys: readonly Key[], recorded: Promise<unknown>): Promise<readonly Key[]> {
   try {
     await recorded;
     return keys;

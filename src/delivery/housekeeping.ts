@@ -1,4 +1,4 @@
-/** Removes expired keys, and blocks that a peer refused. */
+/** Removes expired keys, bits that were kept to repeat an answer, and blocks that a peer refused. */
 import { log } from "../log.ts";
 import { type KeyObserver, noopObserver } from "./key_observer.ts";
 import type { Store } from "../store/store.ts";
@@ -6,12 +6,17 @@ import type { Store } from "../store/store.ts";
 export interface HousekeepingOptions {
   readonly store: Pick<Store, "expire" | "now">;
   readonly keyLifetimeSeconds: number;
+  /** 0: no answer is repeated. */
+  readonly answerRepeatSeconds: number;
   readonly interKmeTimeoutSeconds: number;
   readonly observer?: KeyObserver;
 }
 
 /** Milliseconds for which a transaction that was taken back is remembered, at least. */
 const REMEMBERED_MS = 24 * 3600 * 1000;
+
+/** Milliseconds between two rounds at most while answers may be repeated: kept bits are to be erased soon after their time. */
+const KEPT_PERIOD_MS = 1000;
 
 /** Records removed in one transaction. */
 const BATCH = 1000;
@@ -22,8 +27,12 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
   const grace = 3000 * options.interKmeTimeoutSeconds;
   // Another KME may ask for the transaction for this long.
   const remembered = Math.max(REMEMBERED_MS, 2000 * options.keyLifetimeSeconds);
+  const kept = 1000 * options.answerRepeatSeconds;
   // A tenth of a key's lifetime, within limits.
-  const period = Math.min(30_000, Math.max(250, Math.min(options.keyLifetimeSeconds * 100, grace)));
+  const period = Math.min(
+    kept > 0 ? KEPT_PERIOD_MS : 30_000,
+    Math.max(250, Math.min(options.keyLifetimeSeconds * 100, grace)),
+  );
   const observer = options.observer ?? noopObserver;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let ended = false;
@@ -32,11 +41,12 @@ export function startHousekeeping(options: HousekeepingOptions): () => void {
     try {
       const expired = await options.store.expire({
         limit: BATCH,
+        keptBefore: options.store.now() - kept,
         refusedBefore: options.store.now() - grace,
         absentBefore: options.store.now(),
         voidedBefore: options.store.now() - remembered,
       });
-      more = expired.keys === BATCH;
+      more = expired.keys === BATCH || expired.erased === BATCH;
       if (expired.unread.length > 0) {
         observer.expired(expired.unread);
         log("delivery").info("{unread} keys expired unread", { unread: expired.unread.length });

@@ -13,6 +13,8 @@ export interface KeyObserver {
   activated(origin: KmeId, keys: number): void;
   /** A slave SAE of this KME fetched keys. */
   collected(keys: number): void;
+  /** A slave SAE of this KME fetched keys again: their answer was repeated. */
+  repeated(keys: number): void;
   /** Keys expired that a slave had not fetched. */
   expired(keys: readonly KeyIdBytes[]): void;
   /** A neighbour refused blocks that were offered for keys. `files`: those that the blocks came from, most blocks first. */
@@ -35,6 +37,7 @@ export const noopObserver: KeyObserver = {
   delivered() {},
   activated() {},
   collected() {},
+  repeated() {},
   expired() {},
   blocksRefused() {},
   limited() {},

@@ -19,6 +19,8 @@ export interface FetchedKeys {
   readonly slave: SaeId;
   readonly master: SaeId;
   readonly ids: readonly KeyIdBytes[];
+  /** The slave had fetched them before. */
+  readonly repeated: boolean;
 }
 
 /** Keys that a neighbour sends, or asks to activate. */

@@ -114,6 +114,7 @@ export interface Counts {
   readonly saes: Map<SaeId, Presence>;
   readonly reloads: { applied: number; refused: number };
   collected: number;
+  repeated: number;
   expired: number;
   databaseErrors: number;
   /** Blocks and keys whose stored bits were altered or moved. */
@@ -151,6 +152,7 @@ export function noCounts(links: readonly KmeId[], listeners: readonly Listener[]
     saes: new Map(),
     reloads: { applied: 0, refused: 0 },
     collected: 0,
+    repeated: 0,
     expired: 0,
     databaseErrors: 0,
     damaged: { block: 0, key: 0 },

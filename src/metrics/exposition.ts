@@ -127,6 +127,13 @@ export class Exposition {
       ({ collected }) => [[{}, collected]],
     );
     this.#counter(
+      {
+        name: "kme_keys_repeated_total",
+        help: "Keys that slave SAEs fetched again within answer_repeat_seconds",
+      },
+      ({ repeated }) => [[{}, repeated]],
+    );
+    this.#counter(
       { name: "kme_keys_expired_total", help: "Keys that expired before a slave SAE had fetched them" },
       ({ expired }) => [[{}, expired]],
     );

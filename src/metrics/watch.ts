@@ -60,6 +60,9 @@ export class Watch {
     requested: (kme) => add(this.counts.requested, kme, 1),
     delivered: (kme, keys) => add(this.counts.delivered, kme, keys),
     activated: (origin, keys) => add(this.counts.activated, origin, keys),
+    repeated: (keys) => {
+      this.counts.repeated += keys;
+    },
     collected: (keys) => {
       this.counts.collected += keys;
     },

@@ -24,6 +24,7 @@ const FIXED: readonly (readonly [keyof ThisKme, string])[] = [
   ["maxKeyPerRequest", "max_key_per_request"],
   ["maxKeyCount", "max_key_count"],
   ["keyLifetimeSeconds", "key_lifetime_seconds"],
+  ["answerRepeatSeconds", "answer_repeat_seconds"],
   ["maxSaeIdCount", "max_SAE_ID_count"],
   ["minKeySize", "min_key_size"],
   ["maxKeySize", "max_key_size"],

@@ -54,7 +54,7 @@ export async function deleteReservations(work: Work, ids: readonly KeyIdBytes[])
   await deleteByKey(work, "reservations", "reservation_id", ids.map(buffer));
 }
 
-async function deleteByKey<Table extends keyof Schema & string>(
+export async function deleteByKey<Table extends keyof Schema & string>(
   work: Work,
   table: Table,
   key: keyof Schema[Table] & string,
@@ -63,6 +63,14 @@ async function deleteByKey<Table extends keyof Schema & string>(
   for (const part of chunks(values, ROWS)) {
     const build = () => ({ compile: () => work.dialect.deleteByKey(table, key, part).compile(work.trx) });
     await run(work, `delete ${table} ${part.length}`, part, build);
+  }
+}
+
+/** Deletes the bits of keys. */
+export async function forgetBits(work: Work, seqs: readonly number[]): Promise<void> {
+  for (const part of chunks(seqs, ROWS)) {
+    const build = () => work.trx.updateTable("blocks").set({ bits: sql.lit(null) }).where("seq", "in", part);
+    await run(work, `forget bits ${part.length}`, part, build);
   }
 }
 

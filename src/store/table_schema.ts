@@ -78,7 +78,7 @@ export interface BlocksTable {
   file_tag: number | null;
   /** Of a key. */
   delivery_id: number | null;
-  /** Of a block 32 bytes, and more if they are encrypted. For a key, null after the last slave has read it, or if no slave reads it here. */
+  /** Of a block 32 bytes, and more if they are encrypted. For a key, null if no slave reads it here, or after the last slave has read it, see `kept_keys`. */
   bits: StoredBits | null;
   /** For a key that can be taken back: the digests of its blocks, 16 bytes each, in order. */
   composition: Uint8Array | null;
@@ -127,6 +127,16 @@ export interface KeyReadsTable {
   seq: number;
   sae_id: string;
   read_at: number;
+  /** SHA-256 of the certificate of the connection; null: the SAE may not read the key again. */
+  certificate: ColumnType<Uint8Array | null, Uint8Array | undefined, never>;
+}
+
+/** Keys whose bits are kept although all slaves have read them, so that a lost answer can be repeated. */
+export interface KeptKeysTable {
+  /** Of the key. It may have expired since. */
+  seq: number;
+  /** When the last slave has read it. */
+  since: number;
 }
 
 /** Transactions that were taken back: a late message of such a transaction is refused. */
@@ -227,6 +237,7 @@ export interface Schema {
   deliveries: DeliveriesTable;
   delivery_slaves: DeliverySlavesTable;
   key_reads: KeyReadsTable;
+  kept_keys: KeptKeysTable;
   voided_transactions: VoidedTransactionsTable;
   key_files: KeyFilesTable;
   forgotten_files: ForgottenFilesTable;

@@ -353,3 +353,18 @@ Deno.test("the directory of the audit log: writable or not", async () => {
   await Deno.remove(temp.path, { recursive: true });
   found(await checkDirectories(withLog), "fail", member, /without a record no key is given out/);
 });
+
+Deno.test("answers that are repeated are mentioned, and only then", async () => {
+  await using network = await twoKmes("sqlite");
+  const what = "this_kme.answer_repeat_seconds";
+  assert.ok((await checked(network)).every((line) => line.what !== what));
+  const set = (seconds: number, uri?: string) =>
+    network.writeConfig(1, ({ this_kme }) => {
+      this_kme.answer_repeat_seconds = seconds;
+      if (uri !== undefined) this_kme.db_uri = uri;
+    });
+  await set(10);
+  found(await checked(network), "ok", what, /again for 10 s with the same certificate; the bits/);
+  await set(10, ":memory:");
+  found(await checked(network), "ok", what, /not after a restart/);
+});

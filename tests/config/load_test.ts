@@ -41,6 +41,7 @@ Deno.test("a correct configuration gives what the program needs", async () => {
       maxKeyPerRequest: 128,
       maxKeyCount: 1_000_000,
       keyLifetimeSeconds: 86_400,
+      answerRepeatSeconds: 0,
       maxSaeIdCount: 8,
       minKeySize: 8,
       maxKeySize: 65_536,
@@ -106,6 +107,7 @@ Deno.test("members that are added or left out", async () => {
         max_key_per_request: 1,
         max_key_count: 5,
         key_lifetime_seconds: 1,
+        answer_repeat_seconds: 300,
         max_SAE_ID_count: 0,
         min_key_size: 128,
         max_key_size: 256,
@@ -131,6 +133,10 @@ Deno.test("members that are added or left out", async () => {
   assert.deepEqual(
     [thisKme.maxKeyPerRequest, thisKme.maxKeyCount, thisKme.keyLifetimeSeconds, thisKme.maxSaeIdCount],
     [1, 5, 1, 0],
+  );
+  assert.equal(
+    thisKme.answerRepeatSeconds,
+    300,
   );
   assert.deepEqual([thisKme.minKeySize, thisKme.maxKeySize], [128, 256]);
   assert.equal(thisKme.interKmeTimeoutSeconds, 0.25);

@@ -155,6 +155,8 @@ Deno.test("numbers out of bounds", async () => {
     ["max_key_count", 1e18, /integer/],
     ["key_lifetime_seconds", 0, /bounds/],
     ["key_lifetime_seconds", 0.5, /integer/],
+    ["answer_repeat_seconds", -1, /-1 is out of bounds.*0 to 300/],
+    ["answer_repeat_seconds", 301, /301 is out of bounds/],
     ["max_SAE_ID_count", -1, /-1 is out of bounds/],
     ["min_key_size", 0, /0 is out of bounds.*8 to 256/],
     ["min_key_size", 264, /264 is out of bounds.*8 to 256/],

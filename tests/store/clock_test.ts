@@ -58,7 +58,13 @@ Deno.test("sqlite: the time between two runs counts, by the system clock", async
   await withClock(HOUR + 1000, async () => {
     const store = await open();
     assert.equal((await store.collect({ caller: "12", master: "11", ids: [two!.id] })).kind, "missing");
-    const expired = await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 });
+    const expired = await store.expire({
+      limit: 10,
+      keptBefore: 0,
+      refusedBefore: 0,
+      absentBefore: 0,
+      voidedBefore: 0,
+    });
     assert.equal(expired.unread.length, 1);
     await store.close();
   });
@@ -92,7 +98,7 @@ ledgerTest("processes whose hosts' clocks differ by days agree on the time", asy
     const second = await ledger.open();
     assert.ok(Math.abs(second.now() - first.now()) < 60_000);
     assert.equal(await second.livingProcesses(), 1);
-    const expiry = { limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
+    const expiry = { limit: 10, keptBefore: 0, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
     assert.equal((await second.expire(expiry)).keys, 0);
     assert.equal((await second.collect({ caller: "12", master: "11", ids: [key!.id] })).kind, "keys");
     await closeOnce(second);

@@ -273,7 +273,7 @@ ledgerTest(
     let now = Date.now();
     const store = await ledger.open({ now: () => now });
     const link = store.link(PEER.text)!;
-    const expiry = { limit: 100, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
+    const expiry = { limit: 100, keptBefore: 0, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
     await fill(store, 250);
     const returned = await fill(store, 60, PEER.text);
     // Servers read short tables in another way than long ones.

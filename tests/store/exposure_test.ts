@@ -62,7 +62,7 @@ ledgerTest("blocks that the peer has not stored yet are kept apart, then free ag
     release: ids.slice(3),
   });
   assert.equal(await store.freeBlocks(PEER.text), 2);
-  const expiry = { limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
+  const expiry = { limit: 10, keptBefore: 0, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
   assert.equal((await store.expire(expiry)).freed, 0);
   // The peer may ask for them meanwhile: it has them now.
   assert.equal((await store.activate(activation(store, [ids[0]!], freshId()))).kind, "activated");

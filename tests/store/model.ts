@@ -23,14 +23,23 @@ interface ModelKey {
   readonly id: string;
   readonly master: string;
   readonly bits: string;
-  /** True when read. */
-  readonly slaves: Map<string, boolean>;
+  /** Absent value: not read. */
+  readonly slaves: Map<string, Read | undefined>;
   readonly expiresAt: number;
   readonly transaction?: string;
   /** Blocks that come back when it is taken back. */
   readonly composition: readonly string[];
   /** False where no slave reads it here. */
   readonly readable: boolean;
+  /** Whether its bits are gone although it is still there. */
+  erased: boolean;
+}
+
+/** The first time that a slave read a key. */
+interface Read {
+  readonly at: number;
+  /** Absent: it may not read the key again. */
+  readonly certificate?: number;
 }
 
 export interface ModelBlock extends Block {
@@ -44,6 +53,8 @@ type ActivationKind = typeof ACTIVATION_KINDS[number];
 
 const SAES = ["12", "13", "12 "] as const;
 const LIFETIME = 1000;
+/** Milliseconds for which an answer may be repeated. */
+const REPEAT = 400;
 
 export class Model {
   now = 1_000_000_000_000;
@@ -51,6 +62,8 @@ export class Model {
   readonly blocks = new Map<string, ModelBlock>();
   readonly reservations: ModelReservation[] = [];
   readonly keys = new Map<string, ModelKey>();
+  /** Keys whose bits are kept after the last read, with its time; also those that have expired since. */
+  readonly kept = new Map<string, number>();
   readonly voided = new Map<string, boolean>();
   readonly transactions: { id: Uint8Array; blocks: string[] }[] = [];
   /** Blocks of keys that were delivered, by the bits: no two keys share one. */
@@ -136,11 +149,12 @@ export class Model {
       id: hex(id),
       master: key.master,
       bits: hex(bits),
-      slaves: new Map(key.slaves.map((sae) => [sae, false])),
+      slaves: new Map(key.slaves.map((sae) => [sae, undefined])),
       expiresAt: this.now + LIFETIME,
       transaction: key.transaction && hex(key.transaction),
       composition: key.composes ? key.parts : [],
       readable: key.readable ?? true,
+      erased: false,
     });
   }
 
@@ -353,16 +367,31 @@ export class Model {
     });
   }
 
-  async collect(indexes: readonly number[], caller: string, master: string, unknown: boolean): Promise<void> {
+  /** @param certificate of the caller, where answers may be repeated; null: they may not. */
+  async collect(
+    indexes: readonly number[],
+    caller: string,
+    master: string,
+    unknown: boolean,
+    certificate: number | null,
+  ): Promise<void> {
     const chosen = [...new Set(indexes.flatMap((index) => pick([...this.keys.values()], index) ?? []))];
     const ids: Uint8Array[] = chosen.map((key) => Uint8Array.fromHex(key.id));
     if (unknown) ids.push(freshId());
     if (ids.length === 0) return;
-    const read = await this.store.collect({ caller, master, ids });
+    const { now } = this;
+    const repeat = certificate === null
+      ? undefined
+      : { certificate: new Uint8Array(32).fill(certificate), ms: REPEAT };
+    const read = await this.store.collect({ caller, master, ids, repeat });
     if (chosen.some((key) => !key.slaves.has(caller))) return assert.equal(read.kind, "foreign");
+    const mayRead = (first: Read | undefined) =>
+      first === undefined ||
+      certificate !== null && first.certificate === certificate && now < first.at + REPEAT;
     const readable = !unknown &&
       chosen.every((key) =>
-        key.readable && key.master === master && key.expiresAt > this.now && key.slaves.get(caller) === false
+        key.readable && !key.erased && key.master === master && key.expiresAt > this.now &&
+        mayRead(key.slaves.get(caller))
       );
     if (!readable) return assert.equal(read.kind, "missing");
     assert.ok(read.kind === "keys");
@@ -370,7 +399,15 @@ export class Model {
       read.keys.map((key) => [hex(key.id), hex(key.bits)]),
       chosen.map((key) => [key.id, key.bits]),
     );
-    for (const key of chosen) key.slaves.set(caller, true);
+    const before = chosen.filter((key) => key.slaves.get(caller) !== undefined);
+    assert.deepEqual((read.repeated ?? []).map(hex), before.map((key) => key.id));
+    for (const key of chosen) {
+      if (before.includes(key)) continue;
+      key.slaves.set(caller, { at: now, certificate: certificate ?? undefined });
+      if (![...key.slaves.values()].every(Boolean)) continue;
+      if (certificate === null) key.erased = true;
+      else this.kept.set(key.id, now);
+    }
   }
 
   async adopt(): Promise<void> {
@@ -391,16 +428,24 @@ export class Model {
     const expired = [...this.keys.values()].filter((key) => key.expiresAt <= this.now);
     const refusedBefore = this.now - LIFETIME;
     const burnt = this.reservations.filter((each) => each.phase === "refused" && each.since < refusedBefore);
+    const erased = [...this.kept].filter(([, since]) => since + REPEAT <= this.now);
     const result = await this.store.expire({
       limit: 10_000,
+      keptBefore: this.now - REPEAT,
       refusedBefore,
       absentBefore: 0,
       voidedBefore: 0,
     });
     assert.equal(result.keys, expired.length);
+    assert.equal(result.erased, erased.length);
     assert.equal(result.burnt, burnt.reduce((sum, each) => sum + each.blocks.size, 0));
     const unread = expired.filter((key) => key.readable && ![...key.slaves.values()].every(Boolean));
     assert.deepEqual(result.unread.map(hex).sort(), unread.map((key) => key.id).sort());
+    for (const [id] of erased) {
+      this.kept.delete(id);
+      const key = this.keys.get(id);
+      if (key !== undefined) key.erased = true;
+    }
     for (const key of expired) this.keys.delete(key.id);
     for (const reservation of burnt) {
       for (const id of reservation.blocks) this.block(id).state = "gone";
@@ -489,8 +534,20 @@ export const stepsWith = (numbers: fc.Arbitrary<number>): fc.Arbitrary<Step>[] =
   step("setAside", [some], (model, ...args) => model.setAside(...args)),
   step(
     "collect",
-    [some, fc.constantFrom(...SAES, "21"), fc.constantFrom("11", "21"), fc.nat(9).map((n) => n === 0)],
+    [
+      some,
+      fc.constantFrom(...SAES, "21"),
+      fc.constantFrom("11", "21"),
+      fc.nat(9).map((n) => n === 0),
+      fc.constantFrom(null, 1, 1, 2),
+    ],
     (model, ...args) => model.collect(...args),
+  ),
+  // One key, so that it is read often.
+  step(
+    "collect again",
+    [fc.nat(2), fc.constantFrom(...SAES), fc.constantFrom("11", "21"), fc.constantFrom(null, 1, 1, 2)],
+    (model, key, caller, master, certificate) => model.collect([key], caller, master, false, certificate),
   ),
   step("adopt", [], (model) => model.adopt()),
   step("expire", [], (model) => model.expire()),

@@ -57,6 +57,19 @@ async function compare(ledger: Ledger, model: Model): Promise<void> {
     );
   }
   assert.equal(states.free + states.reserved + states.key + states.gone, model.blocks.size);
+  const keys = await ledger.tables.selectFrom("blocks").select(["key_id", "bits"])
+    .where("state", "=", BlockState.key).execute();
+  assert.deepEqual(
+    keys.filter((key) => key.bits !== null).map((key) => hex(key.key_id!)).sort(),
+    [...model.keys.values()].filter((key) => key.readable && !key.erased).map((key) => key.id).sort(),
+  );
+  for (const master of ["11", "21"]) {
+    const waiting = [...model.keys.values()].filter((key) =>
+      key.readable && key.master === master && key.expiresAt > model.now &&
+      ![...key.slaves.values()].every(Boolean)
+    );
+    assert.equal(await model.store.keysWaiting(master), waiting.length);
+  }
   for (const key of model.keys.values()) {
     for (const caller of ["12", "13", "12 ", "21", "11"]) {
       for (let time = 0; time < 2; time++) {
@@ -68,7 +81,7 @@ async function compare(ledger: Ledger, model: Model): Promise<void> {
         if (!key.slaves.has(caller)) assert.equal(read.kind, "foreign");
         else if (key.readable && !key.slaves.get(caller) && key.expiresAt > model.now) {
           assert.ok(read.kind === "keys" && hex(read.keys[0]!.bits) === key.bits);
-          key.slaves.set(caller, true);
+          key.slaves.set(caller, { at: model.now });
         } else assert.equal(read.kind, "missing");
       }
     }
@@ -128,6 +141,7 @@ async function empty(ledger: Ledger): Promise<void> {
   for (
     const name of [
       "key_reads",
+      "kept_keys",
       "blocks",
       "delivery_slaves",
       "deliveries",

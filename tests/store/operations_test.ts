@@ -210,17 +210,21 @@ ledgerTest("a key of more than its time is gone, read or not", async (ledger) =>
   await fill(store, 3);
   const keys = (await store.deliver({ ...delivery(store, 2), expiresAt: now + HOUR }))!;
   assert.equal((await store.collect({ caller: "12", master: "11", ids: [keys[0]!.id] })).kind, "keys");
-  assert.deepEqual(await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }), {
-    unread: [],
-    keys: 0,
-    burnt: 0,
-    freed: 0,
-  });
+  assert.deepEqual(
+    await store.expire({ limit: 10, keptBefore: 0, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
+    {
+      unread: [],
+      keys: 0,
+      erased: 0,
+      burnt: 0,
+      freed: 0,
+    },
+  );
   now += HOUR;
   assert.equal((await store.collect({ caller: "12", master: "11", ids: [keys[1]!.id] })).kind, "missing");
   const rounds = [
-    await store.expire({ limit: 1, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
-    await store.expire({ limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
+    await store.expire({ limit: 1, keptBefore: 0, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
+    await store.expire({ limit: 10, keptBefore: 0, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
   ];
   assert.deepEqual(rounds.map(({ keys }) => keys), [1, 1]);
   assert.equal(rounds[0]!.unread.length + rounds[1]!.unread.length, 1);
@@ -250,7 +254,9 @@ ledgerTest(
     now += HOUR;
     const rounds = [];
     for (let i = 0; i < 6; i++) {
-      rounds.push(await store.expire({ limit: 4, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }));
+      rounds.push(
+        await store.expire({ limit: 4, keptBefore: 0, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 }),
+      );
     }
     assert.deepEqual(rounds.map(({ keys }) => keys), [4, 4, 4, 3, 0, 0]);
     assert.equal(rounds.reduce((sum, { unread }) => sum + unread.length, 0), 14);
@@ -345,10 +351,17 @@ ledgerTest(
       released: 1,
     });
     assert.deepEqual(
-      await store.expire({ limit: 10, refusedBefore: Date.now() + 1, absentBefore: 0, voidedBefore: 0 }),
+      await store.expire({
+        limit: 10,
+        keptBefore: 0,
+        refusedBefore: Date.now() + 1,
+        absentBefore: 0,
+        voidedBefore: 0,
+      }),
       {
         unread: [],
         keys: 0,
+        erased: 0,
         burnt: 1,
         freed: 0,
       },
@@ -524,7 +537,7 @@ ledgerTest("blocks that the peer does not have are set aside, and free again lat
   assert.equal(await setAside(link, blocks[0]!.id, blocks[1]!.id, freshId()), 2);
   assert.equal(await setAside(link, blocks[0]!.id), 0);
   assert.equal(await store.freeBlocks(PEER.text), 1);
-  const expiry = { limit: 10, refusedBefore: Date.now() + 1, voidedBefore: 0 };
+  const expiry = { limit: 10, keptBefore: 0, refusedBefore: Date.now() + 1, voidedBefore: 0 };
   assert.equal((await store.expire({ ...expiry, absentBefore: Date.now() + 3_500_000 })).freed, 0);
   assert.equal((await store.expire({ ...expiry, absentBefore: Date.now() + 3_700_000 })).freed, 2);
   assert.equal(await store.freeBlocks(PEER.text), 3);

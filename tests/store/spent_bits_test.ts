@@ -18,8 +18,17 @@ async function filesWith(directory: string, bits: readonly Uint8Array[]): Promis
   return found;
 }
 
-Deno.test("sqlite: spent bits leave the database file and its log within a minute", async () => {
-  await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [11, 12], database: "sqlite" }] });
+for (
+  const [name, options] of [
+    ["spent bits leave the database file and its log within a minute", {}],
+    ["so do bits that were kept to repeat an answer", { answer_repeat_seconds: 5 }],
+  ] as const
+) Deno.test(`sqlite: ${name}`, () => leaveTheFiles(options));
+
+async function leaveTheFiles(options: Record<string, unknown>): Promise<void> {
+  await using network = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [11, 12], database: "sqlite", options }],
+  });
   const { directory } = network.kme(1);
   await network.writeKeyFile(1, 1, 2000);
   const [kme] = await network.startAll();
@@ -47,4 +56,4 @@ Deno.test("sqlite: spent bits leave the database file and its log within a minut
   });
   assert.deepEqual(await filesWith(directory, waiting), { "kme.db": waiting.length });
   assert.equal(await kme!.stop(), 0);
-});
+}

@@ -139,9 +139,17 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("seq", sequence.type, (c) => c.notNull())
         .addColumn("sae_id", text, (c) => c.notNull())
         .addColumn("read_at", "bigint", (c) => c.notNull())
+        .addColumn("certificate", bytes(32))
         .addPrimaryKeyConstraint("key_reads_key", ["seq", "sae_id"])
         .addForeignKeyConstraint("read_of_key", ["seq"], "blocks", ["seq"], (c) => c.onDelete("cascade"))
         .execute();
+
+      // Without a foreign key, which would cost every deletion of a block; a number of a block is never used again.
+      await table("kept_keys")
+        .addColumn("seq", sequence.type, (c) => c.notNull().primaryKey())
+        .addColumn("since", "bigint", (c) => c.notNull())
+        .execute();
+      await index("kept_since", "kept_keys", ["since"]);
 
       await table("voided_transactions")
         .addColumn("transaction_id", bytes(16), (c) => c.notNull())

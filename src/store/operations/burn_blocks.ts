@@ -4,6 +4,7 @@ import type { Link } from "../../domain/link.ts";
 import { clearBits } from "../encryption/bits_cipher.ts";
 import { BYTE_COUNTS_BYTES } from "../encryption/byte_counts.ts";
 import { BlockState } from "../table_schema.ts";
+import { waitsForSlaves } from "./kept_keys.ts";
 
 /** Rows removed in one transaction: each statement has a time limit of a few seconds. */
 const ROWS = 5000;
@@ -34,6 +35,7 @@ async function burnPart(work: Work, { link, after = 0 }: Burn): Promise<Burnt> {
   if (part.after > after) return part;
   if (link === undefined) {
     if (await burnDeliveries(work) > 0) return { blocks: 0, keys: 0, after };
+    await work.trx.deleteFrom("kept_keys").execute();
   }
   await work.trx.deleteFrom("device_batches")
     .$if(link !== undefined, (query) => query.where("link_id", "=", link!.id)).execute();
@@ -50,7 +52,7 @@ async function burnPart(work: Work, { link, after = 0 }: Burn): Promise<Burnt> {
 async function burnBlocks({ trx, stock }: Work, link: Link | undefined, after: number) {
   // Keys that were handed over are removed only if the blocks of all links are.
   const rows = await trx.selectFrom("blocks").select(["seq", "link_id", "state"])
-    .select((e) => e("bits", "is not", null).as("has_bits"))
+    .select((e) => waitsForSlaves(e).as("waits"))
     .where("seq", ">", after)
     .$if(
       link !== undefined,
@@ -68,7 +70,7 @@ async function burnBlocks({ trx, stock }: Work, link: Link | undefined, after: n
     .executeTakeFirstOrThrow();
   if (Number(numDeletedRows) !== rows.length) throw new Error("another process uses the database");
   const blocks = rows.filter((row) => row.state !== BlockState.key).length;
-  const keys = rows.filter((row) => row.state === BlockState.key && row.has_bits).length;
+  const keys = rows.filter((row) => row.state === BlockState.key && row.waits).length;
   return { blocks, keys, after: last };
 }
 

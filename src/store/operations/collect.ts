@@ -1,14 +1,17 @@
-/** A slave SAE reads keys by their key_IDs: each key once. After the last slave has read a key, its bits are deleted. */
+/**
+ * A slave SAE reads keys by their key_IDs: each key once, unless the answer may be repeated for a time. After the last slave has
+ * read a key, its bits are deleted, or kept for that time.
+ */
 import type { KeyIdBytes } from "../../domain/block.ts";
 import type { SaeId } from "../../domain/ids.ts";
-import { buffer, mapKey } from "../../domain/bytes.ts";
+import { buffer, mapKey, sameBytes } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import type { Key } from "../../domain/key.ts";
-import { type Insertable, sql } from "kysely";
+import type { Insertable } from "kysely";
 import { type BitsOwner, ownerOf, type StoredBits } from "../encryption/bits_cipher.ts";
-import type { KeyReadsTable } from "../table_schema.ts";
+import type { KeptKeysTable, KeyReadsTable } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
-import { insertRows, ROWS, run } from "../statements.ts";
+import { forgetBits, insertRows, ROWS, run } from "../statements.ts";
 
 export interface Collection {
   /** The SAE that requests the keys. */
@@ -17,10 +20,25 @@ export interface Collection {
   readonly master: SaeId;
   /** Without duplicates. */
   readonly ids: readonly KeyIdBytes[];
+  /** Absent: no key is read a second time. */
+  readonly repeat?: Repeat;
+}
+
+/** For how long, and with which certificate, an SAE may read a key again. */
+export interface Repeat {
+  /** SHA-256 of the certificate that the caller uses now; it must be the one of the first time. */
+  readonly certificate: Uint8Array;
+  /** Milliseconds after the first time, more than 0. */
+  readonly ms: number;
 }
 
 export type Collected =
-  | { readonly kind: "keys"; readonly keys: readonly Key[] }
+  | {
+    readonly kind: "keys";
+    readonly keys: readonly Key[];
+    /** Those of them that the caller had read before; absent: none. */
+    readonly repeated?: readonly KeyIdBytes[];
+  }
   /** A key was handed out, but not for the caller; nothing was read. */
   | { readonly kind: "foreign" }
   /** A key is unknown, read already, expired, or of another master; nothing was read. */
@@ -36,8 +54,15 @@ interface StoredKey {
   readonly master: SaeId;
   readonly expiresAt: number;
   bits: StoredBits | null;
-  /** Slaves of this key; true for those that have read it. */
-  readonly slaves: Map<SaeId, boolean>;
+  /** Slaves of this key; `undefined` for those that have not read it. */
+  readonly slaves: Map<SaeId, FirstRead | undefined>;
+}
+
+interface FirstRead {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  /** SHA-256; null: the answer may not be repeated. */
+  readonly certificate: Uint8Array | null;
 }
 
 export const collect: Operation<Collection, Collected> = {
@@ -45,7 +70,9 @@ export const collect: Operation<Collection, Collected> = {
   async run(work, items) {
     const stored = await loadKeys(work, items.flatMap((item) => item.ids));
     const read: Insertable<KeyReadsTable>[] = [];
+    const repeatable: Insertable<KeyReadsTable>[] = [];
     const emptied: number[] = [];
+    const kept: Insertable<KeptKeysTable>[] = [];
     const results = items.map((item): Collected => {
       const keys = item.ids.map((id) => stored.get(mapKey(id)));
       // A key that others may read is told apart before anything is said about keys that do not exist.
@@ -60,29 +87,48 @@ export const collect: Operation<Collection, Collected> = {
         return bits && { key, bits: Uint8Array.from(bits) };
       });
       if (!opened.every((key) => key !== undefined)) return { kind: "damaged" };
+      const { caller, repeat } = item;
+      const repeated: KeyIdBytes[] = [];
+      for (const { key } of opened) {
+        const { seq, slaves } = key;
+        if (slaves.get(caller) !== undefined) {
+          repeated.push(key.id);
+          continue;
+        }
+        slaves.set(caller, { at: work.now, certificate: repeat?.certificate ?? null });
+        const row = { seq, sae_id: caller, read_at: work.now };
+        if (repeat === undefined) read.push(row);
+        else repeatable.push({ ...row, certificate: buffer(repeat.certificate) });
+        if (![...slaves.values()].every((first) => first !== undefined)) continue;
+        if (repeat === undefined) {
+          key.bits = null;
+          emptied.push(seq);
+        } else kept.push({ seq, since: work.now });
+      }
       return {
         kind: "keys",
-        keys: opened.map(({ key, bits }) => {
-          key.slaves.set(item.caller, true);
-          read.push({ seq: key.seq, sae_id: item.caller, read_at: work.now });
-          if ([...key.slaves.values()].every((done) => done)) {
-            key.bits = null;
-            emptied.push(key.seq);
-          }
-          return { id: key.id, bits };
-        }),
+        keys: opened.map(({ key: { id }, bits }) => ({ id, bits })),
+        ...repeated.length === 0 ? {} : { repeated },
       };
     });
     // The database decides which read is first: no read is recorded twice.
     await insertRows(work, "key_reads", read);
+    await insertRows(work, "key_reads", repeatable);
+    await insertRows(work, "kept_keys", kept);
     await forgetBits(work, emptied);
     return results;
   },
 };
 
 function isReadable(key: StoredKey, item: Collection, now: number): boolean {
-  return key.master === item.master && key.expiresAt > now && key.bits !== null &&
-    key.slaves.get(item.caller) === false;
+  if (key.master !== item.master || key.expiresAt <= now || key.bits === null) return false;
+  const first = key.slaves.get(item.caller);
+  return first === undefined || mayRepeat(first, item.repeat, now);
+}
+
+function mayRepeat({ at, certificate }: FirstRead, repeat: Repeat | undefined, now: number): boolean {
+  return repeat !== undefined && certificate !== null && now < at + repeat.ms &&
+    sameBytes(certificate, repeat.certificate);
 }
 
 async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
@@ -102,7 +148,7 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
         linkId,
         bits,
         ...delivery,
-        slaves: new Map(slaves.map((sae) => [sae, false])),
+        slaves: new Map(slaves.map((sae): [SaeId, FirstRead | undefined] => [sae, undefined])),
       };
       keys.set(mapKey(id), key);
       bySeq.set(seq, key);
@@ -112,9 +158,13 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
       work,
       `reads of ${seqs.length}`,
       seqs,
-      () => work.trx.selectFrom("key_reads").select(["seq", "sae_id"]).where("seq", "in", seqs),
+      () =>
+        work.trx.selectFrom("key_reads").select(["seq", "sae_id", "read_at", "certificate"])
+          .where("seq", "in", seqs),
     );
-    for (const { seq, sae_id } of reads) bySeq.get(seq)!.slaves.set(sae_id, true);
+    for (const { seq, sae_id, read_at: at, certificate } of reads) {
+      bySeq.get(seq)!.slaves.set(sae_id, { at, certificate });
+    }
   }
   return keys;
 }
@@ -167,11 +217,4 @@ async function loadDeliveries(work: Work, ids: readonly number[]) {
     if (sae_id !== null) delivery.slaves.push(sae_id);
   }
   return deliveries;
-}
-
-async function forgetBits(work: Work, seqs: readonly number[]): Promise<void> {
-  for (const part of chunks(seqs, ROWS)) {
-    const build = () => work.trx.updateTable("blocks").set({ bits: sql.lit(null) }).where("seq", "in", part);
-    await run(work, `forget bits ${part.length}`, part, build);
-  }
 }

@@ -1,15 +1,18 @@
-/** Removes expired keys, and blocks that the peer refused. */
+/** Removes expired keys, bits that were kept to repeat an answer, and blocks that the peer refused. */
 import type { Buffer } from "node:buffer";
 import type { KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
+import { eraseKept, waitsForSlaves } from "./kept_keys.ts";
 import { deleteBlocks, deleteDeliveries, deleteReservations, lockBlocks } from "../statements.ts";
 
 export interface Expiry {
   /** Keys of one transaction at most, so that requests do not wait long behind it. */
   readonly limit: number;
+  /** The bits of keys that all slaves had read at this time are erased, milliseconds since 1970. */
+  readonly keptBefore: number;
   /** Refused blocks older than this time are burnt, milliseconds since 1970. */
   readonly refusedBefore: number;
   /** Blocks that the peer did not have before this time are free again, milliseconds since 1970. */
@@ -23,6 +26,8 @@ export interface Expired {
   readonly unread: readonly KeyIdBytes[];
   /** Records of keys removed, read ones included. */
   readonly keys: number;
+  /** Keys whose bits were kept, and erased now. */
+  readonly erased: number;
   /** Blocks burnt. */
   readonly burnt: number;
   /** Blocks that are free again. */
@@ -34,6 +39,7 @@ export const expire: Operation<Expiry, Expired> = {
   async run(work, items) {
     const results: Expired[] = [];
     for (const item of items) {
+      const erased = await eraseKept(work, item.keptBefore, item.limit);
       const { keys, unread } = await removeKeys(work, item.limit);
       await work.trx.deleteFrom("voided_transactions").where("since", "<", item.voidedBefore).execute();
       await work.trx.deleteFrom("processes").where("lease_until", "<", item.voidedBefore).execute();
@@ -49,7 +55,7 @@ export const expire: Operation<Expiry, Expired> = {
         await deleteReservations(work, ids);
       }
       const freed = await freeAbsent(work, item);
-      results.push({ unread, keys, burnt, freed });
+      results.push({ unread, keys, erased, burnt, freed });
     }
     return results;
   },
@@ -69,10 +75,13 @@ async function removeKeys(work: Work, limit: number) {
     trx.selectFrom("blocks").select(["seq", "key_id", "bits"]).where("delivery_id", "in", ids)
       .limit(limit),
   ).execute();
+  const withBits = keys.filter((key) => key.bits !== null).map((key) => key.seq);
+  // Asked for after the keys are locked, so that the last read of other transactions is seen.
+  const waiting = withBits.length === 0 ? [] : await trx.selectFrom("blocks").select("key_id")
+    .where("seq", "in", withBits).where(waitsForSlaves).execute();
   await deleteBlocks(work, keys.map((key) => key.seq));
   await deleteDeliveries(work, await endedAmong(trx, ids));
-  const unread = keys.filter((key) => key.bits !== null)
-    .map((key) => Uint8Array.from(key.key_id!));
+  const unread = waiting.map((key) => Uint8Array.from(key.key_id!));
   return { keys: keys.length, unread };
 }
 
