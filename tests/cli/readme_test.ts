@@ -100,3 +100,26 @@ Deno.test("the documents name one version of Deno", async () => {
   const versions = [readme, ...texts].flatMap((text) => text.match(/(?<=\bdeno[@ ])\d+\.\d+\.\d+/gi) ?? []);
   assert.equal(new Set(versions).size, 1, versions.join(", "));
 });
+
+testWith(
+  findProgram("git"),
+  "git is not installed",
+  "git ignores what the commands of the documents make in a clone",
+  async (git) => {
+    await using temp = await makeTempDir();
+    const run = (...args: string[]) => runChild(git, { args, cwd: temp.path });
+    assert.equal((await run("init", "--quiet")).code, 0);
+    await Deno.copyFile(join(PROJECT_ROOT, ".gitignore"), join(temp.path, ".gitignore"));
+    const made = [
+      "my_network.json5",
+      "my_certs/kme-1-local-zone/ca.key",
+      "compose_certs/kme-1-local-zone/ca.key",
+      "kme1.local.json5",
+      "raw_keys/kme-1-2/a.cor",
+      "dist/kme-linux-x64",
+      "kme",
+    ];
+    const { stdout } = await run("check-ignore", ...made);
+    assert.deepEqual(stdout.trimEnd().split("\n"), made);
+  },
+);

@@ -41,20 +41,32 @@ Deno.test(
   async () => {
     await using temporary = await makeTempDir();
     await Deno.chmod(temporary.path, 0o1777);
-    // Another user's, who knows how a compiled program names what it unpacks.
-    const others = ["deno-compile-kme.cache", "kme-1-0123456789abcdef", "kme0123456789abcdef.node"];
-    for (const name of others) {
-      const path = join(temporary.path, name);
-      if (name.startsWith("kme-")) await Deno.mkdir(path);
-      else await Deno.writeTextFile(path, "another user's file");
-      if (Deno.uid() === 0) await Deno.chown(path, 65534, 65534);
-    }
     const env = { TMPDIR: temporary.path };
     await using bin = await makeTempDir();
     const program = { executable: binary ?? await takingItselfForCompiled(bin.path) };
     await using network = await makeTestNetwork({
       kmes: [{ id: 1, saes: [1], database: "sqlite" }, { id: 2, saes: [2], database: "sqlite" }],
     });
+    // The names of what a compiled program unpacks are the same at each start.
+    const unpacked: string[] = [];
+    const first = await network.start(1, { program, env });
+    for (const name of await names(temporary.path)) unpacked.push(...await names(join(temporary.path, name)));
+    assert.equal(await first.stop(), 0);
+    if (binary !== undefined) assert.deepEqual(unpacked.map((name) => name.replace(/.*\./, ".")), [".node"]);
+    // Another user's, who knows them.
+    const others = [
+      "deno-compile-kme.cache",
+      "kme-1-0123456789abcdef",
+      "kme0123456789abcdef.node",
+      ...unpacked,
+    ].sort();
+    for (const name of others) {
+      const path = join(temporary.path, name);
+      if (name.startsWith("kme-")) await Deno.mkdir(path);
+      else await Deno.writeTextFile(path, "another user's file");
+      if (Deno.uid() === 0) await Deno.chown(path, 65534, 65534);
+    }
+
     await network.writeKeyFile(1, 2, 4);
     const processes = await network.startAll({ program, env });
     await eventually(async () => (await network.client(1).status(2)).json.stored_key_count === 4);

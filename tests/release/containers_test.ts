@@ -10,6 +10,8 @@ import { makeTempDir } from "../harness/temp_dir.ts";
 
 interface Service {
   readonly image: string;
+  readonly build?: unknown;
+  readonly restart?: string;
   readonly command?: readonly string[];
   readonly entrypoint?: readonly string[];
   readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
@@ -51,6 +53,25 @@ Deno.test("compose.yaml uses only what it defines, and nothing outside of this h
     }
     for (const port of service.ports ?? []) assert.match(port, /^127\.0\.0\.1:\d+:\d+$/, name);
   }
+});
+
+Deno.test("compose.yaml builds one image for all services, waits for databases that are set up, and starts a KME again", async () => {
+  const { services } = await readCompose();
+  const own = Object.values(services).filter(({ image }) => image === "kme");
+  assert.deepEqual(own.filter(({ build }) => build !== undefined).map(({ build }) => build), [{
+    context: ".",
+    dockerfile: "Containerfile",
+    args: { BINARY: "${KME_BINARY:-kme}" },
+  }]);
+  for (const { build, image } of Object.values(services)) assert.ok(build === undefined || image === "kme");
+  // While its image sets PostgreSQL up, the server listens on a socket of the file system only.
+  assert.deepEqual(services.postgres!.healthcheck!.test!.slice(0, 4), [
+    "CMD",
+    "pg_isready",
+    "--host",
+    "127.0.0.1",
+  ]);
+  for (const name of ["kme1", "kme2"]) assert.equal(services[name]!.restart, "on-failure");
 });
 
 Deno.test("the image runs the program as a user without rights, and asks it for its health", async () => {
