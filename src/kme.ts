@@ -214,6 +214,7 @@ export async function startKme(config: Config): Promise<Kme> {
       phase: () => phase,
       audit: trail && (() => trail.state),
       obstacle: () => findObstacle(current(), guard?.failure ?? notRecordable(trail)),
+      onReadiness: (reason) => watch.readiness(reason),
       devices: () => [...devices.values()].map(({ source }) => source.state),
       refusedFiles: () => ingestion?.states.flatMap(({ refused }) => refused),
     }),

@@ -32,8 +32,11 @@ async function linksOfRunning(
 }
 
 function checkLink(what: string, kme: string, link: LinkStatus | undefined): CheckLine {
-  const { comparedAt, unmatchedSince, unmatchedFiles = [] } = link ?? {};
+  const { comparedAt, unmatched = 0, unmatchedSince, unmatchedFiles = [] } = link ?? {};
   if (!comparedAt) return ok(what, `not compared yet, or KME ${kme} does not tell what it has`);
+  if (!unmatchedSince && unmatched > 0) {
+    return ok(what, `${unmatched} blocks came a moment ago and are not at the other end yet`);
+  }
   if (!unmatchedSince) return ok(what, `both ends had the same blocks at ${comparedAt}`);
   const names = unmatchedFiles.slice(0, MAX_NAMES)
     .map(({ name, here, there }) => `${name} (${here} here, ${there} there)`);

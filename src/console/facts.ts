@@ -32,6 +32,8 @@ export interface FactsOptions {
   readonly audit?: () => AuditState;
   /** Why no key can be handed out, besides the phase and a database that does not answer. */
   readonly obstacle?: () => Promise<string | undefined>;
+  /** Told while the program runs: why no key can be handed out any more, or undefined when they can again. */
+  readonly onReadiness?: (reason: string | undefined) => void;
   /** Of the links with a QKD device. */
   readonly devices?: () => readonly DeviceState[];
   /** Key files that are refused now; undefined: not known. */
@@ -63,6 +65,8 @@ export class Facts {
   readonly #obstacle: () => Promise<string | null>;
   readonly #times = new ProblemTimes();
   readonly #used = new Set<KmeId>();
+  /** What was told last. */
+  #toldReason = "";
   #readiness: { readonly ready: boolean; readonly since: string } | undefined;
   #certificates: { readonly config: Config; readonly known: readonly KnownCertificate[] } | undefined;
   #collecting: Promise<KmeStatus> | undefined;
@@ -133,6 +137,10 @@ export class Facts {
       : obstacle ?? "the file system does not answer";
     const ready = reason === "";
     if (this.#readiness?.ready !== ready) this.#readiness = { ready, since: now.toISOString() };
+    if (phase === "running" && reason !== this.#toldReason) {
+      this.#toldReason = reason;
+      this.#options.onReadiness?.(ready ? undefined : reason);
+    }
     const facts: StatusFacts = {
       kme: thisKme.id.text,
       nickname: thisKme.nickname,

@@ -39,7 +39,7 @@ export function findProblems(facts: StatusFacts): FoundProblem[] {
     const pool = link === kme ? "the pool of this KME's own SAEs" : `the link with KME ${link}`;
     if (used && free === 0) add("error", link, `empty ${link}`, `no blocks left in ${pool}`);
     const there = unmatchedFiles.reduce((sum, file) => sum + file.there, 0);
-    if (unmatched !== undefined && unmatched + there > 0) {
+    if (unmatched !== undefined && unmatchedSince) {
       const names = unmatchedFiles.slice(0, 3).map(({ name }) => name).join(", ");
       add(
         "warning",

@@ -42,6 +42,12 @@ const PAGE = MAX_ASKED_BLOCKS;
 /** Blocks up to which asking for each of them is cheaper than adding up what is held of every file. */
 const MAX_ASKED_AT_ONCE = 65_536;
 
+/**
+ * Milliseconds for which a file has to differ before that is told: on a link in use, files come to one end some time before
+ * they come to the other.
+ */
+const LASTING_MS = 5000;
+
 /** Files whose blocks are selected by their names; of more files all blocks are looked at. */
 const MAX_TAGS = 500;
 
@@ -58,13 +64,13 @@ export interface UnmatchedFile {
 /** How far the two ends of a link agree. */
 export interface AgreementState {
   readonly link: KmeId;
-  /** Blocks of this KME that the other end does not have. */
+  /** Blocks of this KME that the other end does not have, also of files that differ only since a moment ago. */
   readonly blocks: number;
   /** When the two ends were compared last; absent: not yet, or the other end does not tell what it has. */
   readonly comparedAt?: Date;
-  /** Since when there is a difference; absent: there is none. */
+  /** Since when one of `files` has differed; absent: there are none. */
   readonly since?: Date;
-  /** At most 100, the largest differences first. */
+  /** Files that have differed for some seconds: at most 100, the largest differences first. */
   readonly files: readonly UnmatchedFile[];
 }
 
@@ -72,7 +78,7 @@ export interface StockAgreementOptions {
   readonly store: Store;
   readonly link: Link;
   readonly peer: Peer;
-  /** Told when a difference appears and when it is gone. */
+  /** Told when a file begins to differ, with that file first, and when none differs any more. */
   readonly onChange?: (state: AgreementState) => void;
   readonly idleMs?: number;
 }
@@ -99,6 +105,10 @@ export class StockAgreement {
   /** Free blocks at both ends at the last comparison, and when a difference was last looked into. */
   #numbers = "";
   #explained = "";
+  /** Since when each file has differed: the time, and milliseconds of a steady clock. */
+  #differing = new Map<string, { readonly since: Date; readonly begin: number }>();
+  /** Names of the files that were told. */
+  #told: ReadonlySet<string> = new Set();
   /** Sums of the peer's last question: when they change, it has ingested something. */
   #asked = "";
 
@@ -199,7 +209,7 @@ export class StockAgreement {
         });
       }).finally(() => {
         this.#running = undefined;
-        this.#schedule(this.#again ? SOON_MS : this.#options.idleMs ?? IDLE_MS);
+        this.#schedule(this.#again ? SOON_MS : this.#untilNext());
         this.#again = false;
       });
     }, delay);
@@ -386,17 +396,36 @@ export class StockAgreement {
       const known = byName.get(name);
       byName.set(name, { name, here: a + (known?.here ?? 0), there: b + (known?.there ?? 0) });
     }
-    const files = [...byName.values()].sort((a, b) => b.here + b.there - a.here - a.there);
-    const before = this.#state;
-    const since = files.length === 0 ? undefined : before.since ?? new Date();
+    const now = { since: new Date(), begin: performance.now() };
+    this.#differing = new Map([...byName.keys()].map((name) => [name, this.#differing.get(name) ?? now]));
+    const files = [...byName.values()]
+      .filter(({ name }) => now.begin - this.#differing.get(name)!.begin >= LASTING_MS)
+      .sort((a, b) => b.here + b.there - a.here - a.there);
+    const times = files.map(({ name }) => this.#differing.get(name)!.since.getTime());
     this.#state = {
       link: this.#options.link.kme,
       blocks: here.reduce((sum, file) => sum + file.here, 0),
       comparedAt,
-      since,
+      since: times.length === 0 ? undefined : new Date(times.reduce((a, b) => Math.min(a, b))),
       files: files.slice(0, 100),
     };
-    if ((before.since === undefined) !== (since === undefined)) this.#options.onChange?.(this.#state);
+    const told = this.#told;
+    this.#told = new Set(files.map(({ name }) => name));
+    const isNew = ({ name }: UnmatchedFile) => !told.has(name);
+    if (files.some(isNew)) {
+      const newFirst = [...files.filter(isNew), ...files.filter((file) => !isNew(file))].slice(0, 100);
+      this.#options.onChange?.({ ...this.#state, files: newFirst });
+    } else if (files.length === 0 && told.size > 0) this.#options.onChange?.(this.#state);
+  }
+
+  /** Milliseconds until the next comparison when nothing happens: sooner when a file has to be told by then. */
+  #untilNext(): number {
+    const idle = this.#options.idleMs ?? IDLE_MS;
+    const now = performance.now();
+    return [...this.#differing.values()].reduce((least, { begin }) => {
+      const left = begin + LASTING_MS - now;
+      return left > 0 ? Math.min(least, left) : least;
+    }, idle);
   }
 }
 

@@ -66,9 +66,9 @@ const linkStatusSchema = z.object({
   unmatched: z.int().nonnegative().optional(),
   /** When the two ends last compared their blocks; null: not yet, or the other end does not tell what it has. */
   comparedAt: instant.nullable().optional(),
-  /** Since when the two ends have different blocks; null: they agree. */
+  /** Since when one of `unmatchedFiles` has differed; null: there are none. */
   unmatchedSince: instant.nullable().optional(),
-  /** Files of which one end has blocks that the other does not have, the largest differences first. */
+  /** Files of which one end has had blocks for some seconds that the other does not have, the largest differences first. */
   unmatchedFiles: z.array(unmatchedFileSchema).optional(),
   /** Of this process; null: nothing was ingested since it started. */
   lastIngestion: ingestionStatusSchema.nullable(),

@@ -208,6 +208,15 @@ export class Watch {
     });
   }
 
+  /** No key can be handed out any more for this reason; without one: they can again. */
+  readiness(reason: string | undefined): void {
+    const message = reason === undefined
+      ? "keys can be handed out again"
+      : `no keys can be handed out: ${reason}`;
+    log("kme")[reason === undefined ? "info" : "error"]("{message}", { message });
+    this.#incidents.report({ kind: "program", severity: reason === undefined ? "info" : "error", message });
+  }
+
   /** A key event was published. */
   happened(): void {
     this.counts.events++;
@@ -279,7 +288,7 @@ export class Watch {
     });
   }
 
-  /** The two ends of a link began to differ, or agree again. */
+  /** A file of a link has different blocks at the two ends, or all files agree again. */
   stockDiffers({ link, since, files }: AgreementState): void {
     const names = files.slice(0, 5).map(({ name, here, there }) =>
       `${name} (${here} here, ${there} there only)`
@@ -289,7 +298,8 @@ export class Watch {
       : `the ends of the link with KME ${link} have different blocks: ${names.join(", ")}${
         files.length > 5 ? ", ..." : ""
       }`;
-    log("delivery")[since === undefined ? "info" : "warn"]("{message}", { message });
+    if (since === undefined) log("delivery").info("{message}", { message });
+    else this.#stockLog.warn(`different blocks ${link}`, "{message}", { message });
     this.#incidents.report({
       kind: "stock",
       severity: since === undefined ? "info" : "warning",

@@ -360,11 +360,19 @@ browserTest(
       { what: "the difference", timeout: 60_000 },
     );
     assert.ok(await difference.isVisible());
+    const card = page.locator(linkTo("2"));
+    // deno-lint-ignore no-explicit-any
+    const border = () =>
+      card.evaluate((element) => (globalThis as any).getComputedStyle(element).borderTopColor);
+    const red = await border();
+    assert.equal(await card.getAttribute("data-state"), "differs");
     await eventually(async () => /one-end\.cor/.test((await problem.textContent())!), { timeout: 60_000 });
     await page.locator("#log > li.incident", { hasText: "different blocks: one-end.cor" }).waitFor();
     await put(1, 2);
     await eventually(async () => !await difference.isVisible(), { what: "agreement", timeout: 60_000 });
     await page.locator("#log > li.incident", { hasText: "have the same blocks again" }).waitFor();
+    assert.equal(await card.getAttribute("data-state"), "");
+    assert.notEqual(await border(), red);
   },
 );
 

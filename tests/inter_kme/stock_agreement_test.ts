@@ -103,6 +103,68 @@ Deno.test("a link in steady use, whose files come to the other end later: no req
   await takeAll(network, each);
 });
 
+Deno.test("a link in steady use, whose files come to the other end two files later: all is delivered, nothing differs for long", async () => {
+  const [each, count, delay] = [40, 8, 2];
+  const files = Array.from({ length: count }, () => random(each));
+  await using network = await makeTestNetwork(two());
+  await network.startAll();
+  // An SAE that polls from the first file on; each of its keys must be readable at the other end.
+  const statuses: number[] = [];
+  const delivered = () => statuses.filter((status) => status === 200).length;
+  let polling = true;
+  const poll = async () => {
+    while (polling) {
+      const answer = await network.client(1).encKeys(3);
+      if (answer.status === 200) {
+        assert.equal((await network.client(3).decKeys(1, keyIdsOf(answer)[0]!)).status, 200);
+      }
+      statuses.push(answer.status);
+    }
+  };
+  const came: number[] = [];
+  const supply = async () => {
+    for (let step = 0; step < count + delay; step++) {
+      came.push(Date.now());
+      if (step < count) await put(network, 1, `${step}.cor`, files[step]!);
+      if (step < delay) continue;
+      await put(network, 2, `${step - delay}.cor`, files[step - delay]!);
+      // Before the next file comes: one step after the file is at both ends, so within two delays.
+      await eventually(() => delivered() === each * (step - delay + 1), {
+        what: `all blocks of file ${step - delay}`,
+        timeout: 60_000,
+      });
+      // Files differ one after the other, but none for as long as the link has been in use.
+      await eventually(async () => {
+        const { unmatchedSince } = await statusOf(network, 1);
+        return unmatchedSince === null || Date.parse(unmatchedSince) >= came[step - delay + 1]!;
+      }, { what: "no file that differs for longer than its delay", timeout: 60_000 });
+    }
+  };
+  const polled = poll();
+  // The poll ends only by a failure before all is delivered.
+  await Promise.race([polled, supply()]);
+  polling = false;
+  await polled;
+  const runs = statuses.map((status) => status === 200 ? "+" : "-").join("").split(/-+/).filter(Boolean);
+  // A refusal among them would be one while common stock is left.
+  assert.deepEqual(runs.map((run) => run.length), files.map(() => each));
+  assert.deepEqual([...new Set(statuses)].sort(), [200, 503]);
+  await shows(network, 1, { unmatched: 0, unmatchedSince: null });
+});
+
+Deno.test("a file that differs is told although another one has differed for longer", async () => {
+  await using network = await makeTestNetwork(two());
+  await put(network, 1, "early.cor", random(30));
+  const [first] = await network.startAll();
+  await first!.waitForLine(/the ends of the link with KME 2 have different blocks: early\.cor/, 60_000);
+  await put(network, 1, "late.cor", random(20));
+  const line = await first!.waitForLine(
+    /the ends of the link with KME 2 have different blocks: late\.cor/,
+    60_000,
+  );
+  assert.match(line, /late\.cor \(20 here, 0 there only\), early\.cor \(30 here, 0 there only\)$/);
+});
+
 Deno.test("an end with a new empty database does not offer blocks that the other has used", async () => {
   await using network = await makeTestNetwork(two({ delete_key_file_after_read: false }));
   await network.writeKeyFile(1, 2, random(1000), { name: "a.cor" });

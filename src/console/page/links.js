@@ -66,7 +66,14 @@ function showCard(card, link, { isOwn, peer, line, recent, range, now }) {
   setText(trend, isEmpty ? "no blocks left" : trendOf(recent));
   trend.hidden = trend.textContent === "";
   trend.dataset.state = isEmpty ? "bad" : "";
-  card.dataset.state = isEmpty ? "empty" : link.used && peer?.up === false ? "down" : "";
+  const differs = Boolean(link.unmatchedSince);
+  card.dataset.state = isEmpty
+    ? "empty"
+    : link.used && peer?.up === false
+    ? "down"
+    : differs
+    ? "differs"
+    : "";
 
   const known = line.filter(([, value]) => value !== null).map(([, value]) => value);
   const words = known.length === 0
@@ -98,10 +105,10 @@ function showCard(card, link, { isOwn, peer, line, recent, range, now }) {
   // Here and at the other end.
   const blocks = differing.reduce((sum, { there }) => sum + there, link.unmatched ?? 0);
   const files = differing.slice(0, 3).map(({ name }) => name).join(", ");
-  unmatched.hidden = blocks === 0;
+  unmatched.hidden = !differs;
   setText(
     unmatched,
-    blocks > 0 ? `${formatCount(blocks)} blocks are at one end only${files === "" ? "" : `: ${files}`}` : "",
+    differs ? `${formatCount(blocks)} blocks are at one end only${files === "" ? "" : `: ${files}`}` : "",
   );
   const failure = peer?.up === false ? peer.lastError : null;
   error.hidden = failure === null;

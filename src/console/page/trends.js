@@ -14,12 +14,14 @@ const REASONS = {
   invalid: "invalid request",
   unauthorized: "not authorized",
   out_of_keys: "too few keys",
+  limit: "limit of the SAE",
   peer: "peer does not answer or agree",
   database: "database",
+  audit: "audit log",
   http: "path, method, size or type",
   internal: "error of the program",
 };
-const LISTENERS = { sae: "SAE", kme: "KME" };
+const LISTENERS = { sae: "SAE", kme: "KME", skip: "SKIP" };
 
 const charts = new Map();
 const parts = new WeakMap();
