@@ -1,6 +1,7 @@
 /** Ready means that this KME can hand out keys. */
 import assert from "node:assert/strict";
 import { eventually } from "../harness/eventually.ts";
+import { keyIdsOf } from "../harness/sae_client.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 import { scrape } from "../metrics/scrape.ts";
 
@@ -70,12 +71,15 @@ Deno.test({
 
 Deno.test("the history of the console survives a restart beside a database file", async () => {
   await using network = await makeTestNetwork({
-    kmes: [{ id: 1, saes: [1, 2], console: true, database: "sqlite" }],
+    kmes: [{ id: 1, saes: [1, 2, 4], console: true, database: "sqlite" }, { id: 2, saes: [3] }],
   });
   await network.writeKeyFile(1, 1, 20);
-  const kme = await network.start(1);
+  await network.writeKeyFile(1, 2, 20);
+  const [kme] = await network.startAll();
   const origin = `http://127.0.0.1:${network.kme(1).consolePort}`;
-  assert.equal((await network.client(1).encKeys(2, { number: 7 })).status, 200);
+  const ids = keyIdsOf(await network.client(1).encKeys(2, { number: 7 }));
+  assert.equal((await network.client(2).decKeys(1, ids.slice(0, 1))).status, 200);
+  assert.equal((await network.client(1).encKeys(3)).status, 200);
   assert.equal((await network.client(1).encKeys(2, { number: 0 })).status, 400);
   const begin = async () => {
     const response = await fetch(`${origin}/events`);
@@ -87,14 +91,29 @@ Deno.test("the history of the console survives a restart beside a database file"
   };
   const total = (points: { delivered: number }[]) =>
     points.reduce((sum, { delivered }) => sum + delivered, 0);
-  await eventually(async () => total((await begin()).fine) === 7, { what: "seven keys", timeout: 20_000 });
-  await kme.stop();
+  const all = (count: number) => async () => {
+    const { fine } = await begin();
+    return total(fine) === count && fine;
+  };
+  const before = await eventually(all(8), { what: "eight keys", timeout: 20_000 });
+  await kme!.stop();
   await network.start(1);
   const after = await begin();
-  assert.equal(total(after.fine), 7);
-  assert.deepEqual(after.incidents.map(({ kind, count }: Record<string, unknown>) => [kind, count]), [
-    ["refused request", 1],
+  assert.equal(total(after.fine), 8);
+  // How long each request and activation took, as counts by duration.
+  type Measured = "enc_keys" | "dec_keys" | "activation";
+  const durations = (points: { durations: Record<Measured, [bucket: number, count: number][]> }[]) =>
+    (["enc_keys", "dec_keys", "activation"] as const).map((measured) =>
+      points.flatMap((point) => point.durations[measured])
+    );
+  assert.deepEqual(durations(after.fine).map((buckets) => buckets.reduce((sum, [, n]) => sum + n, 0)), [
+    2,
+    1,
+    1,
   ]);
+  assert.deepEqual(durations(after.fine), durations(before));
+  const refused = after.incidents.filter(({ kind }: { kind: string }) => kind === "refused request");
+  assert.deepEqual(refused.map(({ count }: { count: number }) => count), [1]);
   const { saes } = await (await fetch(`${origin}/status`)).json();
-  assert.ok(saes[0].lastSeen !== null && saes[1].lastSeen === null);
+  assert.ok(saes[0].lastSeen !== null && saes[1].lastSeen !== null && saes[2].lastSeen === null);
 });
