@@ -237,6 +237,10 @@ ledgerTest(
     const blocks = await fill(store, 2500);
     const entropy = await store.totalEntropy();
     const [composed] = (await store.deliver({ ...delivery(store), size: 512 }))!;
+    // Its bits are kept, so that the answer can be repeated.
+    const repeat = { certificate: new Uint8Array(32).fill(1), ms: 3_600_000 };
+    const question = { caller: "12", master: "11", repeat };
+    assert.equal((await store.collect({ ...question, ids: [composed!.id] })).kind, "keys");
     await closeOnce(store);
     await refusal(ledger.open({ encryption: first }), /not encrypted, .*kme store rekey/);
 
@@ -265,8 +269,9 @@ ledgerTest(
     const numbers = await ledger.tables.selectFrom("data_keys").select(["number", "resealed_through"])
       .execute();
     assert.deepEqual(numbers, [{ number: 2, resealed_through: null }]);
-    const collected = await again.collect({ caller: "12", master: "11", ids: [composed!.id, early!.id] });
+    const collected = await again.collect({ ...question, ids: [composed!.id, early!.id] });
     assert.ok(collected.kind === "keys");
+    assert.deepEqual(collected.repeated!.map((id) => Uint8Array.from(id)), [composed!.id]);
     assert.deepEqual(collected.keys.map(({ bits }) => bits), [composed!.bits, early!.bits]);
     const keys = (await again.deliver(delivery(again, 2496)))!;
     const known = new Set(blocks.map(({ bits }) => Buffer.from(bits).toString("hex")));
