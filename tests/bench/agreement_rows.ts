@@ -14,7 +14,7 @@ const WITHOUT = { script: fileURLToPath(new URL("start_without_agreement.ts", im
 
 export async function agreement(): Promise<Row[]> {
   await using agreeing = await Site.make(["sqlite", "sqlite"]);
-  await using alone = await Site.make(["sqlite", "sqlite"], undefined, WITHOUT);
+  await using alone = await Site.make(["sqlite", "sqlite"], { program: WITHOUT });
   const targets = [["with", agreeing], ["without", alone]].map(([name, site]): Target => ({
     name: `enc_keys over two KMEs, ${name} the agreement of stocks`,
     run: () => (site as Site).runAfresh(REQUEST, TIMES, POOL),

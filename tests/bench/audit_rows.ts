@@ -19,7 +19,7 @@ function withAuditLog({ this_kme }: ConfigFile): void {
 
 export async function audit(): Promise<Row[]> {
   await using without = await Site.make(["sqlite", "sqlite"]);
-  await using recorded = await Site.make(["sqlite", "sqlite"], withAuditLog);
+  await using recorded = await Site.make(["sqlite", "sqlite"], { edit: withAuditLog });
   const targets = Object.entries(REQUESTS).flatMap(([name, request]) =>
     [[name, without], [`${name}, recorded`, recorded]].map(([name, site]): Target => ({
       name: name as string,

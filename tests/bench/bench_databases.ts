@@ -51,7 +51,7 @@ export async function databases(): Promise<Row[]> {
   const row = compare(results);
   const rows = [
     row("enc_keys, one KME, SQLite file, against :memory:", "requests/s", "SQLite file", "memory", {
-      atLeast: 0.7,
+      atLeast: 0.85,
     }),
     row(
       "enc_keys then dec_keys, one KME, SQLite file, against :memory:",
@@ -64,17 +64,22 @@ export async function databases(): Promise<Row[]> {
       "requests/s",
       "SQLite files, two KMEs",
       "SQLite file",
+      { atLeast: 0.4 },
     ),
   ];
   if (results.has("PostgreSQL")) {
     rows.push(
       row("enc_keys, one KME, PostgreSQL, against :memory:", "requests/s", "PostgreSQL", "memory", {
-        atLeast: 0.25,
+        atLeast: 0.4,
       }),
     );
   }
   if (results.has("MariaDB")) {
-    rows.push(row("enc_keys, one KME, MariaDB, against :memory:", "requests/s", "MariaDB", "memory"));
+    rows.push(
+      row("enc_keys, one KME, MariaDB, against :memory:", "requests/s", "MariaDB", "memory", {
+        atLeast: 0.4,
+      }),
+    );
   }
   return rows;
 }

@@ -1,5 +1,5 @@
 /** Runs of targets in turn, and their results. */
-import type { LoadResult } from "./load_client.ts";
+import type { LoadResult } from "./load_job.ts";
 import { ROUNDS } from "./options.ts";
 import { type Cpu, type Row, rowOf } from "./row.ts";
 import { round, spread } from "./stats.ts";
@@ -8,13 +8,13 @@ import { round, spread } from "./stats.ts";
 export interface Target {
   readonly name: string;
   /** A run, and whatever has to be done before so that it does not depend on those before it. */
-  run(): Promise<LoadResult>;
+  run(): Promise<LoadResult & { readonly droppedLines?: number }>;
   /** Keys in an answer; the rate is then of keys. */
   readonly keys?: number;
 }
 
 /** A run, and what it brought in a second: requests, or keys. */
-export type Run = LoadResult & { readonly rate: number };
+export type Run = LoadResult & { readonly droppedLines?: number; readonly rate: number };
 
 /** Runs by target, round by round. */
 export type Results = ReadonlyMap<string, readonly Run[]>;
@@ -36,6 +36,7 @@ export async function interleave(targets: readonly Target[], rounds = ROUNDS): P
         `p50 ${round(result.p50)} ms, p99 ${round(result.p99)} ms of ${result.ok}`,
         `CPU ${servers === undefined ? "?" : round(servers)} + ${round(generator)} µs`,
       ];
+      if (result.droppedLines) facts.push(`${result.droppedLines} lines of the log were dropped`);
       if (result.failed > 0) facts.push(`${result.failed} failed: ${result.firstFailure}`);
       console.error(`round ${turn}/${rounds} ${target.name}: ${facts.join(", ")}`);
     }
@@ -53,11 +54,34 @@ export function compare(results: Results) {
       p99: spread(measured.map((result) => result.p99)),
       cpu: cpuOf(measured),
       baselineCpu: cpuOf(results.get(baseline)!),
-      samples: Math.min(...measured.map(({ ok }) => ok)),
-      failed: measured.reduce((sum, result) => sum + result.failed, 0),
-      firstFailure: measured.find((result) => result.failed > 0)?.firstFailure,
+      ...countsOf(measured),
     };
   };
+}
+
+/** What a row says of all its runs. */
+export function countsOf(
+  runs: readonly Pick<Run, "ok" | "failed" | "firstFailure" | "droppedLines">[],
+): Pick<Row, "samples" | "failed" | "firstFailure" | "droppedLines"> {
+  return {
+    samples: Math.min(...runs.map(({ ok }) => ok)),
+    failed: runs.reduce((sum, { failed }) => sum + failed, 0),
+    firstFailure: runs.find(({ failed }) => failed > 0)?.firstFailure,
+    droppedLines: runs.reduce((sum, { droppedLines }) => sum + (droppedLines ?? 0), 0),
+  };
+}
+
+/** A row of the servers' processor time for each request; `undefined` where the system does not tell. */
+export function compareCpu(
+  results: Results,
+  what: string,
+  name: string,
+  baseline: string,
+  goal?: Row["goal"],
+): Row | undefined {
+  const [times, base] = [name, baseline].map((each) => results.get(each)!.map(({ cpu }) => cpu.servers));
+  if (![...times!, ...base!].every((time) => time !== undefined)) return undefined;
+  return rowOf(what, "µs", times as number[], base as number[], goal);
 }
 
 function cpuOf(results: readonly LoadResult[]): Cpu {

@@ -9,7 +9,7 @@ import { readLedger } from "../durability/delivery_record.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { TestNetwork } from "../harness/test_network.ts";
 import { keysOf, type SaeClient } from "../harness/sae_client.ts";
-import { ENV, makeBenchNetwork } from "./site.ts";
+import { EVENTS_OFF, makeBenchNetwork } from "./site.ts";
 
 const CONNECTIONS = 32;
 /** Keys in a request, by connection. */
@@ -33,7 +33,7 @@ for (
 ) {
   Deno.test(`${database}, ${slave} slave: ${CONNECTIONS} connections use up ${blocks} blocks`, async () => {
     await using network = await makeBenchNetwork([database, database]);
-    const processes = await network.startAll({ env: ENV });
+    const processes = await network.startAll({ env: EVENTS_OFF });
     const link = slave === "local" ? "1" : "2";
     const ids = await network.writeKeyFile("1", link, blocks);
     await stored(network, slave, blocks);

@@ -5,7 +5,6 @@ import { makeTestNetwork } from "../harness/test_network.ts";
 import { withOptions } from "../delivery/test_networks.ts";
 import { POOL, ROUNDS } from "./options.ts";
 import { type Row, rowOf } from "./row.ts";
-import { ENV } from "./site.ts";
 
 /** What users of QKD devices need at most: 256 kbit/s. */
 const BLOCKS_PER_SECOND = 1000;
@@ -28,12 +27,12 @@ export async function devices(): Promise<Row[]> {
 async function measure(blocks: number): Promise<number> {
   await using pair = await makeTestNetwork(withOptions(DEVICES, { max_key_per_request: 1000 }, "sqlite"));
   await pair.writeKeyFile(101, 102, blocks + 1000);
-  await pair.startAll({ env: ENV });
+  await pair.startAll({ discardOutput: true });
   await using network = await makeDeviceNetwork({
     devices: addressesOf(pair),
     source: { keys_per_request: 500, target_stock: blocks, low_stock: blocks },
   });
-  await network.startAll({ env: ENV });
+  await network.startAll({ discardOutput: true });
   const stocks = async () =>
     Math.min(
       ...await Promise.all(

@@ -24,7 +24,7 @@ export async function encryption(): Promise<Row[]> {
   const targets: Target[] = [];
   for (const [database, title] of DATABASES) {
     for (const [suffix, edit] of [["", undefined], [", encrypted", withEncryption]] as const) {
-      const site = stack.use(await Site.make([database, ":memory:"], edit));
+      const site = stack.use(await Site.make([database, ":memory:"], { edit }));
       for (const [name, request, pool] of REQUESTS) {
         targets.push({ name: `${name}, ${title}${suffix}`, run: () => site.runAfresh(request, TIMES, pool) });
       }
@@ -50,7 +50,7 @@ export async function encryption(): Promise<Row[]> {
 async function ingestion(): Promise<Row> {
   const blocks = POOLS.large / 2;
   const rates: Record<"encrypted" | "clear", number[]> = { encrypted: [], clear: [] };
-  await using encrypted = await Site.make(["sqlite", ":memory:"], withEncryption);
+  await using encrypted = await Site.make(["sqlite", ":memory:"], { edit: withEncryption });
   await using clear = await Site.make(["sqlite", ":memory:"]);
   for (let i = 0; i < ROUNDS; i++) {
     const order = [["encrypted", encrypted], ["clear", clear]] as const;

@@ -24,7 +24,7 @@ async function oneLargeFile(): Promise<Row> {
     return blocks / seconds;
   });
   return rowOf("ingestion, SQLite file, against a bare insert of the same rows", "blocks/s", ours, bare, {
-    atLeast: 0.5,
+    atLeast: 0.6,
   });
 }
 

@@ -1,5 +1,5 @@
 /** Runs the load generator and the servers beside the KMEs as processes of their own. */
-import type { LoadJob, LoadResult } from "./load_client.ts";
+import type { LoadJob, LoadResult } from "./load_job.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 

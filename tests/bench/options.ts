@@ -1,18 +1,10 @@
-/** What `deno task bench` was asked for. */
-import { parseArgs } from "node:util";
+/** Sizes and times of what is measured. */
+import { parseCommandLine } from "./command_line.ts";
 import type { Times } from "./site.ts";
 
-const { values } = parseArgs({
-  args: Deno.args.filter((argument) => argument !== "--"),
-  options: { quick: { type: "boolean" }, only: { type: "string" }, json: { type: "string" } },
-});
+const command = parseCommandLine(Deno.args);
 
-export const QUICK: boolean = values.quick ?? false;
-
-/** Groups to be measured; all where there are none. */
-export const ONLY: readonly string[] | undefined = values.only?.split(",");
-
-export const JSON_FILE: string = values.json ?? "bench.json";
+export const QUICK: boolean = command.kind === "measure" && command.quick;
 
 export const ROUNDS = QUICK ? 3 : 5;
 
@@ -25,3 +17,9 @@ export const POOL = QUICK ? 30_000 : 100_000;
 export const POOLS = QUICK
   ? { small: 10_000, middle: 30_000, large: 100_000 }
   : { small: 10_000, middle: 100_000, large: 1_000_000 };
+
+/** Blocks of the group `large`. */
+export const LARGEST_POOL = QUICK ? 1_000_000 : 10_000_000;
+
+/** Minutes of the group `mixed`. */
+export const MIXED_MINUTES = QUICK ? 1 : 10;

@@ -1,7 +1,26 @@
 /** The table, and the same as JSON. */
 import { QUICK, ROUNDS, TIMES } from "./options.ts";
 import { type Goal, isReached, type Row } from "./row.ts";
+import type { Times } from "./site.ts";
 import { round, type Spread } from "./stats.ts";
+
+/** What the file holds. */
+export interface BenchResults {
+  /** ISO 8601. */
+  readonly at: string;
+  readonly machine: {
+    readonly os: string;
+    readonly arch: string;
+    readonly processors: number;
+    readonly deno: string;
+  };
+  readonly quick: boolean;
+  readonly rounds: number;
+  readonly times: Times;
+  /** That it took. */
+  readonly minutes: number;
+  readonly rows: readonly Row[];
+}
 
 /** Prints the rows and writes them, with what they were measured on, to a file. */
 export function report(rows: readonly Row[], file: string, minutes: number): void {
@@ -33,6 +52,12 @@ export function report(rows: readonly Row[], file: string, minutes: number): voi
         `${round(alone)} requests/s with one of its own.`,
     );
   }
+  for (const { what, unit, course } of rows) {
+    if (course !== undefined) console.log(`\n${what}, in turn: ${course.map(round).join(", ")} ${unit}`);
+  }
+  for (const { what, droppedLines } of rows) {
+    if (droppedLines) console.log(`\n${what}: the KMEs dropped ${droppedLines} lines of their logs`);
+  }
   for (const row of rows) {
     if (row.failed > 0) console.log(`\n${row.what}: ${row.failed} failed, the first: ${row.firstFailure}`);
   }
@@ -45,7 +70,15 @@ export function report(rows: readonly Row[], file: string, minutes: number): voi
     processors: navigator.hardwareConcurrency,
     deno: Deno.version.deno,
   };
-  const all = { at: new Date(), machine, quick: QUICK, rounds: ROUNDS, times: TIMES, minutes, rows };
+  const all: BenchResults = {
+    at: new Date().toISOString(),
+    machine,
+    quick: QUICK,
+    rounds: ROUNDS,
+    times: TIMES,
+    minutes,
+    rows,
+  };
   Deno.writeTextFileSync(file, JSON.stringify(all, null, 2));
   console.log(`\nWritten to ${file}.`);
 }

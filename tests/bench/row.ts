@@ -26,6 +26,10 @@ export interface Row {
   readonly samples?: number;
   readonly failed: number;
   readonly firstFailure?: string;
+  /** Lines of their logs that the KMEs dropped in all runs. */
+  readonly droppedLines?: number;
+  /** The values one after the other, where they are a course in time. */
+  readonly course?: readonly number[];
 }
 
 /** @param values, baseline one a round, in the same order. */

@@ -2,14 +2,14 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { eventually } from "../harness/eventually.ts";
-import type { KmeOptions, KmeProcess, KmeProgram } from "../harness/kme_process.ts";
+import type { KmeOptions, KmeProcess } from "../harness/kme_process.ts";
 import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
 import type { SaeClient } from "../harness/sae_client.ts";
 import { load } from "./load_process.ts";
-import type { LoadJob, LoadResult } from "./load_client.ts";
+import type { LoadEndpoint, LoadJob, LoadKind, LoadResult } from "./load_job.ts";
 
-/** Otherwise the lines of the log would be measured. */
-export const ENV = { LOG_LEVEL: "info,event=warning" };
+/** Environment of a KME that does not log its events: without it, three lines for each key. */
+export const EVENTS_OFF = { LOG_LEVEL: "info,event=warning" };
 
 /** As in operation, except for the limit of the pools. */
 const OPTIONS = { max_key_count: 100_000_000, key_lifetime_seconds: 86400 };
@@ -18,6 +18,12 @@ const KMES = ["1", "2"] as const;
 
 /** Milliseconds after its last change in which a KME leaves a file alone; a little longer. */
 const REST_MS = 550;
+
+/** Blocks of the largest key file that is written: 32 MB. */
+const MAX_FILE_BLOCKS = 1_000_000;
+
+/** Milliseconds for which the stock after a run is awaited; longer than the time between two comparisons of stocks. */
+const SETTLE_MS = 30_000;
 
 /** Keys that a run leaves in stock, for the requests under way at its end and so that the pool does not run empty. */
 const RESERVE = 256;
@@ -39,6 +45,20 @@ export interface Request {
   readonly keys?: number;
   readonly handshakes?: boolean;
   readonly connections?: number;
+  /** Requests per second; as many as are answered by default. */
+  readonly pace?: number;
+}
+
+/** Of two KMEs with the default settings, but for these. */
+export interface SiteOptions extends Pick<KmeOptions, "env" | "program"> {
+  /** Last change to each configuration. */
+  readonly edit?: NetworkSpec["edit"];
+}
+
+/** Of one run. */
+export interface SiteResult extends LoadResult {
+  /** Lines of their logs that the KMEs dropped, because they came faster than they could be written. */
+  readonly droppedLines: number;
 }
 
 export interface Times {
@@ -48,7 +68,7 @@ export interface Times {
   readonly requests?: number;
 }
 
-/** KME 1 with SAE 1, the master, and SAE 2; KME 2 with SAE 3. To be started with {@linkcode ENV}. */
+/** KME 1 with SAE 1, the master, and SAE 2; KME 2 with SAE 3. */
 export function makeBenchNetwork(
   [first, second]: readonly string[],
   edit?: NetworkSpec["edit"],
@@ -56,8 +76,8 @@ export function makeBenchNetwork(
   return makeTestNetwork({
     edit,
     kmes: [
-      { id: 1, saes: [1, 2], database: first, options: OPTIONS },
-      { id: 2, saes: [3], database: second, options: OPTIONS },
+      { id: 1, saes: [1, 2], database: first, options: OPTIONS, console: true },
+      { id: 2, saes: [3], database: second, options: OPTIONS, console: true },
     ],
   });
 }
@@ -69,26 +89,25 @@ export class Site implements AsyncDisposable {
   readonly #uris: (string | undefined)[] = [];
   readonly #processes: KmeProcess[] = [];
   readonly #clients = new Map<string, SaeClient>();
+  /** Blocks that were ingested, less those of the keys that came. */
+  readonly #expected: Record<Request["slave"], number> = { local: 0, remote: 0 };
   #file = 0;
 
   private constructor(
     network: TestNetwork,
     databases: readonly [Database, Database],
-    program: KmeProgram | undefined,
+    { env, program }: SiteOptions,
   ) {
     this.network = network;
     this.#databases = databases;
-    this.#options = { env: ENV, program };
+    // As with a journal: the log is read as fast as it comes.
+    this.#options = { env, program, discardOutput: true };
   }
 
   /** Makes the network; {@linkcode renew} and {@linkcode runAfresh} start the KMEs. */
-  static async make(
-    databases: readonly [Database, Database],
-    edit?: NetworkSpec["edit"],
-    program?: KmeProgram,
-  ): Promise<Site> {
+  static async make(databases: readonly [Database, Database], options: SiteOptions = {}): Promise<Site> {
     const uri = (database: Database) => typeof database === "string" ? database : ":memory:";
-    return new Site(await makeBenchNetwork(databases.map(uri), edit), databases, program);
+    return new Site(await makeBenchNetwork(databases.map(uri), options.edit), databases, options);
   }
 
   static async start(databases: readonly [Database, Database]): Promise<Site> {
@@ -97,6 +116,7 @@ export class Site implements AsyncDisposable {
     return site;
   }
 
+  /** Processes of KME 1 and KME 2. */
   get pids(): number[] {
     return this.#processes.map((process) => process.pid);
   }
@@ -109,6 +129,7 @@ export class Site implements AsyncDisposable {
 
   async #clear(): Promise<void> {
     this.#closeClients();
+    this.#expected.local = this.#expected.remote = 0;
     await Promise.all(this.#processes.splice(0).map((process) => process.kill()));
     for (const [i, id] of KMES.entries()) {
       const kme = this.network.kme(id);
@@ -147,8 +168,9 @@ export class Site implements AsyncDisposable {
 
   /** Brings the stock of a link up to `blocks` through key files, as in operation. */
   async fill(slave: Request["slave"], blocks: number): Promise<void> {
-    const missing = blocks - await this.stock(slave);
-    if (missing > 0) await (await this.prepare(slave, missing))();
+    for (let missing = blocks - await this.stock(slave); missing > 0; missing -= MAX_FILE_BLOCKS) {
+      await (await this.prepare(slave, Math.min(missing, MAX_FILE_BLOCKS)))();
+    }
     await this.#filled(slave, blocks);
   }
 
@@ -158,6 +180,22 @@ export class Site implements AsyncDisposable {
    * @returns what makes it appear; resolves when all its blocks are in stock.
    */
   async prepare(slave: Request["slave"], blocks: number): Promise<() => Promise<void>> {
+    const appear = await this.#writeFile(slave, blocks);
+    // A complete file is ingested as soon as it appears.
+    await new Promise((resolve) => setTimeout(resolve, REST_MS));
+    return async () => {
+      const before = await this.stock(slave);
+      await appear();
+      await this.#filled(slave, before + blocks);
+    };
+  }
+
+  /** Lets a key file appear, as {@linkcode prepare} does, while keys are asked for. */
+  async addFile(slave: Request["slave"], blocks: number): Promise<void> {
+    await (await this.#writeFile(slave, blocks))();
+  }
+
+  async #writeFile(slave: Request["slave"], blocks: number): Promise<() => Promise<void>> {
     const link = slave === "local" ? "1" : "2";
     const directories = new Set([this.network.keyDirectory("1", link), this.network.keyDirectory(link, "1")]);
     const name = `bench-${++this.#file}`;
@@ -167,14 +205,11 @@ export class Site implements AsyncDisposable {
         await Deno.writeFile(join(directory, name), bytes, { append: true });
       }
     }
-    // A complete file is ingested as soon as it appears.
-    await new Promise((resolve) => setTimeout(resolve, REST_MS));
     return async () => {
-      const before = await this.stock(slave);
+      this.#expected[slave] += blocks;
       for (const directory of directories) {
         await Deno.rename(join(directory, name), join(directory, `${name}.cor`));
       }
-      await this.#filled(slave, before + blocks);
     };
   }
 
@@ -192,6 +227,7 @@ export class Site implements AsyncDisposable {
     await new Promise((resolve) => setTimeout(resolve, REST_MS));
     return async () => {
       const before = await this.stock("local");
+      this.#expected.local += files * blocks;
       for (const name of names) await Deno.rename(name, `${name}.cor`);
       await this.#filled("local", before + files * blocks);
       await eventually(() => filesIn(directory).every((name) => !name.endsWith(".cor")), {
@@ -202,57 +238,94 @@ export class Site implements AsyncDisposable {
   }
 
   /** One run that does not depend on those before: {@linkcode renew}, a stock, then the load. */
-  async runAfresh(request: Request, times: Times, stock: number): Promise<LoadResult> {
-    await this.#clear();
-    const [appear] = await Promise.all([this.prepare(request.slave, stock), this.#startBoth()]);
-    await appear();
+  async runAfresh(request: Request, times: Times, stock: number): Promise<SiteResult> {
+    await this.renewWith(request.slave, stock);
     return await this.#run(request, times);
   }
 
+  /** {@linkcode renew}, and a stock. */
+  async renewWith(slave: Request["slave"], stock: number): Promise<void> {
+    await this.#clear();
+    const [appear] = await Promise.all([this.prepare(slave, stock), this.#startBoth()]);
+    await appear();
+  }
+
   /** One run on the stock of the runs before, topped up. */
-  async run(request: Request, times: Times, stock: number): Promise<LoadResult> {
+  async run(request: Request, times: Times, stock: number): Promise<SiteResult> {
     await this.fill(request.slave, stock);
     return await this.#run(request, times);
   }
 
   /** Ends before the stock is empty, and compares the stock with the keys that were delivered. */
-  async #run(request: Request, times: Times): Promise<LoadResult> {
-    if (request.way === "status") return await load(this.job(request, times));
-    const before = await this.stock(request.slave);
-    const most = Math.floor((before - RESERVE) / (request.keys ?? 1));
+  async #run(request: Request, times: Times): Promise<SiteResult> {
+    const droppedBefore = await this.droppedLines();
+    const droppedLines = async () => await this.droppedLines() - droppedBefore;
+    if (request.way === "status") {
+      return { ...await load(this.job([request], times)), droppedLines: await droppedLines() };
+    }
+    const most = Math.floor((this.#expected[request.slave] - RESERVE) / (request.keys ?? 1));
     const requests = Math.min(times.requests ?? Infinity, most);
-    const result = await load(this.job(request, { ...times, requests }));
-    const spent = before - await this.stock(request.slave);
-    if (spent === result.keys) return result;
-    const firstFailure = result.firstFailure ?? `${result.keys} keys came, ${spent} blocks were spent`;
-    return { ...result, failed: result.failed + Math.abs(spent - result.keys), firstFailure };
+    const result = await load(this.job([request], { ...times, requests }));
+    const difference = await this.settle(request.slave, result.keys);
+    const all = { ...result, droppedLines: await droppedLines() };
+    if (difference === 0) return all;
+    const firstFailure = result.firstFailure ??
+      `the stock is ${difference} blocks from what ${result.keys} keys leave`;
+    return { ...all, failed: result.failed + Math.abs(difference), firstFailure };
   }
 
-  job({ way, slave, keys = 1, handshakes, connections = 32 }: Request, times: Times): LoadJob {
-    const one = this.network.sae("1");
-    const to = this.network.sae(SLAVES[slave]);
-    const number = keys === 1 ? "" : `?number=${keys}`;
+  /**
+   * Awaits the stock that so many keys leave: blocks of which the ends of a link have not agreed yet are added later.
+   *
+   * @returns the blocks by which it differs in the end.
+   */
+  async settle(slave: Request["slave"], keys: number): Promise<number> {
+    const expected = this.#expected[slave] - keys;
+    let stock = NaN;
+    const isSettled = async () => (stock = await this.stock(slave)) === expected;
+    await eventually(isSettled, { timeout: SETTLE_MS }).catch(() => {});
+    this.#expected[slave] = stock;
+    return stock - expected;
+  }
+
+  /** Lines of the log that the KMEs have dropped since they were started. */
+  async droppedLines(): Promise<number> {
+    let sum = 0;
+    for (const id of KMES) {
+      const answer = await fetch(`http://127.0.0.1:${this.network.kme(id).consolePort}/metrics`);
+      sum += Number(/^kme_log_lines_dropped_total (\d+)$/m.exec(await answer.text())![1]);
+    }
+    return sum;
+  }
+
+  /** @param requests kinds with their shares; connections and pace are those of the first. */
+  job(requests: readonly (Request & Pick<LoadKind, "share">)[], times: Times): LoadJob {
+    const { pace, connections = 32 } = requests[0]!;
     return {
       ...times,
+      ...this.#endpoint("1"),
+      pace,
       connections,
-      handshakes,
-      port: this.network.kme("1").saesPort,
-      ca: one.ca,
-      cert: one.cert,
-      key: one.key,
-      path: `/api/v1/keys/${to.id}/${way === "status" ? "status" : `enc_keys${number}`}`,
-      then: way === "enc+dec"
-        ? {
-          port: this.network.kme(to.kmeId).saesPort,
-          ca: to.ca,
-          cert: to.cert,
-          key: to.key,
-          path: "/api/v1/keys/1/dec_keys",
-        }
-        : undefined,
-      keys: way === "status" ? undefined : keys,
+      kinds: requests.map((request) => this.#kind(request)),
       pids: this.pids,
     };
+  }
+
+  #kind({ way, slave, keys = 1, handshakes, share }: Request & Pick<LoadKind, "share">): LoadKind {
+    const to = SLAVES[slave];
+    const number = keys === 1 ? "" : `?number=${keys}`;
+    return {
+      path: `/api/v1/keys/${to}/${way === "status" ? "status" : `enc_keys${number}`}`,
+      then: way === "enc+dec" ? { ...this.#endpoint(to), path: "/api/v1/keys/1/dec_keys" } : undefined,
+      keys: way === "status" ? undefined : keys,
+      handshakes,
+      share,
+    };
+  }
+
+  #endpoint(sae: string): LoadEndpoint {
+    const { kmeId, ca, cert, key } = this.network.sae(sae);
+    return { host: "127.0.0.1", port: this.network.kme(kmeId).saesPort, ca, cert, key };
   }
 
   /** Awaits a stock, at both ends of the link. */

@@ -13,6 +13,8 @@ export interface ChildProcess {
   readonly pid: number;
   /** Lines of stderr and stdout in the order they came, without line ends. */
   readonly lines: readonly string[];
+  /** From now on its output is read, but not kept in {@linkcode lines}. */
+  discardOutput(): void;
   /** Settles when the program has ended and all its output has been read. */
   readonly exited: Promise<Deno.CommandStatus>;
   /** The first line, past or future, that matches. Rejects when the program ends or `timeout` ms pass before. */
@@ -44,14 +46,17 @@ export function startChild(program: string, options: ChildOptions): ChildProcess
 
   const lines: string[] = [];
   const watchers = new Set<(line: string) => void>();
+  let isKept = true;
   const collect = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>) => {
+    const decoder = new TextDecoder();
     let rest = "";
     const add = (line: string) => {
       lines.push(line);
       for (const watcher of watchers) watcher(line);
     };
-    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-      const parts = (rest + text).split(/\r?\n/);
+    for await (const bytes of stream) {
+      if (!isKept) continue;
+      const parts = (rest + decoder.decode(bytes, { stream: true })).split(/\r?\n/);
       rest = parts.pop()!;
       parts.forEach(add);
     }
@@ -100,7 +105,15 @@ export function startChild(program: string, options: ChildOptions): ChildProcess
     return status;
   };
 
-  return { pid: child.pid, lines, exited, waitForLine, end, signal: (signal) => kill(child, signal) };
+  return {
+    pid: child.pid,
+    lines,
+    discardOutput: () => void (isKept = false),
+    exited,
+    waitForLine,
+    end,
+    signal: (signal) => kill(child, signal),
+  };
 }
 
 /** Exit code, or signal, in words. */

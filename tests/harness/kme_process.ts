@@ -18,6 +18,8 @@ export interface KmeOptions {
   program?: KmeProgram;
   /** Milliseconds until the KME must be ready; 60 s by default. */
   timeout?: number;
+  /** Reads what it writes once it is ready, but does not keep it: for a log of many lines. */
+  discardOutput?: boolean;
 }
 
 /** Either a script for `deno run -A`, or an executable file. */
@@ -58,6 +60,7 @@ export async function startKme(configPath: string, options: KmeOptions = {}): Pr
     const what = `KME ${configPath} was not ready (${describe(status)})`;
     throw new Error(`${what}; its output:\n${child.lines.join("\n")}`, { cause: error });
   }
+  if (options.discardOutput) child.discardOutput();
   const kill = async () => {
     await child.end("SIGKILL");
   };

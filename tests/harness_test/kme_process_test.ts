@@ -42,6 +42,23 @@ Deno.test("startKme resolves at the line with the word ready, and stop gives the
   await assert.rejects(kme.waitForLine(/never/), /ended with exit code 3/);
 });
 
+Deno.test("output that is discarded is read all the same", async () => {
+  // More than a pipe holds, in blocking writes.
+  await using fake = await program(`
+    Deno.addSignalListener("SIGHUP", () => {
+      const bytes = new TextEncoder().encode("a line of text\\n".repeat(100_000));
+      for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+      Deno.exit(4);
+    });
+    console.error("ready");
+    setInterval(() => {}, 1000);
+  `);
+  const kme = await startKme("c", { ...fake, discardOutput: true });
+  kme.signal("SIGHUP");
+  assert.equal((await kme.exited).code, 4);
+  assert.deepEqual(kme.lines, ["ready"]);
+});
+
 Deno.test("startKme kills as a crash would", async () => {
   await using fake = await program(OBEDIENT);
   const kme = await startKme("c", fake);
