@@ -99,6 +99,9 @@ function statusAt(point: Point, failing: boolean): KmeStatus {
     max: 1_000_000,
     used: true,
     unmatched,
+    comparedAt: before(9),
+    unmatchedSince: unmatched ? before(2100) : null,
+    unmatchedFiles: unmatched ? [{ name: "keys-20864.cor", here: unmatched, there: 0 }] : [],
     lastIngestion: (({ at, file }) => ({ at, file }))(files.find(({ stored }) => stored > 0)!),
     files,
     servedAgain: 0,
@@ -128,7 +131,12 @@ function statusAt(point: Point, failing: boolean): KmeStatus {
             340,
           ),
           problem("error", "3", "no blocks left in the link with KME 3", 655),
-          problem("warning", "2", "128 blocks of the link with KME 2 are at one end only", 2100),
+          problem(
+            "warning",
+            "2",
+            "128 blocks of the link with KME 2 are at one end only (128 here, 0 there): keys-20864.cor",
+            2100,
+          ),
           problem(
             "warning",
             "3",
@@ -203,6 +211,14 @@ function messages() {
 }
 
 const incidents = [
+  [
+    "stock",
+    "warning",
+    "the ends of the link with KME 2 have different blocks: keys-20864.cor (128 here, 0 there only)",
+    2095,
+    2095,
+    1,
+  ],
   ["neighbour", "error", "KME 2 is unreachable: no connection within 10 s", 340, 340, 1],
   [
     "refused request",
