@@ -4,6 +4,7 @@ import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
+import { RustKme } from "../inter_kme/rust_kme.ts";
 import { browserTest, CHROMIUM, closeBrowser, openPage } from "./browser.ts";
 import { contrasts } from "./contrast.ts";
 
@@ -287,8 +288,9 @@ for (const colorScheme of ["light", "dark"] as const) {
 browserTest("a page of 360 pixels needs no scrolling to the side", async (chromium) => {
   await using watched = await openPage(chromium, origin, { viewport: { width: 360, height: 740 } });
   const { page } = watched;
-  await deliver(1);
-  await page.locator("#log > li").first().waitFor();
+  // More than are seen at once.
+  await deliver(30);
+  await page.locator("#log > li").nth(29).waitFor({ state: "attached" });
   assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 360);
   // Events have a height of their own, below the links.
   const links = (await page.locator("#links").boundingBox())!;
@@ -469,6 +471,34 @@ browserTest("the page shows the audit log, and which limits SAEs have reached", 
   await Deno.remove(other.kme(1).config.this_kme.audit_log.directory, { recursive: true });
   await page.locator("#audit", { hasText: "cannot be written" }).waitFor();
   await page.locator("#problems", { hasText: "the audit log cannot be written" }).waitFor();
+});
+
+browserTest("blocks that a qkd_kme_server refused or may have used are shown", async (chromium) => {
+  await using other = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [1], console: true, options: { inter_kme_timeout_seconds: 2 } }, {
+      id: 2,
+      saes: [3],
+    }],
+  });
+  const missing = await other.writeKeyFile(1, 2, 20, { name: "a-missing.cor" });
+  const both = await other.writeKeyFile(1, 2, 40, { name: "both.cor" });
+  await using peer = await RustKme.start(other, 2, both);
+  await other.start(1);
+  await using watched = await openPage(chromium, `http://127.0.0.1:${other.kme(1).consolePort}`);
+  const { page } = watched;
+  const client = other.client(1);
+  await eventually(async () => {
+    const { status } = await client.encKeys(3, { number: 12 });
+    return status === 200;
+  }, { what: "keys of the blocks that it has" });
+  assert.ok(missing.every((id) => !peer.activated.has(id)));
+  const refused = /stock: KME 2 refused \d+ blocks, which are tried again later: blocks of a-missing\.cor/;
+  await page.locator("#log > li.incident", { hasText: refused }).waitFor();
+  // Whether it has activated them is not known.
+  peer.react = ({ path }) => path === "/keys/activate" ? "hang up" : undefined;
+  assert.equal((await client.encKeys(3, { number: 3 })).status, 503);
+  const burnt = page.locator(`#figures [data-key="burnt"] strong`);
+  await eventually(async () => Number(await burnt.textContent()) >= 3, { what: "burnt blocks" });
 });
 
 browserTest("an empty pool that was never used is not red", async (chromium) => {

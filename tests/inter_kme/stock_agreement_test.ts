@@ -1,5 +1,7 @@
 /** The stock of a link is what both ends have, whatever was copied wrongly, late, or to one end only. */
 import assert from "node:assert/strict";
+import { blockKeyId, formatKeyId } from "../../src/domain/block.ts";
+import { tap, traceOf } from "../delivery/tap.ts";
 import { eventually } from "../harness/eventually.ts";
 import { runKme } from "../harness/kme_process.ts";
 import { keyIdsOf, type SaeClient } from "../harness/sae_client.ts";
@@ -163,6 +165,31 @@ Deno.test("a file that differs is told although another one has differed for lon
     60_000,
   );
   assert.match(line, /late\.cor \(20 here, 0 there only\), early\.cor \(30 here, 0 there only\)$/);
+});
+
+Deno.test("comparing stocks sends no bits of a block, and logs no key_IDs", async () => {
+  await using network = await makeTestNetwork(two());
+  const [shared, only] = [random(40), random(60)];
+  await put(network, 1, "only.cor", only);
+  for (const kme of [1, 2] as const) await put(network, kme, "shared.cor", shared);
+  await using there = await tap(network, 1, 2);
+  await using back = await tap(network, 2, 1);
+  const kmes = await network.startAll({ env: { LOG_LEVEL: "debug" } });
+  await agreeOn(network, 40);
+  await kmes[0]!.waitForLine(/have different blocks: only\.cor/, 60_000);
+  const wire = [there, back].flatMap((each) => [each.received(), each.answered()]);
+  const lines = kmes.flatMap((kme) => kme.lines).join("\n");
+  const blocks = [shared, only].flatMap((file) =>
+    Array.from({ length: file.length / 32 }, (_, i) => file.slice(32 * i, 32 * (i + 1)))
+  );
+  let named = 0;
+  for (const block of blocks) {
+    const id = blockKeyId(block);
+    if (wire.some((bytes) => traceOf(id, bytes) !== undefined)) named++;
+    assert.ok(wire.every((bytes) => traceOf(block, bytes) === undefined), "bits are on the wire");
+    assert.ok(!lines.includes(formatKeyId(id)) && !lines.includes(id.toHex()), "a key_ID is in the log");
+  }
+  assert.ok(named >= 60, `the wire names ${named} blocks`);
 });
 
 Deno.test("an end with a new empty database does not offer blocks that the other has used", async () => {
