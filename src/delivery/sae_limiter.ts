@@ -60,11 +60,13 @@ export class SaeLimiter {
    * @throws LimitReached, StoreUnavailable: nothing was taken.
    */
   async admit(master: Sae, wanted: Wanted): Promise<EndAdmission> {
+    const { directory } = this.#options;
     const { maxBitsPerSecond, maxWaitingKeys } = master.limits ?? {};
     const ends: EndAdmission[] = [];
     try {
-      const blocks = await this.#admitBlocks(master, wanted.blocks);
-      if (blocks !== undefined) ends.push(blocks);
+      // Also of the SAEs for which it is kept: what they are taking is not free for others.
+      const reserved = [...wanted.blocks].filter(([link]) => directory.reserveOf(link) !== undefined);
+      if (reserved.length > 0) ends.push(await this.#admitBlocks(master, reserved));
       if (maxWaitingKeys !== undefined && wanted.waitingKeys > 0) {
         const keys = await this.#waiting.admit(master.id.text, wanted.waitingKeys, maxWaitingKeys);
         if (keys === undefined) {
@@ -116,11 +118,9 @@ export class SaeLimiter {
     return reserve === undefined || reserve.saes.includes(sae) ? 0 : reserve.blocks;
   }
 
-  async #admitBlocks(master: Sae, blocks: Wanted["blocks"]): Promise<EndAdmission | undefined> {
-    const { directory, store } = this.#options;
-    // Also of the SAEs for which it is kept: what they are taking is not free for others.
-    const reserved = [...blocks].filter(([link]) => directory.reserveOf(link) !== undefined);
-    if (reserved.length === 0) return undefined;
+  /** @param reserved blocks of links of which a part is kept for some SAEs. */
+  async #admitBlocks(master: Sae, reserved: readonly (readonly [KmeId, number])[]): Promise<EndAdmission> {
+    const { store } = this.#options;
     const limits = await Promise.all(reserved.map(async ([link, wanted]) => {
       const kept = this.keptFrom(master.id.text, link);
       return { link, wanted, kept, free: kept === 0 ? 0 : await store.freeBlocks(link) };

@@ -1,4 +1,5 @@
 /** Long work in slices, so that it does not block the thread. */
+import { setImmediate } from "node:timers";
 
 /** Milliseconds of work between two pauses. */
 const SLICE_MS = 4;
@@ -22,7 +23,7 @@ export class ShortTurns {
   async next(): Promise<void> {
     if (this.#begin === undefined) {
       this.#begin = performance.now();
-      setTimeout(() => this.#begin = undefined, 0);
+      setImmediate(() => this.#begin = undefined);
     } else if (performance.now() - this.#begin > SLICE_MS) {
       await new Promise((resolve) => setTimeout(resolve, 0));
     }

@@ -59,8 +59,10 @@ export function parseKeyRequest(
   body: string,
   defaults: RequestDefaults,
 ): KeyRequest {
-  const inUrl = parseKeyRequestParameters(parameters);
-  const wire = check(keyRequestSchema, isBlank(body) ? {} : parseJson(body));
+  const inUrl = parameters.size === 0 ? {} : parseKeyRequestParameters(parameters);
+  const wire: Partial<z.output<typeof keyRequestSchema>> = body === "" || isBlank(body)
+    ? {}
+    : check(keyRequestSchema, parseJson(body));
   return {
     ...parseExtensions(wire.extension_mandatory ?? []),
     number: agreed("number", inUrl.number, wire.number) ?? 1,
@@ -129,7 +131,9 @@ function integerParameter(
   const text = parameters.get(name);
   if (text === null) return undefined;
   if (!/^-?\d{1,100}$/.test(text)) throw new InvalidRequest(`${name}: is not an integer`);
-  return check(z.object({ [name]: schema }), { [name]: Number(text) })[name];
+  const result = schema.safeParse(Number(text));
+  if (result.success) return result.data;
+  throw invalid({ ...result.error.issues[0]!, path: [name] }, 0);
 }
 
 function requireKeyId(text: string, member: string): KeyIdBytes {
