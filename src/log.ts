@@ -73,6 +73,8 @@ export function log(room: Room) {
 export class InfoLines {
   readonly #room: Room;
   readonly #log: ReturnType<typeof log>;
+  /** As {@linkcode configureLog} has set it: asking the logger takes as long as making the line. */
+  #enabled: boolean | undefined;
 
   constructor(room: Room) {
     this.#room = room;
@@ -81,7 +83,7 @@ export class InfoLines {
 
   /** Whether lines are written. */
   get enabled(): boolean {
-    return this.#log.isEnabledFor("info");
+    return writer !== undefined && (this.#enabled ??= this.#log.isEnabledFor("info"));
   }
 
   write(text: string): void {
