@@ -22,6 +22,7 @@ async function ciRun(test: string, edit: (script: string) => string = (script) =
     "cc",
     "curl",
     "fish",
+    "go",
     "groff",
     "jq",
     "make",

@@ -5,6 +5,8 @@ import "typescript";
 import { createClient } from "@hey-api/openapi-ts";
 import type { z } from "zod";
 import { parse } from "yaml";
+import { runChild } from "../harness/child_process.ts";
+import { findProgram, testIfInstalled } from "../harness/installed.ts";
 import { PROJECT_ROOT } from "../harness/kme_process.ts";
 import { keyIdsOf, type SaeResponse } from "../harness/sae_client.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
@@ -67,3 +69,30 @@ Deno.test("no type in the document is a list, except with null: oapi-codegen (Go
   look(parse(await Deno.readTextFile(`${PROJECT_ROOT}docs/openapi.yaml`)));
   assert.deepEqual(lists, []);
 });
+
+testIfInstalled(
+  findProgram(
+    ...[`${PROJECT_ROOT}tmp/go/bin`, "/usr/local/bin", "/usr/bin"].map((directory) =>
+      `${directory}/oapi-codegen`
+    ),
+  ),
+  "no oapi-codegen in tmp/go/bin or on the PATH",
+  "oapi-codegen (Go) generates a client with a function for every call",
+  async (program) => {
+    const document = `${PROJECT_ROOT}docs/openapi.yaml`;
+    const { code, stdout, stderr } = await runChild(program, {
+      args: ["-package", "kme", "-generate", "types,client", document],
+    });
+    assert.equal(code, 0, stderr);
+    const { paths } = parse(await Deno.readTextFile(document)) as {
+      paths: Record<string, Record<string, { operationId?: string }>>;
+    };
+    const calls = Object.values(paths).flatMap((methods) => Object.values(methods))
+      .flatMap(({ operationId }) => operationId ?? []);
+    assert.ok(calls.length > 5);
+    const functions = [...stdout.matchAll(/^func \(c \*Client\) (\w+)\(/gm)].map(([, name]) =>
+      name!.toLowerCase()
+    );
+    for (const call of calls) assert.ok(functions.includes(call.toLowerCase()), call);
+  },
+);
