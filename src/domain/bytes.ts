@@ -8,7 +8,7 @@ export function buffer(bytes: Uint8Array): Buffer {
 
 /** A string that is equal for equal bytes. */
 export function mapKey(bytes: Uint8Array): string {
-  return buffer(bytes).toString("latin1");
+  return bytes.toHex();
 }
 
 /** Whether two byte strings are equal; not for secrets. */
