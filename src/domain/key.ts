@@ -5,10 +5,11 @@ import { BLOCK_BITS, type KeyIdBytes } from "./block.ts";
 export const KeySize = { default: BLOCK_BITS, min: 8, max: 65_536 } as const;
 
 /**
- * Bits of the blocks that the keys of one request take: the default number of the largest keys. More would keep the requests of
- * others waiting.
+ * Maximum bits of the blocks that the keys of one request take: 40 keys of the largest size, or 10,240 of the default size, which
+ * is more than any KME can be configured to deliver at once. All of them are delivered in one transaction, for which the
+ * requests of others wait.
  */
-export const MAX_REQUEST_BITS = 128 * KeySize.max;
+export const MAX_REQUEST_BITS = 40 * KeySize.max;
 
 /** A key with its bits. */
 export interface Key {

@@ -41,10 +41,10 @@ export const FULL_MESSAGE_BYTES = 1024 * 1024;
 
 /**
  * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys with their
- * {@linkcode MAX_BLOCKS} blocks take 3.9 MB, {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another
+ * {@linkcode MAX_BLOCKS} blocks take 1.7 MB, {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another
  * 1.8 MB.
  */
-export const MAX_MESSAGE_BYTES = 6 * 1024 * 1024;
+export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /** Blocks of one message, whether in one transaction or in several. */
 export const MAX_BLOCKS = MAX_REQUEST_BITS / BLOCK_BITS;

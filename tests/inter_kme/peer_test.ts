@@ -113,7 +113,7 @@ Deno.test("a transaction larger than a full message goes alone; one over the bou
 });
 
 Deno.test("a long list of blocks that the peer does not have is understood", async () => {
-  const whole = transaction(1, 2000);
+  const whole = transaction(1, MAX_BLOCKS / 16);
   const blocks = whole.keys.flatMap((key) => key.blocks);
   await using peer = await TestPeer.start(
     answer(200, await inSlices(formatReceptionAnswers([{ kind: "refused", blocks, absent: blocks }]))),
