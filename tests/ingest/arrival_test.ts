@@ -237,6 +237,36 @@ roomTest("links are independent of each other", async (room) => {
   assert.equal((await room.ingested.next()).link, "2");
 });
 
+roomTest(
+  "a directory within another one's, with files of the same names: each waits for its own file",
+  async (room) => {
+    const inner = room.path("inner");
+    Deno.mkdirSync(inner);
+    const directories = [{ link: "2", directory: room.directory }, { link: "1", directory: inner }];
+    await room.start({ directories, restMs: 200 }).started;
+    const key = testKey(64);
+    const slow = await Deno.open(join(inner, "a.cor"), { create: true, write: true });
+    await slow.write(key.subarray(0, 32));
+    const outer = testKey(64);
+    room.drop("a.cor", outer);
+    assert.equal((await room.ingested.next()).link, "2");
+    assert.deepEqual(room.store.stored, idsOf(outer), "a file that is still written");
+    await slow.write(key.subarray(32));
+    slow.close();
+    assert.equal((await room.ingested.next()).link, "1");
+    assert.deepEqual(room.store.stored, idsOf(outer, key));
+  },
+);
+
+roomTest("5,000 files that are moved in at once are all ingested, without a scan", async (room) => {
+  const count = 5000;
+  await room.start({ maxKeyCount: count }).started;
+  const keys = Array.from({ length: count }, () => testKey(32));
+  for (const [i, key] of keys.entries()) room.drop(`${i}.cor`, key);
+  for (let i = 0; i < count; i++) await room.ingested.next();
+  assert.deepEqual(room.store.stored.toSorted(), idsOf(...keys).toSorted());
+});
+
 roomTest("the directory is removed, made again, and watched again", async (room) => {
   await room.start({ rescanMs: 20 }).started;
   Deno.removeSync(room.directory);

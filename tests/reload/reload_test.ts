@@ -132,6 +132,22 @@ Deno.test("SIGHUP reloads certificates and SAEs; connections and keys stay", pos
     assert.equal(await kept.get("/api/v1/keys/4/status"), 200);
   });
 
+  await t.step(
+    "a new server certificate without its key changes nothing until the key is there too",
+    async () => {
+      const server = await one.zoneCa.server();
+      const before = await serverSerial(one.saesPort, network.sae(1));
+      await Deno.writeTextFile(`${one.directory}/saes-server-cert.pem`, server.cert);
+      await reload();
+      await kme.waitForLine(/saes_https_interface.*key/);
+      assert.equal(await serverSerial(one.saesPort, network.sae(1)), before);
+      await Deno.writeTextFile(`${one.directory}/saes-server-key.pem`, server.key);
+      await reload();
+      const after = await serverSerial(one.saesPort, network.sae(1));
+      assert.equal(after, new X509Certificate(server.cert).serialNumber);
+    },
+  );
+
   await t.step("mistakes are logged, and the old state stays", async () => {
     await network.writeConfig(1, ({ saes }) => saes[0]!.kme_id = 99);
     await reload();

@@ -1,9 +1,11 @@
 /** Requests as existing clients and devices send them, to the byte where it matters. */
 import assert from "node:assert/strict";
+import https from "node:https";
 import type tls from "node:tls";
 import { findProgram, testWith } from "../harness/installed.ts";
 import { assertSameKeys, keyIdsOf, keysOf, readToEnd, type SaeClient } from "../harness/sae_client.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
+import { makeTestNetwork } from "../harness/test_network.ts";
 import { startNetwork } from "./api_fixture.ts";
 
 const KEYS = "/api/v1/keys";
@@ -25,6 +27,18 @@ const network = await startNetwork(
   [1, 3, 20],
 );
 Deno.test.afterAll(() => network.remove());
+
+/** An address of the loopback that no other test has. */
+const ADDRESS = "127.43.77.1";
+
+function canServe443(): boolean {
+  try {
+    Deno.listen({ hostname: ADDRESS, port: 443 }).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 const client = (sae: string | number) => network.client(sae);
 
@@ -232,6 +246,44 @@ Deno.test("a limit that is exceeded is named: number, and the texts that clients
     const made = await post(client("CONSA"), `${KEYS}/CONSB/enc_keys`, body);
     assert.equal(keyIdsOf(made).length, 1, body);
   }
+});
+
+Deno.test("Juniper's lab: a router that asks the wrong KME is told that its certificate is not of that KME", async () => {
+  const made = await client("CONSA").encKeys("CONSB");
+  const { saesPort, zoneCa } = network.kme(1);
+  const wrong = network.client("CONSB", { port: saesPort, ca: zoneCa.ca });
+  const refused = await wrong.decKeys("CONSA", keyIdsOf(made));
+  assert.equal(refused.status, 401);
+  assert.match(refused.json.message, /issued by .*zone CA of KME 2.*not trusted/);
+  assertSameKeys(await client("CONSB").decKeys("CONSA", keyIdsOf(made)), made);
+});
+
+Deno.test({
+  name: `Junos: a URL with an address, without port and path${
+    canServe443() ? "" : " (port 443 cannot be opened here)"
+  }`,
+  ignore: !canServe443(),
+  fn: async () => {
+    await using junos = await makeTestNetwork({
+      kmes: [{ id: 1, saes: ["srx-1", "srx-2"] }],
+      edit: ({ this_kme }) => void (this_kme.saes_https_interface.listen_address = `${ADDRESS}:443`),
+    });
+    const { directory, zoneCa } = junos.kme(1);
+    const server = await zoneCa.server({ hosts: [ADDRESS] });
+    await Deno.writeTextFile(`${directory}/saes-server-cert.pem`, server.cert);
+    await Deno.writeTextFile(`${directory}/saes-server-key.pem`, server.key);
+    await junos.start(1);
+    const { cert, key, ca } = junos.sae("srx-1");
+    const [status, body] = await new Promise<[number | undefined, string]>((resolve, reject) => {
+      https.get(`https://${ADDRESS}${KEYS}/srx-2/status`, { cert, key, ca, agent: false }, (response) => {
+        let text = "";
+        response.on("data", (chunk) => text += chunk);
+        response.on("end", () => resolve([response.statusCode, text]));
+      }).on("error", reject);
+    });
+    assert.equal(status, 200);
+    assert.equal(JSON.parse(body).slave_SAE_ID, "srx-2");
+  },
 });
 
 const curl = findProgram("/usr/bin/curl", "/usr/local/bin/curl");

@@ -8,6 +8,7 @@ import { hex } from "./store_fixture.ts";
 import { type Outage, OUTAGES } from "./outage.ts";
 import { openDialect } from "../../src/store/dialects/open.ts";
 import { Kysely } from "kysely";
+import mysql from "mysql2/promise";
 import type { Schema } from "../../src/store/table_schema.ts";
 
 const BLOCKS = 6000;
@@ -184,3 +185,36 @@ for (const kind of ["postgres", "mariadb"] as const) {
     );
   }
 }
+
+databaseTest(
+  "mariadb",
+  "connections that the server closes are replaced, as after its wait_timeout",
+  async (uri) => {
+    await using network = await makeTestNetwork({ kmes: [{ id: 1, saes: [11, 12], database: uri }] });
+    await network.writeKeyFile(1, 1, 50);
+    await network.start(1);
+    const master = network.client(11);
+    await eventually(async () => (await master.status(12)).json.stored_key_count === 50);
+    const connection = await mysql.createConnection(uri);
+    try {
+      for (let i = 0; i < 5; i++) {
+        assert.equal(keysOf(await master.encKeys(12)).length, 1);
+        const [rows] = await connection.query(
+          "select id from information_schema.processlist where id <> connection_id()",
+        );
+        const ids = (rows as { id: number }[]).map(({ id }) => id);
+        assert.ok(ids.length > 0);
+        // One that ends by itself meanwhile cannot be closed.
+        for (const id of ids) await connection.query(`kill ${Number(id)}`).catch(() => {});
+        const made = await eventually(async () => {
+          const response = await master.encKeys(12);
+          assert.ok([200, 503].includes(response.status), response.text);
+          return response.status === 200 && response;
+        });
+        assert.equal((await network.client(12).decKeys(11, keysOf(made)[0]!.key_ID)).status, 200);
+      }
+    } finally {
+      await connection.end();
+    }
+  },
+);

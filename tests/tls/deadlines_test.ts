@@ -160,3 +160,27 @@ Deno.test("a certificate that expires while its connection is open", async () =>
     assert.ok(performance.now() - before < SHORT * 9, "not only by the idle time");
   });
 });
+
+Deno.test("a request that is sent as its idle connection is closed is answered whole, or gets nothing", () => {
+  let handled = 0;
+  const handler: FrontHandler = async (request) => {
+    handled++;
+    return new Response(`got ${await request.text()}`);
+  };
+  return withFront({ ...patient, idleTimeout: SHORT, handler }, async (front, port) => {
+    let answered = 0;
+    // Around the moment of closing, from well before it to well after it.
+    for (let pause = SHORT / 2; pause < SHORT * 2; pause += SHORT / 20) {
+      const wire = await secure(port, alice);
+      await sleep(pause);
+      if (!wire.closed) wire.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n12");
+      await wire.whenClosed;
+      if (wire.text === "") continue;
+      assert.match(wire.text, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\ngot 12$/);
+      answered++;
+    }
+    await until(() => front.connections === 0, "nothing is left");
+    assert.ok(answered > 0);
+    assert.equal(handled, answered, "a request was handled without an answer");
+  });
+});
