@@ -28,6 +28,9 @@ export const MAX_SOCKETS = 32;
  */
 export const MAX_ANSWER_BYTES = MAX_MESSAGE_BYTES;
 
+/** Milliseconds that a message waits for a probe of a peer that is down. Clients give up after 5 or 10 s. */
+const PROBE_WAIT_MS = 2000;
+
 /** What became of one message. Reasons are one line each and hold no secrets. */
 export type PostOutcome =
   /** The peer answered; `body` is cut at {@linkcode MAX_ANSWER_BYTES}. */
@@ -157,15 +160,15 @@ export class PeerChannel {
    * Sends one message. The message must be idempotent: if a kept connection breaks before the answer begins, it is sent
    * once more over a new connection.
    *
-   * A peer that was last found unreachable is probed first. If it does not answer the probe, the message is not sent, so
-   * the outcome is `unreached` and not `unknown`.
+   * A peer that was last found unreachable is probed first. If it does not answer the probe, or not within two seconds, the
+   * message is not sent, so the outcome is `unreached` and not `unknown`, and an SAE gets its answer before it gives up.
    *
    * @param path absolute, like `/keys/activate`.
    * @param json the body.
    */
   async post(path: string, json: string): Promise<PostOutcome> {
     if (this.#health.up === false) {
-      const found = await this.#probe();
+      const found = await this.#soon(this.#probe());
       if (found.kind !== "answer") return { kind: "unreached", reason: found.reason };
     }
     return await this.#exchange(path, json);
@@ -251,6 +254,18 @@ export class PeerChannel {
   #probe(): Promise<PostOutcome> {
     const { path, json } = this.#probeMessage;
     return this.#probing ??= this.#exchange(path, json).finally(() => this.#probing = undefined);
+  }
+
+  /** What a probe finds within {@linkcode PROBE_WAIT_MS}; the probe itself goes on for as long as any message. */
+  async #soon(probe: Promise<PostOutcome>): Promise<PostOutcome> {
+    const late = Promise.withResolvers<PostOutcome>();
+    const reason = `no answer to a probe within ${PROBE_WAIT_MS / 1000} s`;
+    const timer = setTimeout(() => late.resolve({ kind: "unreached", reason }), PROBE_WAIT_MS);
+    try {
+      return await Promise.race([probe, late.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async #exchange(path: string, json: string): Promise<PostOutcome> {

@@ -347,6 +347,25 @@ Deno.test("a peer that closes connections without an answer gets no message unti
   assert.deepEqual(peer.requests.slice(2).map((request) => request.body), ["{}", "4", "5"]);
 });
 
+Deno.test("messages for a peer that was down and does not answer a probe do not wait for the whole time limit", async () => {
+  await using peer = await TestPeer.start((_request, _response, socket) => socket.destroy());
+  using channel = openChannel({ port: peer.port, timeoutSeconds: 600 });
+  assert.equal((await channel.post("/keys/activate", "1")).kind, "unknown");
+  const held = Promise.withResolvers<() => void>();
+  peer.handler = (_request, response) => held.resolve(() => response.end("OK"));
+  for (const message of ["2", "3"]) {
+    assert.deepEqual(await channel.post("/keys/activate", message), {
+      kind: "unreached",
+      reason: "no answer to a probe within 2 s",
+    });
+  }
+  assert.deepEqual(peer.requests.map(({ body }) => body), ["1", "{}"], "one probe for all messages");
+  peer.handler = ok;
+  (await held.promise)();
+  await eventually(() => channel.health.up);
+  assert.equal((await channel.post("/keys/activate", "4")).kind, "answer");
+});
+
 Deno.test("a peer that refuses our certificate gets no message", async () => {
   await using peer = await TestPeer.start();
   using channel = openChannel({ port: peer.port, clientCertificate: certificates.unknownCa });

@@ -272,8 +272,11 @@ const OPERATION: Record<string, Case> = {
     proofs: [["inter_kme/both_ends_test.ts", "200 requests from both ends share 200 keys"]],
   },
   C18: {
-    what: "a peer that is down and comes back",
-    proofs: [["delivery/network_failures_test.ts", "no SAE gets a key and the stocks are restored"]],
+    what: "a peer that is down and comes back, and an answer before the client gives up",
+    proofs: [["inter_kme/channel_test.ts", "do not wait for the whole time limit"], [
+      "delivery/network_failures_test.ts",
+      "no SAE gets a key and the stocks are restored",
+    ]],
   },
   C19: {
     what: "a KME on the way that is down",
