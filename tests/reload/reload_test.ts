@@ -139,7 +139,7 @@ Deno.test("SIGHUP reloads certificates and SAEs; connections and keys stay", pos
       const before = await serverSerial(one.saesPort, network.sae(1));
       await Deno.writeTextFile(`${one.directory}/saes-server-cert.pem`, server.cert);
       await reload();
-      await kme.waitForLine(/saes_https_interface.*key/);
+      await kme.waitForLine(/saes_https_interface\.server_key_path: the private key does not belong to/);
       assert.equal(await serverSerial(one.saesPort, network.sae(1)), before);
       await Deno.writeTextFile(`${one.directory}/saes-server-key.pem`, server.key);
       await reload();

@@ -240,8 +240,8 @@ const OPERATION: Record<string, Case> = {
   C11: {
     what: "a full disk, or one that cannot be written",
     proofs: [["store/full_disk_test.ts", "a KME whose disk is full answers 503"], [
-      "store/opening_test.ts",
-      "cannot be made, is one clear line",
+      "store/full_disk_test.ts",
+      "mounted read-only does not start",
     ]],
   },
   C12: {

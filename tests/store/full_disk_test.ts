@@ -1,5 +1,7 @@
 /** The disk of an SQLite file is full, and has room again. */
 import assert from "node:assert/strict";
+import { runChild } from "../harness/child_process.ts";
+import { runKme } from "../harness/kme_process.ts";
 import { Kysely } from "kysely";
 import { openDialect } from "../../src/store/dialects/open.ts";
 import { StoreUnavailable } from "../../src/domain/store_errors.ts";
@@ -157,3 +159,30 @@ fullDiskTest(
     assert.equal(await kme.stop(), 0);
   },
 );
+
+fullDiskTest(
+  "a KME on a disk that is mounted read-only does not start, and says why in one line",
+  4,
+  async (disk) => {
+    await using network = await makeTestNetwork({
+      kmes: [{ id: 1, saes: [11, 12], database: `sqlite://${disk.path}/kme.db` }],
+    });
+    const { configPath } = network.kme(1);
+    for (const is of ["absent", "there"]) {
+      if (is === "there") assert.equal(await (await network.start(1)).stop(), 0);
+      await remount(disk.path, "ro");
+      const { code, stderr } = await runKme([configPath]);
+      await remount(disk.path, "rw");
+      assert.equal(code, 1, stderr);
+      const said = stderr.trimEnd().split("\n").filter((line) => !line.includes("[WARNING]"));
+      assert.equal(said.length, 1, stderr);
+      assert.match(said[0]!, /kme\.db: .*read-only file system/i);
+    }
+    assert.equal(await (await network.start(1)).stop(), 0);
+  },
+);
+
+async function remount(path: string, mode: "ro" | "rw"): Promise<void> {
+  const { code, stderr } = await runChild("mount", { args: ["-o", `remount,${mode}`, path] });
+  assert.equal(code, 0, stderr);
+}

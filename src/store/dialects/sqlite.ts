@@ -145,7 +145,16 @@ function openFailure(path: string, error: unknown): string {
   const code = (error as { code?: string }).code ?? "";
   if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return `the database file ${path} is in use by another process`;
   if (code === "SQLITE_NOTADB") return `${path} is not an SQLite database`;
-  return `cannot open the database file ${path}: ${errorMessage(error)}`;
+  return `cannot open the database file ${path}: ${whyNotWritable(path) ?? errorMessage(error)}`;
+}
+
+/** What the system says of writing to a file, for which SQLite has "disk I/O error" only. */
+function whyNotWritable(path: string): string | undefined {
+  try {
+    Deno.openSync(path, { append: true }).close();
+  } catch (error) {
+    return errorMessage(error);
+  }
 }
 
 function classify(error: unknown): Failure {
