@@ -77,6 +77,14 @@ interface Delivered extends Client {
   readonly key_IDs: readonly string[];
 }
 
+/** Keys of a `delivery` before, which failed after all: nobody has got them. */
+interface Undelivered {
+  readonly kind: "undelivered";
+  readonly master: string;
+  readonly key_IDs: readonly string[];
+  readonly reason: string;
+}
+
 /** Keys that a slave SAE gets (Get key with key IDs). */
 interface Fetched extends Client {
   readonly kind: "fetch";
@@ -167,6 +175,7 @@ export type AuditRecord =
   | Lifecycle
   | Reload
   | Delivered
+  | Undelivered
   | Fetched
   | Refused
   | Transaction

@@ -25,9 +25,17 @@ export interface AuditTrailOptions extends ChainOptions {
 }
 
 interface Pending {
-  readonly record: string;
-  /** Of a caller that waits. */
-  readonly done?: PromiseWithResolvers<void>;
+  readonly text: string;
+  /** Whether a caller waits. */
+  readonly isAwaited: boolean;
+}
+
+/** Records for one write. Their callers wait for the same promise: one for each would take longer than its record. */
+interface Batch {
+  readonly records: Pending[];
+  /** Characters. */
+  size: number;
+  readonly done: PromiseWithResolvers<void>;
 }
 
 /** Characters of the records in one write, but for the last one. */
@@ -49,9 +57,11 @@ export class AuditTrail implements AsyncDisposable {
   readonly #writer: ChainWriter;
   readonly #options: AuditTrailOptions;
   readonly #timer: ReturnType<typeof setInterval>;
-  #pending: Pending[] = [];
+  #pending: Batch[] = [];
+  /** Records in them. */
+  #waiting = 0;
   /** Being written. */
-  #batch: readonly Pending[] = [];
+  #batch?: Batch;
   #writing?: Promise<void>;
   /** Resolves when all operations on the file have ended. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -60,6 +70,8 @@ export class AuditTrail implements AsyncDisposable {
   #failure?: { readonly reason: string; readonly since: Date };
   #dropped = 0;
   #droppedBefore = 0;
+  /** Since when records have been dropped while the log was written. */
+  #droppingSince?: Date;
   #looking = false;
   #lookedForOld = performance.now();
   #closed = false;
@@ -105,26 +117,44 @@ export class AuditTrail implements AsyncDisposable {
    *
    * @throws NotRecorded
    */
-  async write(record: AuditRecord): Promise<void> {
-    this.require();
-    const done = Promise.withResolvers<void>();
-    this.#pending.push({ record: formatRecord(record), done });
-    this.#start();
-    await done.promise;
+  write(record: AuditRecord): Promise<void> {
+    try {
+      this.require();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#add(record, true).done.promise;
   }
 
   /** Records something that cannot be undone or refused any more, as soon as the log can be written. */
   note(record: AuditRecord): void {
     if (this.#closed) return;
-    if (this.#pending.length >= MAX_KEPT) this.#dropped++;
-    else this.#pending.push({ record: formatRecord(record) });
+    if (this.#waiting >= MAX_KEPT) {
+      this.#dropped++;
+      this.#droppingSince ??= new Date();
+    } else this.#add(record, false);
+  }
+
+  #add(record: AuditRecord, isAwaited: boolean): Batch {
+    const batch = this.#push({ text: formatRecord(record), isAwaited });
     this.#start();
+    return batch;
+  }
+
+  /** @returns the batch in which it will be written. */
+  #push(record: Pending): Batch {
+    let batch = this.#pending.at(-1);
+    if (batch === undefined || batch.size > MAX_BATCH) this.#pending.push(batch = newBatch());
+    batch.records.push(record);
+    batch.size += record.text.length;
+    this.#waiting++;
+    return batch;
   }
 
   /** Records the last one and lets another process write the chain; waits a few seconds at most. */
   async close(last?: AuditRecord): Promise<void> {
     if (this.#closed) return;
-    if (last !== undefined) this.note(last);
+    if (last !== undefined) this.#add(last, false);
     this.#closed = true;
     clearInterval(this.#timer);
     let limit: ReturnType<typeof setTimeout> | undefined;
@@ -149,9 +179,9 @@ export class AuditTrail implements AsyncDisposable {
   }
 
   async #writeAll(): Promise<void> {
-    // After the I/O of this turn, so that what was delivered together is recorded in one write.
-    await new Promise((resolve) => setImmediate(resolve));
     while (this.#pending.length > 0 && this.#failure === undefined) {
+      // After the I/O of this turn, so that what was delivered together is recorded in one write.
+      await new Promise((resolve) => setImmediate(resolve));
       await this.#exclusively(() => this.#writeBatch());
     }
     this.#writing = undefined;
@@ -165,24 +195,22 @@ export class AuditTrail implements AsyncDisposable {
   }
 
   async #writeBatch(): Promise<void> {
-    const batch = this.#batch = this.#pending.splice(0, this.#batchLength());
+    const batch = this.#batch = this.#pending.shift();
+    if (batch === undefined) return;
+    this.#waiting -= batch.records.length;
     this.#began = performance.now();
+    const records = batch.records.map(({ text }) => text);
     try {
-      await this.#writer.append(batch.map(({ record }) => record));
-      for (const { done } of batch) done?.resolve();
+      if (this.#droppingSince === undefined) await this.#writer.append(records);
+      else await this.#appendWithGap("more records came than could be written", this.#droppingSince, records);
+      batch.done.resolve();
     } catch (error) {
-      this.#pending.unshift(...batch);
+      this.#pending.unshift(batch);
       this.#fail(errorMessage(error));
     } finally {
-      this.#batch = [];
+      this.#batch = undefined;
       this.#began = undefined;
     }
-  }
-
-  #batchLength(): number {
-    let size = 0;
-    const end = this.#pending.findIndex(({ record }) => (size += record.length) > MAX_BATCH);
-    return end < 0 ? this.#pending.length : end + 1;
   }
 
   /** Waiting callers are refused. What has happened anyway is kept, up to a limit. */
@@ -193,12 +221,17 @@ export class AuditTrail implements AsyncDisposable {
       this.#options.onFailure?.(reason);
     }
     this.#refuseWaiting(reason);
-    this.#dropped += this.#pending.splice(MAX_KEPT).length;
   }
 
   #refuseWaiting(reason: string): void {
-    for (const { done } of [...this.#batch, ...this.#pending]) done?.reject(new NotRecorded(reason));
-    this.#pending = this.#pending.filter(({ done }) => done === undefined);
+    const refusal = new NotRecorded(reason);
+    this.#batch?.done.reject(refusal);
+    for (const { done } of this.#pending) done.reject(refusal);
+    const kept = this.#pending.flatMap(({ records }) => records.filter(({ isAwaited }) => !isAwaited));
+    this.#dropped += kept.splice(MAX_KEPT).length;
+    this.#pending = [];
+    this.#waiting = 0;
+    for (const record of kept) this.#push(record);
   }
 
   /** Notices what no failed write tells. */
@@ -228,22 +261,32 @@ export class AuditTrail implements AsyncDisposable {
   async #leaveLostFile(reason: string): Promise<void> {
     log("audit").error("{reason}; the audit log goes on in a new file", { reason });
     await this.#writer.leaveLostFile();
-    await this.#recordGap(reason, new Date());
+    await this.#appendWithGap(reason, new Date());
   }
 
   async #retry({ reason, since }: { reason: string; since: Date }): Promise<void> {
     await this.#writer.repair();
-    await this.#recordGap(reason, since);
+    await this.#appendWithGap(reason, since);
     this.#failure = undefined;
     log("audit").info("the audit log can be written again");
     this.#options.onFailure?.(undefined);
     if (this.#pending.length > 0) this.#start();
   }
 
-  async #recordGap(reason: string, since: Date): Promise<void> {
+  /** Records what was dropped until now, and then others. */
+  async #appendWithGap(reason: string, since: Date, records: readonly string[] = []): Promise<void> {
     const now = this.#dropped;
     const dropped = now - this.#droppedBefore;
-    await this.#writer.append([formatRecord({ kind: "gap", since: since.toISOString(), reason, dropped })]);
+    const gap = formatRecord({ kind: "gap", since: since.toISOString(), reason, dropped });
+    await this.#writer.append([gap, ...records]);
     this.#droppedBefore = now;
+    if (this.#dropped === now) this.#droppingSince = undefined;
   }
+}
+
+function newBatch(): Batch {
+  const done = Promise.withResolvers<void>();
+  // Nobody waits where no record is awaited.
+  done.promise.catch(() => {});
+  return { records: [], size: 0, done };
 }

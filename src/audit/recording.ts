@@ -29,6 +29,8 @@ export function keyRecords(trail: Pick<AuditTrail, "require" | "write" | "note">
         key_IDs: textOf(ids),
         ...describe(client),
       }),
+    undelivered: ({ master, ids, reason }) =>
+      trail.note({ kind: "undelivered", master, key_IDs: textOf(ids), reason }),
     fetched: ({ client, slave, master, ids, repeated }) =>
       trail.write({
         kind: "fetch",

@@ -5,7 +5,8 @@ import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import { mayReach, type Sae } from "../domain/network.ts";
 import { mapKey } from "../domain/bytes.ts";
-import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS } from "../domain/key.ts";
+import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS, newKeyIds } from "../domain/key.ts";
+import { errorMessage } from "../domain/text.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
 import {
@@ -62,6 +63,15 @@ export interface KeyRequest {
   readonly maxAgeSeconds?: number;
 }
 
+/** Keys that were taken from the database, and their record, which may not be durable yet. */
+interface TakenKeys {
+  readonly keys: readonly Key[];
+  readonly recorded: Promise<void>;
+}
+
+/** Records keys of a request. */
+type RecordKeys = (ids: readonly KeyIdBytes[]) => Promise<void>;
+
 /** Milliseconds in which a repeated activation gets the same answer as the first one. */
 const REPEATABLE_MS = 60_000;
 
@@ -106,6 +116,8 @@ export class Delivery {
   readonly #transactions: TransactionDelivery;
   /** The last known ability of each neighbour. */
   readonly #abilities = new Map<KmeId, PeerAbility["kind"]>();
+  /** Blocks of this KME's own pool that the database is taking. */
+  #taking = 0;
   /** Get key requests so far; numbers their events. */
   #requests = 0;
 
@@ -199,22 +211,23 @@ export class Delivery {
     this.#records.require();
     const plan = makePlan(this.#config.thisKme.id.text, this.#routes, slaves);
     if (plan === undefined) throw noLink(slave.kmeId);
+    const record = (ids: readonly KeyIdBytes[]) =>
+      this.#records.delivered({
+        client,
+        master: master.id.text,
+        slaves: slaves.map(({ id }) => id.text),
+        size: request.size,
+        ids,
+      });
     const end = await this.#limiter.admit(master, wantedBy(request, plan));
-    const keys = await this.#newKeys(master, slaves, request, plan).catch((error) => {
+    const { keys, recorded } = await this.#newKeys(master, slaves, request, plan, record).catch((error) => {
       end(false);
       // The slave's KME applies its own limits.
       if (error instanceof LimitReached) this.#observer.limited(master.id.text, error.limit);
       throw error;
     });
     end(true);
-    const record = {
-      client,
-      master: master.id.text,
-      slaves: slaves.map(({ id }) => id.text),
-      size: request.size,
-      ids: keys.map(({ id }) => id),
-    };
-    return await onceRecorded(keys, this.#records.delivered(record));
+    return await onceRecorded(keys, recorded);
   }
 
   async #newKeys(
@@ -222,7 +235,8 @@ export class Delivery {
     slaves: readonly Sae[],
     request: KeyRequest,
     plan: Plan,
-  ): Promise<readonly Key[]> {
+    record: RecordKeys,
+  ): Promise<TakenKeys> {
     const [slave] = slaves as [Sae, ...Sae[]];
     const number = this.#requests++;
     this.#events.publish(
@@ -230,14 +244,15 @@ export class Delivery {
       () => ({ request: number }),
     );
     this.#observer.requested(plan.source);
-    const keys = plan.hops.length === 0
-      ? await this.#deliverHere(master, slaves, request)
+    const taken = plan.hops.length === 0
+      ? await this.#deliverHere(master, slaves, request, record)
       : await this.#deliverRemotely(master, slaves, request, plan, number);
+    const { keys } = taken;
     this.#observer.delivered(slave.kmeId, keys.length);
     for (const key of keys) {
       for (const { id } of slaves) this.#activated(key.id, master.id.text, id.text, number);
     }
-    return keys;
+    return { keys, recorded: taken.recorded ?? record(keys.map(({ id }) => id)) };
   }
 
   /**
@@ -423,25 +438,51 @@ export class Delivery {
     await this.#recovery.close();
   }
 
-  async #deliverHere(master: Sae, slaves: readonly Sae[], request: KeyRequest): Promise<readonly Key[]> {
+  /**
+   * The keys are recorded while the database commits them, so that no answer waits for two disk writes one after the other. Both are
+   * durable before the answer leaves, so no key leaves without a record. A crash in between may leave a record of keys that nobody
+   * got; so may a commit that fails, and then a second record says so. Where the blocks may be too few, the record comes afterwards.
+   */
+  async #deliverHere(
+    master: Sae,
+    slaves: readonly Sae[],
+    request: KeyRequest,
+    record: RecordKeys,
+  ): Promise<Pick<TakenKeys, "keys"> & Partial<TakenKeys>> {
     const { id } = this.#config.thisKme;
     const link = this.#store.link(id.text)!;
+    const ids = newKeyIds(request.number);
+    const blocks = request.number * blocksPerKey(request.size);
     const since = storedSince(request, this.#store.now());
-    const keys = await this.#store.deliver({
-      link,
-      number: request.number,
-      size: request.size,
-      origin: id.text,
-      master: master.id.text,
-      slaves: slaves.map((slave) => slave.id.text),
-      expiresAt: this.#expiry(),
-      storedSince: since,
-    });
-    if (keys === undefined) {
-      const blocks = request.number * blocksPerKey(request.size);
-      throw await shortage(this.#store, [{ link, blocks, storedSince: since }]);
+    let recorded: Promise<void> | undefined;
+    let taking = 0;
+    const onSent = () => {
+      const free = this.#store.knownFreeBlocks(id.text) ?? 0;
+      if (since === undefined && free - this.#taking >= blocks) recorded = record(ids);
+      // Whoever gets the keys waits for it.
+      recorded?.catch(() => {});
+      this.#taking += taking = blocks;
+    };
+    try {
+      const keys = await this.#store.deliver({
+        link,
+        ids,
+        size: request.size,
+        origin: id.text,
+        master: master.id.text,
+        slaves: slaves.map((slave) => slave.id.text),
+        expiresAt: this.#expiry(),
+        storedSince: since,
+      }, onSent);
+      if (keys === undefined) throw await shortage(this.#store, [{ link, blocks, storedSince: since }]);
+      return { keys, recorded };
+    } catch (error) {
+      const undelivered = { master: master.id.text, ids, reason: errorMessage(error) };
+      recorded?.then(() => this.#records.undelivered(undelivered), () => {});
+      throw error;
+    } finally {
+      this.#taking -= taking;
     }
-    return keys;
   }
 
   async #deliverRemotely(
@@ -450,7 +491,7 @@ export class Delivery {
     request: KeyRequest,
     plan: Plan,
     number: number,
-  ): Promise<readonly Key[]> {
+  ): Promise<Pick<TakenKeys, "keys"> & Partial<TakenKeys>> {
     const [slave] = slaves as [Sae, ...Sae[]];
     for (const { id, kmeId } of slaves) {
       if (kmeId !== this.#config.thisKme.id.text) {
@@ -465,12 +506,13 @@ export class Delivery {
     };
     const onlyBlocks = await this.#hopsWithBlocksOnly(plan);
     if (onlyBlocks.length === 0) {
-      return await this.#transactions.deliver({
+      const keys = await this.#transactions.deliver({
         ...common,
         plan,
         size: request.size,
         master: master.id.text,
       });
+      return { keys };
     }
     if (slaves.length > 1 || request.size !== BLOCK_BITS || slave.kmeId !== plan.source) {
       throw new Unavailable("the keys cannot be activated on every slave's KME", [
@@ -479,13 +521,14 @@ export class Delivery {
         },
       ]);
     }
-    return await this.#blocks.deliver({
+    const keys = await this.#blocks.deliver({
       ...common,
       link: this.#store.link(slave.kmeId)!,
       peer: this.#peers.get(slave.kmeId)!,
       master: master.id,
       slave: slave.id,
     });
+    return { keys };
   }
 
   /**

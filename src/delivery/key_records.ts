@@ -13,6 +13,13 @@ export interface DeliveredKeys {
   readonly ids: readonly KeyIdBytes[];
 }
 
+/** Keys that were recorded as delivered while they were taken from the database, which then failed. */
+export interface UndeliveredKeys {
+  readonly master: SaeId;
+  readonly ids: readonly KeyIdBytes[];
+  readonly reason: string;
+}
+
 /** Keys for a slave SAE. */
 export interface FetchedKeys {
   readonly client: ConnectedClient;
@@ -49,16 +56,17 @@ export interface KeyRecords {
   /** @throws NotRecorded when nothing can be recorded now: then nothing is spent. */
   require(): void;
   /**
-   * Resolves when the record is durable, like the next two.
+   * Resolves when the record is durable, like `fetched` and `received`.
    *
    * @throws NotRecorded
    */
   delivered(keys: DeliveredKeys): Promise<void>;
+  /** Does not wait, like `takenBack`: no key is given out. */
+  undelivered(keys: UndeliveredKeys): void;
   /** @throws NotRecorded */
   fetched(keys: FetchedKeys): Promise<void>;
   /** Waits only for keys that were activated. @throws NotRecorded */
   received(keys: ReceivedKeys): Promise<void>;
-  /** Does not wait: no key is given out. */
   takenBack(keys: TakenBackKeys): void;
 }
 
@@ -66,6 +74,7 @@ export interface KeyRecords {
 export const noKeyRecords: KeyRecords = {
   require() {},
   delivered: () => Promise.resolve(),
+  undelivered() {},
   fetched: () => Promise.resolve(),
   received: () => Promise.resolve(),
   takenBack() {},

@@ -61,6 +61,10 @@ export function newKeyId(): KeyIdBytes {
   return id;
 }
 
+export function newKeyIds(number: number): KeyIdBytes[] {
+  return Array.from({ length: number }, newKeyId);
+}
+
 /** One-time pad: XOR of `bits` and `pad`. `pad` is at least as long, and used for nothing else. */
 export function applyPad(bits: Uint8Array, pad: Uint8Array): Uint8Array {
   return bits.map((byte, i) => byte ^ pad[i]!);

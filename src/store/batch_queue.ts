@@ -16,6 +16,7 @@ interface Pending extends Call {
   readonly reject: (error: unknown) => void;
   /** Milliseconds of a monotonic clock. */
   readonly since: number;
+  readonly onSent?: () => void;
 }
 
 export class BatchQueue {
@@ -57,14 +58,23 @@ export class BatchQueue {
   /**
    * Carries out a call, together with others that wait.
    *
+   * @param onSent called when the database begins with it.
    * @throws StoreUnavailable when the database failed or no answer came in time.
    */
-  submit<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
+  submit<Item, Result>(
+    operation: Operation<Item, Result>,
+    item: Item,
+    onSent?: () => void,
+  ): Promise<Result> {
     if (this.#closed) return Promise.reject(new StoreUnavailable("it is closed", true));
-    return this.#availability.call(() => this.#enqueue(operation, item));
+    return this.#availability.call(() => this.#enqueue(operation, item, onSent));
   }
 
-  #enqueue<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
+  #enqueue<Item, Result>(
+    operation: Operation<Item, Result>,
+    item: Item,
+    onSent?: () => void,
+  ): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
       const pending: Pending = {
         operation: operation as Operation<unknown, unknown>,
@@ -72,6 +82,7 @@ export class BatchQueue {
         resolve: resolve as (result: unknown) => void,
         reject,
         since: performance.now(),
+        onSent,
       };
       this.#waiting.push(pending);
       this.#limited.add(pending);
@@ -100,6 +111,7 @@ export class BatchQueue {
       const lane = this.#freeLanes.shift()!;
       if (!this.#executor.mayHang) { for (const pending of batch) this.#limited.delete(pending); }
       void this.#run(batch, lane);
+      for (const { onSent } of batch) onSent?.();
       this.#schedule();
     });
   }

@@ -212,9 +212,13 @@ export class Store implements BlockStore {
     return this.#read(hasTransactionQuery, { link, transaction });
   }
 
-  /** Keys for slaves of this KME; `undefined` if there are too few blocks: then none is used. */
-  async deliver(delivery: Delivery): Promise<Key[] | undefined> {
-    const keys = await this.#request(deliver, delivery);
+  /**
+   * Keys for slaves of this KME; `undefined` if there are too few blocks: then none is used.
+   *
+   * @param onSent called when the database begins with it.
+   */
+  async deliver(delivery: Delivery, onSent?: () => void): Promise<Key[] | undefined> {
+    const keys = await this.#request(deliver, delivery, onSent);
     if (keys !== undefined) this.#onBlocksUsed(delivery.link.kme);
     return keys;
   }
@@ -253,9 +257,13 @@ export class Store implements BlockStore {
   }
 
   /** A call that a request waits for. */
-  #request<Item, Result>(operation: Operation<Item, Result>, item: Item): Promise<Result> {
+  #request<Item, Result>(
+    operation: Operation<Item, Result>,
+    item: Item,
+    onSent?: () => void,
+  ): Promise<Result> {
     this.#requests++;
-    return this.#queue.submit(operation, item);
+    return this.#queue.submit(operation, item, onSent);
   }
 
   expire(expiry: Expiry): Promise<Expired> {
@@ -438,6 +446,11 @@ export class Store implements BlockStore {
   async fileProgress(link: KmeId, names: readonly string[]): Promise<ReadonlyMap<string, FileProgress>> {
     const found = await this.#read(fileProgressQuery, { link: this.#requireLink(link), names });
     return new Map(found.map((progress) => [progress.name, progress]));
+  }
+
+  /** Free blocks after the last commit; `undefined` where only the database knows, since others use it too. */
+  knownFreeBlocks(link: KmeId): number | undefined {
+    return this.#executor.stock.get(this.#requireLink(link).id);
   }
 
   freeBlocks(link: KmeId): Promise<number> {

@@ -19,6 +19,20 @@ Deno.test("what is recorded at the same time is in the log in one chain", async 
   assert.equal(head!.hash, found.chains[0]!.hash);
 });
 
+Deno.test("records that are dropped because too many wait are counted in a record of their own", async () => {
+  await using log = await makeLogDirectory();
+  const trail = await log.open();
+  const notes = 10_500;
+  for (let i = 0; i < notes; i++) trail.note({ kind: "burning", reason: "refused", blocks: i });
+  await trail.close({ kind: "stop" });
+  const lines = log.files().flatMap((name) => linesIn(log.read(name))).map((line) => JSON.parse(line));
+  const dropped = lines.filter(({ kind }) => kind === "gap").map((gap) => gap.dropped as number);
+  const written = lines.filter(({ kind }) => kind === "burning").length;
+  assert.ok(written >= 10_000 && dropped.length > 0, `${written} written, dropped: ${dropped}`);
+  assert.equal(written + dropped.reduce((sum, number) => sum + number, 0), notes);
+  assert.deepEqual((await log.verify()).findings, []);
+});
+
 Deno.test("a process continues where the previous one stopped", async () => {
   await using log = await makeLogDirectory();
   for (let run = 0; run < 3; run++) {

@@ -234,6 +234,33 @@ fullDiskTest("a key whose record meets a full disk does not leave the KME", 4, a
   assert.deepEqual(problemsOf(await verifyAudit({ directory: disk.path })), []);
 });
 
+fullDiskTest("keys that the database fails to deliver are recorded as not delivered", 4, async (disk) => {
+  await using network = await audited({
+    kmes: [{ id: 1, saes: [1, 2], database: `sqlite://${disk.path}/kme.db` }],
+  });
+  await network.writeKeyFile(1, 1, 2000);
+  const process = await network.start(1);
+  const client = network.client(1);
+  assertProblem(await client.encKeys(2, { number: 2000 / 16, size: 4096 + 256 }), 503);
+  await disk.fill();
+  const given: string[] = [];
+  for (let refused = 0; refused === 0;) {
+    for (const answer of await Promise.all(Array.from({ length: 20 }, () => client.encKeys(2)))) {
+      if (answer.status === 200) given.push(...keyIdsOf(answer));
+      else refused++;
+    }
+  }
+  await process.stop();
+  const idsOf = (kind: string) =>
+    recordsOf(network, 1).filter((record) => record.kind === kind).flatMap(({ key_IDs }) => key_IDs);
+  const [recorded, undelivered] = [idsOf("delivery"), idsOf("undelivered")];
+  // Of the request that found too few keys nothing was recorded.
+  assert.ok(recorded.length <= given.length + 20, `${recorded.length} recorded, ${given.length} given`);
+  assert.ok(undelivered.length > 0);
+  assert.deepEqual(recorded.filter((id) => !undelivered.includes(id)).sort(), given.sort());
+  assert.deepEqual(problemsOf(await verifyAudit({ directory: directoryOf(network, 1) })), []);
+});
+
 Deno.test("a KME whose audit log cannot be written does not start", async () => {
   await using network = await audited({ kmes: [{ id: 1, saes: [1, 2] }] });
   const { configPath } = network.kme(1);

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Block } from "../../src/domain/block.ts";
 import type { Store } from "../../src/store/store.ts";
-import { composeBits } from "../../src/domain/key.ts";
+import { composeBits, newKeyIds } from "../../src/domain/key.ts";
 import { freshBlocks, freshId, hex, OWN, PEER, TEST_DIGEST } from "./store_fixture.ts";
 
 type Phase = "open" | "unresolved" | "refused" | "absent";
@@ -102,7 +102,7 @@ export class Model {
     const free = this.of(OWN.text, "free");
     const keys = await this.store.deliver({
       link: this.store.link(OWN.text)!,
-      number,
+      ids: newKeyIds(number),
       size,
       origin: OWN.text,
       master: "11",

@@ -5,6 +5,7 @@ import { Kysely } from "kysely";
 import type { Database, StoreEncryption } from "../../src/config/config.ts";
 import { type Block, blockKeyId, formatKeyId, type KeyIdBytes } from "../../src/domain/block.ts";
 import type { ConfiguredId } from "../../src/domain/ids.ts";
+import { newKeyIds } from "../../src/domain/key.ts";
 import type { StoreDialect } from "../../src/store/dialects/dialect.ts";
 import { openDialect } from "../../src/store/dialects/open.ts";
 import { BlockState, type Schema } from "../../src/store/table_schema.ts";
@@ -196,7 +197,7 @@ export async function fill(store: Store, count: number, link = OWN.text): Promis
 export function delivery(store: Store, number = 1) {
   return {
     link: store.link(OWN.text)!,
-    number,
+    ids: newKeyIds(number),
     size: 256,
     origin: OWN.text,
     master: "11",

@@ -1,7 +1,8 @@
 /** A key whose slaves are all SAEs of this KME: free blocks become a key waiting for them, in one step. */
+import type { KeyIdBytes } from "../../domain/block.ts";
 import type { KmeId, SaeId } from "../../domain/ids.ts";
 import type { Operation } from "../work.ts";
-import { blocksPerKey, composeBits, isWholeBlock, type Key, newKeyId } from "../../domain/key.ts";
+import { blocksPerKey, composeBits, isWholeBlock, type Key } from "../../domain/key.ts";
 import type { Link } from "../../domain/link.ts";
 import { claim } from "./claim.ts";
 import { chunks } from "../../domain/chunks.ts";
@@ -9,7 +10,8 @@ import { handOver, type NewDelivery } from "./hand_over.ts";
 
 export interface Delivery {
   readonly link: Link;
-  readonly number: number;
+  /** key_IDs of the keys, new ones. */
+  readonly ids: readonly KeyIdBytes[];
   /** Bits of each key, a multiple of 8. */
   readonly size: number;
   readonly origin: KmeId;
@@ -26,8 +28,8 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
   async run(work, items) {
     const claimed = await claim(
       work,
-      items.map(({ link, number, size, storedSince }) => [
-        { link, blocks: number * blocksPerKey(size), storedSince },
+      items.map(({ link, ids, size, storedSince }) => [
+        { link, blocks: ids.length * blocksPerKey(size), storedSince },
       ]),
     );
     const deliveries: NewDelivery[] = [];
@@ -35,9 +37,9 @@ export const deliver: Operation<Delivery, Key[] | undefined> = {
       const blocks = claimed[i]?.[0];
       if (blocks === undefined) return undefined;
       work.stock.add(item.link.id, -blocks.length);
-      const keys = [...chunks(blocks, blocksPerKey(item.size))].map((part) => {
+      const keys = [...chunks(blocks, blocksPerKey(item.size))].map((part, i) => {
         const bits = composeBits(part, item.size);
-        return { id: newKeyId(), bits, blocks: part, whole: isWholeBlock(item.size) };
+        return { id: item.ids[i]!, bits, blocks: part, whole: isWholeBlock(item.size) };
       });
       deliveries.push({
         origin: item.origin,
