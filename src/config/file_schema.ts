@@ -166,7 +166,7 @@ const thisKme = z.strictObject({
   kmes_https_interface: httpsInterface("other KMEs"),
   skip_https_interface: optional(httpsInterface("SAEs")),
   debugging_http_interface: optional(address),
-  max_key_per_request: withDefault(integer(1, 10_000), 128),
+  max_key_per_request: withDefault(integer(1, 2560), 128),
   max_key_count: withDefault(integer(1, 1_000_000_000), 1_000_000),
   key_lifetime_seconds: withDefault(integer(1, 315_360_000), 86_400),
   answer_repeat_seconds: withDefault(integer(0, 300), 0),

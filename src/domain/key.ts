@@ -5,11 +5,10 @@ import { BLOCK_BITS, type KeyIdBytes } from "./block.ts";
 export const KeySize = { default: BLOCK_BITS, min: 8, max: 65_536 } as const;
 
 /**
- * Maximum bits of the blocks that the keys of one request take: 40 keys of the largest size, or 10,240 of the default size, which
- * is more than any KME can be configured to deliver at once. All of them are delivered in one transaction, for which the
- * requests of others wait.
+ * Maximum bits of the blocks that the keys of one request take: 10 keys of the largest size, or 2,560 of the default size. All of
+ * them are delivered in one transaction, for which the requests of others wait.
  */
-export const MAX_REQUEST_BITS = 40 * KeySize.max;
+export const MAX_REQUEST_BITS = 10 * KeySize.max;
 
 /** A key with its bits. */
 export interface Key {

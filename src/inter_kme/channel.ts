@@ -24,7 +24,7 @@ export const MAX_SOCKETS = 32;
 
 /**
  * Bytes of an answer that are kept; the rest is cut off. The longest ones name each block of the message that they answer
- * twice: 0.8 MB for the most blocks of a message.
+ * twice: 0.2 MB for the most blocks of a message.
  */
 export const MAX_ANSWER_BYTES = MAX_MESSAGE_BYTES;
 

@@ -31,7 +31,7 @@ export const PROTOCOL = 3;
 export const MAX_TRANSACTIONS = 64;
 
 /** Keys in one transaction: the largest configurable `max_key_per_request`. */
-export const MAX_KEYS = 10_000;
+export const MAX_KEYS = 2560;
 
 /** SAEs of one transaction: the slave, and the largest configurable `max_SAE_ID_count`. */
 export const MAX_SAES = 1 + 1000;
@@ -41,10 +41,10 @@ export const FULL_MESSAGE_BYTES = 1024 * 1024;
 
 /**
  * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys with their
- * {@linkcode MAX_BLOCKS} blocks take 1.7 MB, {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another
+ * {@linkcode MAX_BLOCKS} blocks take 0.5 MB, {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another
  * 1.8 MB.
  */
-export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
+export const MAX_MESSAGE_BYTES = 3 * 1024 * 1024;
 
 /** Blocks of one message, whether in one transaction or in several. */
 export const MAX_BLOCKS = MAX_REQUEST_BITS / BLOCK_BITS;

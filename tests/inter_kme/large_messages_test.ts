@@ -18,7 +18,7 @@ async function sendHead(network: TestNetwork, certificate: { cert: string; key: 
     key: certificate.key,
   });
   await once(socket, "secureConnect");
-  socket.write(`POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${4 * 1024 * 1024}\r\n\r\n{`);
+  socket.write(`POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${3 * 1024 * 1024}\r\n\r\n{`);
   let text = "";
   socket.setEncoding("latin1").on("data", (part: string) => text += part).on("error", () => {});
   return { socket, answer: once(socket, "data").then(() => text) };
@@ -47,7 +47,7 @@ Deno.test("millions of elements are refused at the first wrong one", async () =>
   const body =
     `{"sender_KME_ID":"2","transactions":[{"transaction_ID":"${crypto.randomUUID()}","origin_SAE_ID":"3",` +
     `"recipients":[{"KME_ID":"1","SAE_IDs":["1"]}],"keys":[{"key_ID":"${crypto.randomUUID()}","size":256,"blocks":[` +
-    `${"1,".repeat(1_900_000)}1]}]}]}`;
+    `${"1,".repeat(1_400_000)}1]}]}]}`;
   const refused = await caller.raw("POST", "/kme/v1/transactions", body);
   assert.equal(refused.status, 400);
   if (Deno.build.os === "linux") {
