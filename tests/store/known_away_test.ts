@@ -2,11 +2,14 @@
 import assert from "node:assert/strict";
 import { databaseTest } from "../harness/databases.ts";
 import { eventually } from "../harness/eventually.ts";
+import { residentBytes } from "../harness/process_files.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 import { scrape } from "../metrics/scrape.ts";
 
 const CALLERS = 32;
 const REQUESTS = 6000;
+/** Bytes by which the process may grow in as many requests again. */
+const MAX_GROWTH = 64 * 2 ** 20;
 
 for (const kind of ["postgres", "mariadb"] as const) {
   databaseTest(
@@ -29,13 +32,21 @@ for (const kind of ["postgres", "mariadb"] as const) {
       await kme!.waitForLine(/the database is away/);
       const before = await failures();
       const statuses = new Map<number, number>();
-      await Promise.all(Array.from({ length: CALLERS }, async () => {
-        for (let i = 0; i < REQUESTS / CALLERS; i++) {
-          const status = await request();
-          statuses.set(status, (statuses.get(status) ?? 0) + 1);
-        }
-      }));
+      const send = () =>
+        Promise.all(Array.from({ length: CALLERS }, async () => {
+          for (let i = 0; i < REQUESTS / CALLERS; i++) {
+            const status = await request();
+            statuses.set(status, (statuses.get(status) ?? 0) + 1);
+          }
+        }));
+      await send();
       const attempts = await failures() - before;
+      if (Deno.build.os === "linux") {
+        const used = await residentBytes(kme!.pid);
+        await send();
+        const growth = await residentBytes(kme!.pid) - used;
+        assert.ok(growth < MAX_GROWTH, `${growth >> 20} MiB more after ${REQUESTS} requests`);
+      }
       await server.start();
       // By itself.
       await eventually(async () => await request() === 200);
