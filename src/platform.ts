@@ -1,5 +1,4 @@
 /** What differs between operating systems. */
-import { constants } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 
@@ -16,11 +15,6 @@ export interface Platform {
   isOwn(owner: number | null): boolean;
   /** Events of a watched directory that say that a file is complete. */
   readonly completeEvents: readonly Deno.FsEvent["kind"][];
-  /**
-   * Flags to open a file for reading without following a symbolic link and without waiting for the writer of a pipe.
-   * Windows has neither flag: there a caller compares the open file with what `lstat` says of the path.
-   */
-  readonly openRegularFile: number;
   /** The path of a file URI without its scheme, as in `sqlite:///C:/keys/kme.db`. */
   pathOfUri(path: string): string;
 }
@@ -30,14 +24,9 @@ export interface SystemFacts {
   readonly os: typeof Deno.build.os;
   /** User id; `null` where there is none. */
   readonly uid: number | null;
-  readonly constants: {
-    readonly O_RDONLY: number;
-    readonly O_NOFOLLOW?: number;
-    readonly O_NONBLOCK?: number;
-  };
 }
 
-export function describePlatform({ os, uid, constants }: SystemFacts): Platform {
+export function describePlatform({ os, uid }: SystemFacts): Platform {
   const isWindows = os === "windows";
   return {
     // Windows has Ctrl-C and Ctrl-Break only.
@@ -49,13 +38,29 @@ export function describePlatform({ os, uid, constants }: SystemFacts): Platform 
     // Only Linux tells that a file was closed after it was written (`access`), and that it was renamed. No system tells
     // what another host does in a shared directory.
     completeEvents: os === "linux" ? ["access", "rename"] : [],
-    openRegularFile: constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0),
     pathOfUri: (path) => isWindows ? path.replace(/^\/(?=[a-z]:)/i, "") : path,
   };
 }
 
 /** The system on which the program runs. */
-export const platform: Platform = describePlatform({ os: Deno.build.os, uid: Deno.uid(), constants });
+export const platform: Platform = describePlatform({ os: Deno.build.os, uid: Deno.uid() });
+
+/** `constants` of `node:fs`, as far as they say how a file is opened. */
+export interface OpenFlags {
+  readonly O_RDONLY: number;
+  readonly O_NOFOLLOW?: number;
+  readonly O_NONBLOCK?: number;
+}
+
+/**
+ * Flags to open a file for reading without following a symbolic link and without waiting for the writer of a pipe.
+ * Windows has neither flag: there a caller compares the open file with what `lstat` says of the path.
+ *
+ * @param flags of this system; given by the caller, since loading `node:fs` would slow down every command.
+ */
+export function openRegularFile({ O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 }: OpenFlags): number {
+  return O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
+}
 
 /**
  * Makes a directory that only this user can enter, and uses it for temporary files (`TMPDIR`) until the program

@@ -1,10 +1,8 @@
 /** `kme sae`: asks a KME as an SAE does. */
-import { open } from "node:fs/promises";
 import { command, InputError, UsageError } from "./command.ts";
 import { printMessage } from "./stderr.ts";
 import { errorMessage, escapeControlCharacters } from "../domain/text.ts";
 import type { Parsed } from "../domain/parsed.ts";
-import { keyFingerprint } from "../tools/key_fingerprint.ts";
 import type { SaeClient, SaeKey } from "../tools/sae_client.ts";
 
 const ACTIONS = ["status", "get", "fetch"] as const;
@@ -72,9 +70,9 @@ export const saeCommand = command({
       }
       const ask = () =>
         action === "get" ? client.getKeys(sae, { number, size }) : client.getKeysWithIds(sae, keyIds);
-      if (raw !== undefined) printJson(described(await writeKey(raw, ask)));
+      if (raw !== undefined) printJson(await described(await writeKey(raw, ask)));
       else if (hex) printHex(await ask());
-      else printJson(described(await ask()));
+      else printJson(await described(await ask()));
       return 0;
     } catch (error) {
       throw new Error(await explain(error, action !== "status"), { cause: error });
@@ -130,6 +128,7 @@ function wholeNumber(option: string, text: string | undefined): number | undefin
 
 /** The file is created before the key is requested: a key that cannot be written would be lost. */
 async function writeKey(path: string, ask: () => Promise<SaeKey[]>): Promise<SaeKey[]> {
+  const { open } = await import("node:fs/promises");
   let file;
   try {
     file = await open(path, "wx", 0o600);
@@ -163,7 +162,8 @@ async function explain(error: unknown, usesUpKeys: boolean): Promise<string> {
   return `${errorMessage(error)}${lost}`;
 }
 
-function described(keys: readonly SaeKey[]) {
+async function described(keys: readonly SaeKey[]) {
+  const { keyFingerprint } = await import("../tools/key_fingerprint.ts");
   return {
     keys: keys.map(({ keyId, bits }) => ({
       key_ID: keyId,

@@ -1,9 +1,10 @@
 /** Key files: raw 32-byte blocks from offset 0, whole blocks only. */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { type Block, BLOCK_BYTES, blockKeyId, blocksOf, type KeyIdBytes } from "../domain/block.ts";
-import { platform } from "../platform.ts";
+import { openRegularFile } from "../platform.ts";
 import { KeyHealth } from "./key_health.ts";
 
 const SUFFIX = ".cor";
@@ -99,7 +100,7 @@ export class KeyFile implements AsyncDisposable {
    * @throws what opening throws.
    */
   static async open(path: string, expected: FileState): Promise<KeyFile | undefined> {
-    const handle = await open(path, platform.openRegularFile);
+    const handle = await open(path, openRegularFile(constants));
     try {
       const info = await handle.stat();
       // The open file is judged, not what its name leads to later.

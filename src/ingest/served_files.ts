@@ -9,7 +9,7 @@ import { join } from "node:path";
 import type { KmeId } from "../domain/ids.ts";
 import { errorMessage } from "../domain/text.ts";
 import { log } from "../log.ts";
-import { platform } from "../platform.ts";
+import { openRegularFile, platform } from "../platform.ts";
 
 /** Name of the record; not that of a key file. */
 const SERVED_FILES = ".kme_ingested_files";
@@ -23,7 +23,7 @@ const MARK_BYTES = 8;
 /** Deleted files from which on the record is written again without them. */
 const MAX_DELETED = 1000;
 
-const APPEND = platform.openRegularFile | constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT;
+const APPEND = openRegularFile(constants) | constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT;
 
 /** One line of the record, as JSON. */
 export interface ServedFile {
@@ -61,7 +61,7 @@ export interface FileIdentity {
 export async function readServedFiles(directory: string): Promise<ServedFile[]> {
   let handle: FileHandle;
   try {
-    handle = await open(join(directory, SERVED_FILES), platform.openRegularFile);
+    handle = await open(join(directory, SERVED_FILES), openRegularFile(constants));
   } catch (error) {
     if ((error as { code?: unknown }).code === "ENOENT") return [];
     throw error;

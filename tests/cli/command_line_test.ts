@@ -5,7 +5,7 @@ import { findProgram, runChild } from "../harness/child_process.ts";
 import { eventually } from "../harness/eventually.ts";
 import { freePort } from "../harness/free_port.ts";
 import { testWith } from "../harness/installed.ts";
-import { runKme } from "../harness/kme_process.ts";
+import { PROJECT_ROOT, runKme } from "../harness/kme_process.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
 import { makeTestNetwork } from "../harness/test_network.ts";
 
@@ -30,6 +30,38 @@ Deno.test("version", async () => {
   assert.equal(version.code, 0);
   assert.match(version.stdout, /^kme \d+\.\d+\.\d+\n$/);
   for (const flag of ["--version", "-V"]) assert.deepEqual(await runKme([flag]), version);
+});
+
+Deno.test("help and version load descriptions of commands, but nothing that a command works with", async () => {
+  interface Dependency {
+    readonly code?: { readonly specifier: string };
+    readonly isDynamic?: boolean;
+  }
+  const { code, stdout } = await runChild(Deno.execPath(), {
+    args: ["info", "--json", "src/main.ts"],
+    cwd: PROJECT_ROOT,
+  });
+  assert.equal(code, 0);
+  const graph = JSON.parse(stdout) as {
+    roots: [string];
+    modules: { specifier: string; dependencies?: Dependency[] }[];
+  };
+  const modules = new Map(graph.modules.map((module) => [module.specifier, module]));
+  const loaded = new Set(graph.roots);
+  for (const specifier of loaded) {
+    for (const { code, isDynamic } of modules.get(specifier)?.dependencies ?? []) {
+      if (!isDynamic && code !== undefined) loaded.add(code.specifier);
+    }
+  }
+  const names = [...loaded].map((name) => name.replace(/^.*\/src\//, ""));
+  assert.ok(names.includes("cli/version_command.ts"));
+  // Modules of Node.js that take no time to load, and small ones of the program.
+  assert.deepEqual(
+    names.filter((name) =>
+      !/^(?:main|version|platform)\.ts$|^(?:cli|domain)\/|^log\/log_settings\.ts$/.test(name)
+    ).sort(),
+    ["node:os", "node:path", "node:util"],
+  );
 });
 
 Deno.test("a usage error is one line and the usage line, with exit code 2", async () => {
