@@ -9,6 +9,7 @@ import {
   MAX_DEVICE_KEYS,
 } from "../domain/device_keys.ts";
 import type { KmeId } from "../domain/ids.ts";
+import { BlockPresence } from "../domain/stock_questions.ts";
 import { formatKeyIdList, keyIdList } from "./key_id_list.ts";
 import { parseMessage } from "./wire.ts";
 
@@ -27,7 +28,8 @@ const questionSchema = z.object({
 });
 
 const answerSchema = z.object({
-  presence: z.base64().transform((text) => Uint8Array.from(Buffer.from(text, "base64"))),
+  presence: z.base64().transform((text) => Uint8Array.from(Buffer.from(text, "base64")))
+    .refine((presence) => presence.every((byte) => byte <= BlockPresence.gone)),
   reason: z.string().max(MAX_REASON).optional(),
 });
 

@@ -72,3 +72,10 @@ Deno.test("other messages are not read", () => {
     assert.equal(readDeviceKeysAnswer(answer), undefined);
   }
 });
+
+Deno.test("an answer with a presence that does not exist is rejected", () => {
+  const answer = (presence: number[]) =>
+    readDeviceKeysAnswer(formatDeviceKeysAnswer({ presence: Uint8Array.from(presence) }));
+  assert.deepEqual(answer([0, 1, 2]), { presence: Uint8Array.of(0, 1, 2) });
+  for (const wrong of [3, 255]) assert.equal(answer([1, wrong]), undefined, String(wrong));
+});
