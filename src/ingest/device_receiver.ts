@@ -1,4 +1,5 @@
 /** Fetches keys from this end's QKD device that the other end of the link has got from its own. */
+import { hash } from "node:crypto";
 import { type Block, blocksOf, type KeyIdBytes } from "../domain/block.ts";
 import { mapKey, sameBytes } from "../domain/bytes.ts";
 import type { DeviceKey, DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
@@ -18,6 +19,9 @@ const BELIEVED_MS = 3000;
 
 /** Questions that are worked on at the same time: more than the other end asks. */
 const MAX_RUNNING = 16;
+
+/** Requests to the device for one question. Keys that are not decided then are asked for at the next question. */
+const MAX_REQUESTS = 64;
 
 /** Refused keys that are remembered. */
 const MAX_REFUSED = 100_000;
@@ -43,11 +47,12 @@ interface Fetched {
   readonly refused: string[];
   /** Why others are not decided. */
   reason?: string;
+  requests: number;
 }
 
 export class DeviceReceiver {
   readonly #options: DeviceReceiverOptions;
-  /** What is being fetched, by the first key of a question: the other end asks again with the same keys. */
+  /** What is being fetched, by a digest of the question: the other end asks again with the same keys. */
   readonly #running = new Map<string, Promise<DeviceKeysAnswer>>();
   /** When the device refused a key first, in milliseconds of the monotonic clock. */
   readonly #refusedAt = new Map<string, number>();
@@ -63,7 +68,7 @@ export class DeviceReceiver {
    * @throws StoreUnavailable
    */
   async receive(question: DeviceKeysQuestion): Promise<DeviceKeysAnswer> {
-    const name = question.keys[0]!.id;
+    const name = digestOf(question);
     const blocks = question.keys.reduce((sum, key) => sum + key.blocks.length, 0);
     const undecided = (reason: string): DeviceKeysAnswer => ({ presence: new Uint8Array(blocks), reason });
     let running = this.#running.get(name);
@@ -79,9 +84,7 @@ export class DeviceReceiver {
       () => late.resolve(undecided(`the device ${this.#options.client.name} has not answered yet`)),
       this.#options.answerMs,
     );
-    const answer = await Promise.race([running, late.promise]).finally(() => clearTimeout(timer));
-    // A question with the same first key, but others, got the answer of another one.
-    return answer.presence.length === blocks ? answer : undecided("ask again");
+    return await Promise.race([running, late.promise]).finally(() => clearTimeout(timer));
   }
 
   async #receive({ keys }: DeviceKeysQuestion): Promise<DeviceKeysAnswer> {
@@ -94,7 +97,7 @@ export class DeviceReceiver {
     const wanted = keys.filter(({ blocks }) => blocks.some(isAbsent));
     if (wanted.length === 0) return { presence };
 
-    const fetched: Fetched = { given: [], refused: [] };
+    const fetched: Fetched = { given: [], refused: [], requests: 0 };
     await this.#fetch(wanted.map(({ id }) => id).filter((id) => this.#isDue(id)), fetched);
     const isNone = fetched.given.length === 0 && fetched.refused.length > 0;
     const wrong = isNone ? await this.#wrongFor() : undefined;
@@ -167,6 +170,10 @@ export class DeviceReceiver {
   /** Asks for all at once; where the device refuses that, for halves, so that one missing key does not cost the others. */
   async #fetch(ids: readonly string[], fetched: Fetched): Promise<void> {
     if (ids.length === 0) return;
+    if (fetched.requests++ === MAX_REQUESTS) {
+      fetched.reason = `the device ${this.#options.client.name} refuses many of the keys`;
+      return;
+    }
     try {
       const given = await this.#options.client.decKeys(ids);
       const asked = new Set(ids);
@@ -214,4 +221,8 @@ export class DeviceReceiver {
 
 function isOf(cut: readonly Block[], { blocks }: DeviceKey): boolean {
   return cut.length === blocks.length && cut.every(({ id }, i) => sameBytes(id, blocks[i]!));
+}
+
+function digestOf({ keys }: DeviceKeysQuestion): string {
+  return hash("sha256", JSON.stringify(keys.map(({ id, blocks }) => [id, blocks.map(mapKey)])));
 }
