@@ -26,7 +26,11 @@ export async function encryption(): Promise<Row[]> {
     for (const [suffix, edit] of [["", undefined], [", encrypted", withEncryption]] as const) {
       const site = stack.use(await Site.make([database, ":memory:"], { edit }));
       for (const [name, request, pool] of REQUESTS) {
-        targets.push({ name: `${name}, ${title}${suffix}`, run: () => site.runAfresh(request, TIMES, pool) });
+        targets.push({
+          name: `${name}, ${title}${suffix}`,
+          keys: request.keys,
+          run: () => site.runAfresh(request, TIMES, pool),
+        });
       }
     }
   }
