@@ -6,6 +6,7 @@
  * Its hash is the SHA-256 of the line's bytes without `,"hash":"…"`, so it covers the record and the hash of the one before.
  */
 import { hash } from "node:crypto";
+import { timestamp } from "../domain/time.ts";
 import type { AuditRecord, ChainRecord } from "./audit_record.ts";
 
 /** Where a chain is: the number and the hash of a record. */
@@ -20,19 +21,7 @@ export const BEGINNING: Position = { sequence: 0, hash: "0".repeat(64) };
 
 /** A record of which only its place in the chain is missing. */
 export function formatRecord(record: AuditRecord | ChainRecord): string {
-  return `{"time":"${timeText(Date.now())}",${JSON.stringify(record).slice(1)}`;
-}
-
-let lastTime = 0;
-let lastText = new Date(lastTime).toISOString();
-
-/** The text is made once a millisecond: many records are made in one. */
-function timeText(time: number): string {
-  if (time !== lastTime) {
-    lastTime = time;
-    lastText = new Date(time).toISOString();
-  }
-  return lastText;
+  return `{"time":"${timestamp(Date.now())}",${JSON.stringify(record).slice(1)}`;
 }
 
 /** Puts a record behind another one; the line ends with a newline. */

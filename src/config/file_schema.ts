@@ -10,7 +10,7 @@ import { parseId } from "./id_text.ts";
 import type { Parsed } from "../domain/parsed.ts";
 import { parseFingerprint } from "./fingerprint_text.ts";
 import { parseSerial } from "./serial_text.ts";
-import { KeySize } from "../domain/key.ts";
+import { KeySize, MAX_REQUEST_BLOCKS } from "../domain/key.ts";
 import { hasControlCharacters } from "../domain/text.ts";
 import type { CertificateSelector } from "../x509/certificate_selector.ts";
 
@@ -166,7 +166,7 @@ const thisKme = z.strictObject({
   kmes_https_interface: httpsInterface("other KMEs"),
   skip_https_interface: optional(httpsInterface("SAEs")),
   debugging_http_interface: optional(address),
-  max_key_per_request: withDefault(integer(1, 2560), 128),
+  max_key_per_request: withDefault(integer(1, MAX_REQUEST_BLOCKS), 128),
   max_key_count: withDefault(integer(1, 1_000_000_000), 1_000_000),
   key_lifetime_seconds: withDefault(integer(1, 315_360_000), 86_400),
   answer_repeat_seconds: withDefault(integer(0, 300), 0),

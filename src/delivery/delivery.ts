@@ -63,10 +63,11 @@ export interface KeyRequest {
   readonly maxAgeSeconds?: number;
 }
 
-/** Keys that were taken from the database, and their record, which may not be durable yet. */
+/** Keys that were taken from the database. */
 interface TakenKeys {
   readonly keys: readonly Key[];
-  readonly recorded: Promise<void>;
+  /** Resolves when their record is durable; absent: it is not begun. */
+  readonly recorded?: Promise<void>;
 }
 
 /** Records keys of a request. */
@@ -227,7 +228,7 @@ export class Delivery {
       throw error;
     });
     end(true);
-    return await onceRecorded(keys, recorded);
+    return await onceRecorded(keys, recorded ?? record(keys.map(({ id }) => id)));
   }
 
   async #newKeys(
@@ -247,12 +248,11 @@ export class Delivery {
     const taken = plan.hops.length === 0
       ? await this.#deliverHere(master, slaves, request, record)
       : await this.#deliverRemotely(master, slaves, request, plan, number);
-    const { keys } = taken;
-    this.#observer.delivered(slave.kmeId, keys.length);
-    for (const key of keys) {
+    this.#observer.delivered(slave.kmeId, taken.keys.length);
+    for (const key of taken.keys) {
       for (const { id } of slaves) this.#activated(key.id, master.id.text, id.text, number);
     }
-    return { keys, recorded: taken.recorded ?? record(keys.map(({ id }) => id)) };
+    return taken;
   }
 
   /**
@@ -448,7 +448,7 @@ export class Delivery {
     slaves: readonly Sae[],
     request: KeyRequest,
     record: RecordKeys,
-  ): Promise<Pick<TakenKeys, "keys"> & Partial<TakenKeys>> {
+  ): Promise<TakenKeys> {
     const { id } = this.#config.thisKme;
     const link = this.#store.link(id.text)!;
     const ids = newKeyIds(request.number);
@@ -491,7 +491,7 @@ export class Delivery {
     request: KeyRequest,
     plan: Plan,
     number: number,
-  ): Promise<Pick<TakenKeys, "keys"> & Partial<TakenKeys>> {
+  ): Promise<TakenKeys> {
     const [slave] = slaves as [Sae, ...Sae[]];
     for (const { id, kmeId } of slaves) {
       if (kmeId !== this.#config.thisKme.id.text) {

@@ -10,6 +10,9 @@ export const KeySize = { default: BLOCK_BITS, min: 8, max: 65_536 } as const;
  */
 export const MAX_REQUEST_BITS = 10 * KeySize.max;
 
+/** The same in blocks, and so the maximum number of keys in one request. */
+export const MAX_REQUEST_BLOCKS = MAX_REQUEST_BITS / BLOCK_BITS;
+
 /** A key with its bits. */
 export interface Key {
   readonly id: KeyIdBytes;

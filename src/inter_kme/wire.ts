@@ -6,10 +6,10 @@ import { Buffer } from "node:buffer";
 import { z } from "zod";
 import type { Recipients, TakeBackAnswer, TakeBackRequest, Transaction } from "../domain/transaction.ts";
 import type { ReceptionAnswer } from "../delivery/reception.ts";
-import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
+import { formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import { chunks } from "../domain/chunks.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
-import { MAX_REQUEST_BITS } from "../domain/key.ts";
+import { MAX_REQUEST_BLOCKS } from "../domain/key.ts";
 import type { Steps } from "../domain/slices.ts";
 
 /** Prefix of these paths. */
@@ -31,7 +31,7 @@ export const PROTOCOL = 3;
 export const MAX_TRANSACTIONS = 64;
 
 /** Keys in one transaction: the largest configurable `max_key_per_request`. */
-export const MAX_KEYS = 2560;
+export const MAX_KEYS = MAX_REQUEST_BLOCKS;
 
 /** SAEs of one transaction: the slave, and the largest configurable `max_SAE_ID_count`. */
 export const MAX_SAES = 1 + 1000;
@@ -47,7 +47,7 @@ export const FULL_MESSAGE_BYTES = 1024 * 1024;
 export const MAX_MESSAGE_BYTES = 3 * 1024 * 1024;
 
 /** Blocks of one message, whether in one transaction or in several. */
-export const MAX_BLOCKS = MAX_REQUEST_BITS / BLOCK_BITS;
+export const MAX_BLOCKS = MAX_REQUEST_BLOCKS;
 
 export const helloAnswerSchema = z.object({
   protocol: z.int().min(1),

@@ -1,5 +1,6 @@
 /** A line of the log at info whose text is finished. Its form is that of the logger's formatters. */
 import { escapeControlCharacters } from "../domain/text.ts";
+import { timestamp } from "../domain/time.ts";
 import type { Room } from "./log_settings.ts";
 
 export class InfoLine {
@@ -19,12 +20,4 @@ export function formatInfoLine({ room, at, text }: InfoLine, json: boolean): str
   const logger = `kme.${room}`;
   if (!json) return `${timestamp(at)} [INFO] ${logger}: ${escapeControlCharacters(text)}\n`;
   return `${JSON.stringify({ "@timestamp": timestamp(at), level: "INFO", message: text, logger })}\n`;
-}
-
-// Many lines have the same time.
-let last = { at: NaN, text: "" };
-
-function timestamp(at: number): string {
-  if (last.at !== at) last = { at, text: new Date(at).toISOString() };
-  return last.text;
 }

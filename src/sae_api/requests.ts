@@ -60,7 +60,7 @@ export function parseKeyRequest(
   defaults: RequestDefaults,
 ): KeyRequest {
   const inUrl = parameters.size === 0 ? {} : parseKeyRequestParameters(parameters);
-  const wire: Partial<z.output<typeof keyRequestSchema>> = body === "" || isBlank(body)
+  const wire: Partial<z.output<typeof keyRequestSchema>> = isBlank(body)
     ? {}
     : check(keyRequestSchema, parseJson(body));
   return {

@@ -454,9 +454,9 @@ export class Store implements BlockStore {
   }
 
   freeBlocks(link: KmeId): Promise<number> {
+    const known = this.knownFreeBlocks(link);
+    if (known !== undefined) return Promise.resolve(known);
     const { id } = this.#requireLink(link);
-    const own = this.#executor.stock.get(id);
-    if (own !== undefined) return Promise.resolve(own);
     // Callers that come while a count is under way share the next one, so that no result is older than its call.
     let next = this.#counting.get(id);
     if (next === undefined) {
