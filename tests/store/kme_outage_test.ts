@@ -200,7 +200,7 @@ databaseTest(
       for (let i = 0; i < 5; i++) {
         assert.equal(keysOf(await master.encKeys(12)).length, 1);
         const [rows] = await connection.query(
-          "select id from information_schema.processlist where id <> connection_id()",
+          "select id from information_schema.processlist where db = database() and id <> connection_id()",
         );
         const ids = (rows as { id: number }[]).map(({ id }) => id);
         assert.ok(ids.length > 0);
