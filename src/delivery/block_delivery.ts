@@ -29,6 +29,8 @@ export interface BlockRequest {
   readonly expiresAt: number;
   /** Only of blocks stored at or after this time, milliseconds since 1970. */
   readonly storedSince?: number;
+  /** Blocks of a link that have to be left. */
+  readonly keep: (link: KmeId) => number;
 }
 
 /** Blocks remembered for a peer that refused them and accepted no others. */
@@ -153,6 +155,7 @@ export class BlockDelivery {
           blocks,
           from,
           storedSince: request.storedSince,
+          keep: request.keep(request.link.kme),
         }],
       });
     } catch (error) {
@@ -162,7 +165,9 @@ export class BlockDelivery {
     }
     if (reserved === undefined) {
       await this.#giveUp(request, agreement);
-      throw await shortage(this.#store, [{ ...request, blocks }]);
+      const { link, master, storedSince } = request;
+      const keep = request.keep(link.kme);
+      throw await shortage(this.#store, master.text, [{ link, blocks, storedSince, keep }]);
     }
     return reserved[0]!.map(({ id, bits }) => {
       agreement.bits.set(mapKey(id), bits);

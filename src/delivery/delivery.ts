@@ -223,7 +223,7 @@ export class Delivery {
     const end = await this.#limiter.admit(master, wantedBy(request, plan));
     const { keys, recorded } = await this.#newKeys(master, slaves, request, plan, record).catch((error) => {
       end(false);
-      // The slave's KME applies its own limits.
+      // Of the database, or of the slave's KME, which applies its own.
       if (error instanceof LimitReached) this.#observer.limited(master.id.text, error.limit);
       throw error;
     });
@@ -454,11 +454,12 @@ export class Delivery {
     const ids = newKeyIds(request.number);
     const blocks = request.number * blocksPerKey(request.size);
     const since = storedSince(request, this.#store.now());
+    const keep = this.#limiter.keptFrom(master.id.text, id.text);
     let recorded: Promise<void> | undefined;
     let taking = 0;
     const onSent = () => {
       const free = this.#store.knownFreeBlocks(id.text) ?? 0;
-      if (since === undefined && free - this.#taking >= blocks) recorded = record(ids);
+      if (since === undefined && free - this.#taking - keep >= blocks) recorded = record(ids);
       // Whoever gets the keys waits for it.
       recorded?.catch(() => {});
       this.#taking += taking = blocks;
@@ -473,8 +474,11 @@ export class Delivery {
         slaves: slaves.map((slave) => slave.id.text),
         expiresAt: this.#expiry(),
         storedSince: since,
+        keep,
       }, onSent);
-      if (keys === undefined) throw await shortage(this.#store, [{ link, blocks, storedSince: since }]);
+      if (keys === undefined) {
+        throw await shortage(this.#store, master.id.text, [{ link, blocks, storedSince: since, keep }]);
+      }
       return { keys, recorded };
     } catch (error) {
       const undelivered = { master: master.id.text, ids, reason: errorMessage(error) };
@@ -503,6 +507,7 @@ export class Delivery {
       origin: this.#config.thisKme.id.text,
       expiresAt: this.#expiry(),
       storedSince: storedSince(request, this.#store.now()),
+      keep: (link: KmeId) => this.#limiter.keptFrom(master.id.text, link),
     };
     const onlyBlocks = await this.#hopsWithBlocksOnly(plan);
     if (onlyBlocks.length === 0) {
@@ -631,14 +636,8 @@ async function onceRecorded(keys: readonly Key[], recorded: Promise<unknown>): P
 }
 
 /** What a request takes of the limits of its master. */
-function wantedBy({ number, size }: KeyRequest, { source, localSlaves, hops }: Plan): Wanted {
-  const blocks = number * blocksPerKey(size);
-  const pads = hops.filter(({ composes }) => !composes).map(({ kme }) => kme);
-  return {
-    bits: number * size,
-    waitingKeys: localSlaves.length > 0 ? number : 0,
-    blocks: new Map([source, ...pads].map((link) => [link, blocks])),
-  };
+function wantedBy({ number, size }: KeyRequest, { localSlaves }: Plan): Wanted {
+  return { bits: number * size, waitingKeys: localSlaves.length > 0 ? number : 0 };
 }
 
 /** Milliseconds since 1970, a whole number. An age that reaches back before 1970 is no limit. */

@@ -207,7 +207,7 @@ export class Reception {
 
   /** Reserves pads for every neighbour that the keys go to next; `undefined` when the keys cannot be passed on now. */
   async #reserveOnward(transaction: Transaction): Promise<Onward[] | undefined> {
-    const { thisKme, routes, store, peers, reservations } = this.#options;
+    const { thisKme, directory, routes, store, peers, reservations } = this.#options;
     const beyond = transaction.recipients.filter(({ kme }) => kme !== thisKme);
     if (beyond.length === 0) return [];
     const hops = [...routes.byNextHop(beyond)].map(([kme, recipients]): Hop => ({
@@ -227,7 +227,13 @@ export class Reception {
     const reservation = Uint8Array.from(randomBytes(16));
     const pads = await store.reserve({
       reservation,
-      claims: ways.map(({ link }) => ({ link, blocks, pad: true })),
+      // A reserve is for masters of this KME; this one is not.
+      claims: ways.map(({ link }) => ({
+        link,
+        blocks,
+        pad: true,
+        keep: directory.reserveOf(link.kme)?.blocks,
+      })),
       plan: formatPlan({ transaction: transaction.id, hops }),
     }).catch((error) => {
       reservations.notReserved(reservation, error);

@@ -17,8 +17,6 @@ export interface Wanted {
   readonly bits: number;
   /** Keys that wait for slaves of this KME. */
   readonly waitingKeys: number;
-  /** Blocks by link. */
-  readonly blocks: ReadonlyMap<KmeId, number>;
 }
 
 /** Why keys cannot be received, or what ends their admission. */
@@ -31,7 +29,7 @@ export type EndAdmission = (delivered: boolean) => void;
 
 export interface SaeLimitsOptions {
   readonly directory: Pick<Directory, "reserveOf">;
-  readonly store: Pick<Store, "keysWaiting" | "freeBlocks">;
+  readonly store: Pick<Store, "keysWaiting">;
   readonly observer: Pick<KeyObserver, "limited">;
 }
 
@@ -39,8 +37,6 @@ export class SaeLimiter {
   readonly #options: SaeLimitsOptions;
   readonly #rate = new BitRate();
   readonly #waiting: WaitingKeys;
-  /** Blocks of requests under way, by link. */
-  readonly #taking = new Map<KmeId, number>();
 
   constructor(options: SaeLimitsOptions) {
     this.#options = options;
@@ -60,13 +56,9 @@ export class SaeLimiter {
    * @throws LimitReached, StoreUnavailable: nothing was taken.
    */
   async admit(master: Sae, wanted: Wanted): Promise<EndAdmission> {
-    const { directory } = this.#options;
     const { maxBitsPerSecond, maxWaitingKeys } = master.limits ?? {};
     const ends: EndAdmission[] = [];
     try {
-      // Also of the SAEs for which it is kept: what they are taking is not free for others.
-      const reserved = [...wanted.blocks].filter(([link]) => directory.reserveOf(link) !== undefined);
-      if (reserved.length > 0) ends.push(await this.#admitBlocks(master, reserved));
       if (maxWaitingKeys !== undefined && wanted.waitingKeys > 0) {
         const keys = await this.#waiting.admit(master.id.text, wanted.waitingKeys, maxWaitingKeys);
         if (keys === undefined) {
@@ -112,32 +104,10 @@ export class SaeLimiter {
     this.#waiting.fetched(master, keys);
   }
 
-  /** Blocks of a link that are kept from an SAE. */
+  /** Blocks of a link that are kept from an SAE. The database leaves them when it takes blocks for a request. */
   keptFrom(sae: SaeId, link: KmeId): number {
     const reserve = this.#options.directory.reserveOf(link);
     return reserve === undefined || reserve.saes.includes(sae) ? 0 : reserve.blocks;
-  }
-
-  /** @param reserved blocks of links of which a part is kept for some SAEs. */
-  async #admitBlocks(master: Sae, reserved: readonly (readonly [KmeId, number])[]): Promise<EndAdmission> {
-    const { store } = this.#options;
-    const limits = await Promise.all(reserved.map(async ([link, wanted]) => {
-      const kept = this.keptFrom(master.id.text, link);
-      return { link, wanted, kept, free: kept === 0 ? 0 : await store.freeBlocks(link) };
-    }));
-    // From here on at once, so that two requests do not find the same blocks.
-    // Where there are too few blocks for anybody, it is not the reserve that is in the way.
-    const isKept = ({ link, wanted, kept, free }: typeof limits[number]) =>
-      kept > 0 && free >= wanted && free - (this.#taking.get(link) ?? 0) - wanted < kept;
-    if (limits.some(isKept)) throw this.#reached(master, "reserve_share", RETRY_SECONDS.reserve_share);
-    for (const [link, wanted] of reserved) this.#take(link, wanted);
-    return () => {
-      for (const [link, wanted] of reserved) this.#take(link, -wanted);
-    };
-  }
-
-  #take(link: KmeId, blocks: number): void {
-    this.#taking.set(link, (this.#taking.get(link) ?? 0) + blocks);
   }
 
   #admitBits(master: Sae, bits: number, perSecond: number): EndAdmission {
@@ -150,9 +120,7 @@ export class SaeLimiter {
 
   #reached({ id }: Sae, limit: Limit, seconds: number): LimitReached {
     this.#options.observer.limited(id.text, limit);
-    const message = limit === "reserve_share"
-      ? `the rest of the stock is kept for other SAEs than ${id.text}`
-      : `SAE ${id.text} has reached its limit ${limit}`;
+    const message = `SAE ${id.text} has reached its limit ${limit}`;
     return new LimitReached(message, limit, Math.max(1, Math.ceil(seconds)));
   }
 }

@@ -33,6 +33,8 @@ export interface TransactionRequest {
   readonly master: SaeId;
   readonly expiresAt: number;
   readonly storedSince?: number;
+  /** Blocks of a link that have to be left. */
+  readonly keep: (link: KmeId) => number;
 }
 
 export interface TransactionDeliveryOptions {
@@ -119,16 +121,16 @@ export class TransactionDelivery {
     return await this.#paddedFailed(attempt, answers);
   }
 
-  async #reserve({ plan, number, size, storedSince }: TransactionRequest): Promise<Attempt> {
+  async #reserve({ plan, number, size, master, storedSince, keep }: TransactionRequest): Promise<Attempt> {
     const { store, peers, reservations } = this.#options;
     const blocks = number * blocksPerKey(size);
     const links = plan.hops.map((hop) => ({ hop, peer: peers.get(hop.kme), link: store.link(hop.kme) }));
     const source = store.link(plan.source);
     if (source === undefined) throw noLink(plan.source);
-    const claims: Claim[] = [{ link: source, blocks, storedSince }];
+    const claims: Claim[] = [{ link: source, blocks, storedSince, keep: keep(source.kme) }];
     for (const { hop, link } of links) {
       if (link === undefined) throw noLink(hop.kme);
-      if (!hop.composes) claims.push({ link, blocks, pad: true });
+      if (!hop.composes) claims.push({ link, blocks, pad: true, keep: keep(link.kme) });
     }
     const id = Uint8Array.from(randomBytes(16));
     const reserved = await store.reserve({
@@ -140,7 +142,7 @@ export class TransactionDelivery {
         reservations.notReserved(id, error);
         throw error;
       });
-    if (reserved === undefined) throw await shortage(store, claims);
+    if (reserved === undefined) throw await shortage(store, master, claims);
     const [sourceBlocks, ...pads] = reserved as [Block[], ...Block[][]];
     const parts = links.map(({ hop, peer, link }): Part => ({
       hop,

@@ -19,6 +19,21 @@ export async function applyStock(work: Work): Promise<void> {
   }
 }
 
+/** Free blocks of a link. No other transaction changes the count before this one ends. */
+export async function lockFreeBlocks(work: Work, linkId: number): Promise<number> {
+  const { trx, dialect } = work;
+  const slots = await run(
+    work,
+    "locked stock",
+    [linkId],
+    () =>
+      dialect.forUpdate(
+        trx.selectFrom("stock").select("free").where("link_id", "=", linkId).orderBy("slot"),
+      ),
+  );
+  return slots.reduce((sum, { free }) => sum + Number(free), 0);
+}
+
 /** Free blocks of a link. */
 export async function freeBlocks(db: Kysely<Schema>, linkId: number): Promise<number> {
   const { free } = await db.selectFrom("stock").select((e) => e.fn.sum<number>("free").as("free"))

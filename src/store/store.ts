@@ -213,7 +213,7 @@ export class Store implements BlockStore {
   }
 
   /**
-   * Keys for slaves of this KME; `undefined` if there are too few blocks: then none is used.
+   * Keys for slaves of this KME; `undefined` if there are too few blocks, or too few would be left: then none is used.
    *
    * @param onSent called when the database begins with it.
    */
@@ -223,7 +223,10 @@ export class Store implements BlockStore {
     return keys;
   }
 
-  /** Reserves blocks for each claim until {@linkcode finishReservation}; `undefined` if there are too few: then none is reserved. */
+  /**
+   * Reserves blocks for each claim until {@linkcode finishReservation}; `undefined` if there are too few, or too few would be left:
+   * then none is reserved.
+   */
   async reserve(item: Omit<Reserve, "processId">): Promise<Block[][] | undefined> {
     const blocks = await this.#request(reserve, { ...item, processId: this.processId });
     if (blocks !== undefined) { for (const { link } of item.claims) this.#onBlocksUsed(link.kme); }

@@ -1,10 +1,14 @@
 /** What the configuration allows an SAE as a master: with whom, how much, and how much of the stock. */
 import assert from "node:assert/strict";
 import { databaseTest } from "../harness/databases.ts";
+import { makeReplica } from "../durability/replicas.ts";
 import { eventually } from "../harness/eventually.ts";
-import { keyIdsOf, type SaeResponse } from "../harness/sae_client.ts";
+import { allIngested } from "../harness/key_files.ts";
+import { keyIdsOf, type SaeClient, type SaeResponse } from "../harness/sae_client.ts";
 import { type ConfigFile, makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
+import { RustKme } from "../inter_kme/rust_kme.ts";
 import { assertProblem, stockOf } from "../sae_api/api_fixture.ts";
+import { chain, withOptions } from "./test_networks.ts";
 
 /** KME 1 with the SAEs 1 and 2, KME 2 with SAE 3, 100 blocks on their link and 100 for SAEs of KME 1. */
 async function limited(edit: (config: ConfigFile, kme: string) => void): Promise<TestNetwork> {
@@ -188,4 +192,102 @@ Deno.test("a share of a link's stock is kept for the SAEs that are named", async
   assertProblem(await two.encKeys(3), 503, /^not enough keys are in stock$/);
   // The pool of the KME's own SAEs has no share.
   assert.equal((await two.encKeys(1, { number: 100 })).status, 200);
+});
+
+Deno.test("a request that waits for its neighbour leaves what is kept, although keys come meanwhile", async () => {
+  await using network = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [1, 2], options: { max_key_count: 200, inter_kme_timeout_seconds: 60 } }, {
+      id: 2,
+      saes: [3],
+    }],
+    edit: (config, kme) => {
+      if (kme === "1") config.this_kme.reserve_share = [{ kme: 2, share: 0.4, saes: [1] }];
+    },
+  });
+  const ids = await network.writeKeyFile(1, 2, 50);
+  await using peer = await RustKme.start(network, 2, ids);
+  const held = Promise.withResolvers<void>();
+  peer.react = async ({ path }) => {
+    if (path !== "/keys/activate") await held.promise;
+    return undefined;
+  };
+  const process = await network.start(1);
+  await allIngested(network.kme(1).keyDirectories.values());
+  // More than there is when it is admitted.
+  const answer = network.client(2).encKeys(3, { number: 60 });
+  await process.waitForLine(/SAE 2 requested a key to communicate with 3/);
+  for (const id of await network.writeKeyFile(1, 2, 50)) peer.free.add(id);
+  await allIngested(network.kme(1).keyDirectories.values());
+  held.resolve();
+  assertLimit(await answer, "reserve_share", (seconds) => seconds === 30);
+  assert.equal((await network.client(2).encKeys(3, { number: 20 })).status, 200);
+  assertLimit(await network.client(2).encKeys(3), "reserve_share", () => true);
+  assert.equal((await network.client(1).encKeys(3, { number: 80 })).status, 200);
+});
+
+databaseTest(
+  "postgres",
+  "a share is kept whatever others ask of several processes at the same time",
+  async (uri) => {
+    await using network = await makeTestNetwork({
+      kmes: [{ id: 1, saes: [1, 2], database: uri, options: { max_key_count: 200 } }, { id: 2, saes: [3] }],
+      edit: (config, kme) => {
+        if (kme !== "1") return;
+        config.this_kme.reserve_share = [
+          { kme: 1, share: 0.4, saes: [1] },
+          { kme: 2, share: 0.4, saes: [1] },
+        ];
+      },
+    });
+    for (const other of [1, 2]) await network.writeKeyFile(1, other, 120);
+    const replica = await makeReplica(network);
+    await network.startAll();
+    await using _second = await replica.start();
+    const ports = [network.kme(1).saesPort, replica.saesPort];
+    const [one, two] = [1, 2].map((sae) => ports.map((port) => network.client(sae, { port }))) as [
+      SaeClient[],
+      SaeClient[],
+    ];
+    for (const [slave, what] of [[1, "SAEs of this KME"], [3, "SAEs of another KME"]] as const) {
+      for (const [client, other] of [[one[0]!, slave], [network.client(3), 1]] as const) {
+        await eventually(async () => await stockOf(client, other) === 120, { timeout: 30_000 });
+      }
+      const answers = await Promise.all(
+        Array.from({ length: 60 }, (_, i) => two[i % 2]!.encKeys(slave, { number: 3 })),
+      );
+      const delivered = answers.filter(({ status }) => status === 200).length;
+      const left = await stockOf(one[0]!, slave);
+      assert.equal(left, 120 - 3 * delivered, what);
+      assert.ok(left >= 80, `${left} are left for the SAEs that are named, ${what}`);
+    }
+    // What the other end of the link uses is not limited here.
+    const stock = await stockOf(one[0]!, 3);
+    assert.equal((await network.client(3).encKeys(1, { number: 30 })).status, 200);
+    assert.equal(await stockOf(one[0]!, 3), stock - 30);
+    assertLimit(await two[1]!.encKeys(3), "reserve_share", () => true);
+    assert.equal((await one[1]!.encKeys(3, { number: stock - 30 })).status, 200);
+  },
+);
+
+Deno.test("keys that are passed on for masters of other KMEs leave what is kept", async () => {
+  const spec = withOptions(chain, { max_key_count: 200 });
+  await using network = await makeTestNetwork({
+    ...spec,
+    edit: (config, kme) => {
+      if (kme === "2") config.this_kme.reserve_share = [{ kme: 3, share: 0.4, saes: [2] }];
+    },
+  });
+  for (const [a, b] of [[1, 2], [2, 3]] as const) await network.writeKeyFile(a, b, 100);
+  await network.startAll();
+  for (const [sae, slave] of [[1, 2], [2, 3], [3, 2]] as const) {
+    await eventually(async () => await stockOf(network.client(sae), slave) === 100, { timeout: 30_000 });
+  }
+  const one = network.client(1);
+  assertProblem(await one.encKeys(3, { number: 21 }), 503, undefined, [
+    { peer: "KME 2 cannot pass the keys on now" },
+  ]);
+  assert.equal((await one.encKeys(3, { number: 20 })).status, 200);
+  assertProblem(await one.encKeys(3), 503);
+  assert.equal(await stockOf(one, 2), 80);
+  assert.equal((await network.client(2).encKeys(3, { number: 80 })).status, 200);
 });

@@ -116,6 +116,33 @@ async function reserveAll(ledger: Ledger, stores: readonly Store[]): Promise<voi
   });
 }
 
+/** Callers for whom nothing is kept leave what is kept for others, whatever the others take at the same time. */
+async function leaveKept(ledger: Ledger, stores: readonly Store[]): Promise<void> {
+  const kept = 100;
+  const links = [OWN.text, PEER.text];
+  for (const link of links) await fill(stores[0]!, 300, link);
+  /** Blocks that were taken of the two links. */
+  const take = async (store: Store, blocks: number, keep?: number) => {
+    const claims = [{ link: store.link(PEER.text)!, blocks, keep }];
+    const [own, peer] = await Promise.all([
+      store.deliver({ ...delivery(store, blocks), keep }),
+      store.reserve({ reservation: freshId(), claims }),
+    ]);
+    return [own?.length ?? 0, peer?.[0]?.length ?? 0];
+  };
+  const byOthers = [0, 0];
+  await Promise.all(Array.from({ length: 2 * CALLERS }, async (_, caller) => {
+    const store = stores[caller % stores.length]!;
+    if (caller < CALLERS) await take(store, 1 + caller % 9, kept);
+    else (await take(store, 1)).forEach((blocks, i) => byOthers[i]! += blocks);
+  }));
+  for (const [i, link] of links.entries()) {
+    const left = await stores[0]!.freeBlocks(link);
+    assert.ok(left >= kept - byOthers[i]!, `${left} left of link ${link}, ${byOthers[i]} taken by others`);
+  }
+  await audit(ledger);
+}
+
 /** Each key is asked for by all callers at once: one gets it. */
 async function collectAll(stores: readonly Store[]): Promise<void> {
   await fill(stores[0]!, 32);
@@ -237,6 +264,7 @@ const SCENES: Record<string, (ledger: Ledger, stores: readonly Store[]) => Promi
   "blocks are reserved and finished": reserveAll,
   "keys are read": (_, stores) => collectAll(stores),
   "both ends take": bothEnds,
+  "some leave what is kept": leaveKept,
   "transactions come and are taken back": takeBackAtOnce,
   "one file is ingested": ingestAtOnce,
 };

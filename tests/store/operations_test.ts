@@ -308,6 +308,28 @@ ledgerTest("a reservation is met by every link or by none", async (ledger) => {
   assert.equal((await audit(ledger)).reserved, 3);
 });
 
+ledgerTest("blocks that are kept for others are left, by each link or by none", async (ledger) => {
+  const store = await ledger.open();
+  await fill(store, 10, PEER.text);
+  await fill(store, 10);
+  const [own, peer] = [store.link(OWN.text)!, store.link(PEER.text)!];
+  const reserve = async (...claims: { link: Link; blocks: number; keep?: number }[]) =>
+    (await store.reserve({ reservation: freshId(), claims }))?.map((part) => part.length);
+  const deliver = async (number: number, keep?: number) =>
+    (await store.deliver({ ...delivery(store, number), keep }))?.length;
+  assert.equal(await reserve({ link: own, blocks: 1 }, { link: peer, blocks: 4, keep: 7 }), undefined);
+  assert.equal(await reserve({ link: own, blocks: 4, keep: 7 }, { link: peer, blocks: 1 }), undefined);
+  assert.deepEqual(await reserve({ link: own, blocks: 1 }, { link: peer, blocks: 3, keep: 7 }), [1, 3]);
+  assert.equal(await reserve({ link: peer, blocks: 1, keep: 7 }), undefined);
+  assert.equal(await deliver(2, 8), undefined);
+  assert.equal(await deliver(2, 7), 2);
+  // Those for whom they are kept.
+  assert.equal(await deliver(1), 1);
+  assert.deepEqual(await reserve({ link: peer, blocks: 7, keep: 0 }), [7]);
+  assert.deepEqual([await store.freeBlocks(OWN.text), await store.freeBlocks(PEER.text)], [6, 0]);
+  await audit(ledger);
+});
+
 ledgerTest(
   "finishing a reservation spends, burns and releases blocks, and keeps refused and unresolved ones",
   async (ledger) => {

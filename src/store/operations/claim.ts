@@ -6,7 +6,7 @@ import { type DamagedBlock, removeDamaged } from "../damaged_bits.ts";
 import type { StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState } from "../table_schema.ts";
 import { run } from "../statements.ts";
-import { freeBlocks } from "../stock.ts";
+import { freeBlocks, lockFreeBlocks } from "../stock.ts";
 
 export interface FreeBlock {
   readonly seq: number;
@@ -37,6 +37,8 @@ export interface Claim {
   readonly from?: Place;
   /** Only blocks stored at or after this time, milliseconds since 1970. */
   readonly storedSince?: number;
+  /** Free blocks of the link that have to be left, because they are kept for others; absent: none. */
+  readonly keep?: number;
 }
 
 /** Free blocks in the order in which they are taken. */
@@ -56,7 +58,7 @@ interface Pool {
  * Blocks that are found damaged are removed from the stock, and others are chosen.
  *
  * @param callers for each caller its claims, met all or none.
- * @returns for each caller the blocks of each of its claims, or `undefined` when there were too few.
+ * @returns for each caller the blocks of each of its claims, or `undefined` when there were too few, or too few would be left.
  */
 export async function claim(
   work: Work,
@@ -98,9 +100,12 @@ async function choose(
     pool.wanted = wantedOfLink.get(pool.claim.link.id)!;
     pool.blocks = await freeBlocksInOrder(work, pool.claim, pool.wanted);
   }
+  // After the blocks, as every transaction that changes the stock: so none waits for this one while it is waited for.
+  const left = await lockKeptStocks(work, callers);
   // Pools of one link overlap where they differ in where they start, or in age.
   const taken = new Set<number>();
   return callers.map((claims) => {
+    if (!leavesEnough(left, claims)) return undefined;
     const before = new Map<Pool, number>();
     const parts: FreeRow[][] = [];
     for (const claim of claims) {
@@ -114,8 +119,35 @@ async function choose(
       for (const [touched, next] of before) touched.next = next;
       return undefined;
     }
+    for (const { link, blocks } of claims) {
+      const free = left.get(link.id);
+      if (free !== undefined) left.set(link.id, free - blocks);
+    }
     return parts;
   });
+}
+
+/**
+ * Free blocks of the links of which a caller has to leave some. Until the end of this transaction no other one changes these
+ * counts, so that two of them, of whichever process, do not both take the last blocks that may be taken.
+ */
+async function lockKeptStocks(
+  work: Work,
+  callers: readonly (readonly Claim[])[],
+): Promise<Map<number, number>> {
+  const links = new Set(
+    callers.flatMap((claims) => claims.filter(({ keep = 0 }) => keep > 0).map(({ link }) => link.id)),
+  );
+  const left = new Map<number, number>();
+  // In the order in which a transaction changes them at its end.
+  for (const link of [...links].sort((a, b) => a - b)) {
+    left.set(link, await lockFreeBlocks(work, link) + work.stock.of(link));
+  }
+  return left;
+}
+
+function leavesEnough(left: ReadonlyMap<number, number>, claims: readonly Claim[]): boolean {
+  return claims.every(({ link, blocks, keep = 0 }) => keep === 0 || left.get(link.id)! - blocks >= keep);
 }
 
 function poolKey({ link, from, storedSince }: Claim): string {

@@ -20,16 +20,18 @@ export interface Delivery {
   readonly expiresAt: number;
   /** Only of blocks stored at or after this time, milliseconds since 1970. */
   readonly storedSince?: number;
+  /** Free blocks of the link that have to be left, because they are kept for others; absent: none. */
+  readonly keep?: number;
 }
 
-/** The keys, or `undefined` when the pool holds too few blocks: then nothing is taken. */
+/** The keys, or `undefined` when the pool holds too few blocks, or too few would be left: then nothing is taken. */
 export const deliver: Operation<Delivery, Key[] | undefined> = {
   name: "deliver",
   async run(work, items) {
     const claimed = await claim(
       work,
-      items.map(({ link, ids, size, storedSince }) => [
-        { link, blocks: ids.length * blocksPerKey(size), storedSince },
+      items.map(({ link, ids, size, storedSince, keep }) => [
+        { link, blocks: ids.length * blocksPerKey(size), storedSince, keep },
       ]),
     );
     const deliveries: NewDelivery[] = [];

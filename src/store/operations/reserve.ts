@@ -18,7 +18,7 @@ export interface Reserve {
   readonly plan?: string;
 }
 
-/** The reserved blocks of each claim, or `undefined` when a pool holds too few: then nothing is reserved. */
+/** The reserved blocks of each claim, or `undefined` when a pool holds too few, or too few would be left: then nothing is reserved. */
 export const reserve: Operation<Reserve, Block[][] | undefined> = {
   name: "reserve",
   async run(work, items) {
