@@ -91,8 +91,11 @@ interface Fetched extends Client {
   readonly sae: string;
   readonly master: string;
   readonly key_IDs: readonly string[];
-  /** `repeated`: it had got them before, and its answer may have been lost. */
-  readonly outcome?: "repeated";
+  /**
+   * `repeated`: an earlier record says that it gets them, and its answer may have been lost. `perhaps repeated`: it had read them
+   * before, but perhaps there is no record of that; then that answer did not leave, and this one is the first.
+   */
+  readonly outcome?: "repeated" | "perhaps repeated";
 }
 
 /** A request, or a connection, that was refused. */

@@ -31,13 +31,13 @@ export function keyRecords(trail: Pick<AuditTrail, "require" | "write" | "note">
       }),
     undelivered: ({ master, ids, reason }) =>
       trail.note({ kind: "undelivered", master, key_IDs: textOf(ids), reason }),
-    fetched: ({ client, slave, master, ids, repeated }) =>
+    fetched: ({ client, slave, master, ids, outcome }) =>
       trail.write({
         kind: "fetch",
         sae: slave,
         master,
         key_IDs: textOf(ids),
-        outcome: repeated ? "repeated" : undefined,
+        outcome: outcome === "first" ? undefined : outcome,
         ...describe(client),
       }),
     async received({ caller, kme, transaction, master, slaves, ids, outcome, reason }) {

@@ -20,7 +20,7 @@ import {
 import type { Peer, PeerAbility } from "./peer.ts";
 import { BlockDelivery } from "./block_delivery.ts";
 import { type KeyObserver, noopObserver } from "./key_observer.ts";
-import { type KeyRecords, noKeyRecords } from "./key_records.ts";
+import { type FetchedKeys, type FetchOutcome, type KeyRecords, noKeyRecords } from "./key_records.ts";
 import { makePlan, type Plan } from "./delivery_plan.ts";
 import { Reception, type ReceptionAnswer } from "./reception.ts";
 import { Recovery } from "./recovery.ts";
@@ -36,6 +36,7 @@ import {
 } from "../domain/transaction.ts";
 import type { StockAgreement } from "./stock_agreement.ts";
 import { TransactionDelivery } from "./transaction_delivery.ts";
+import { UnrecordedReads } from "./unrecorded_reads.ts";
 import type { ClientIdentity, ConnectedClient } from "../x509/client_identity.ts";
 
 /** Facts of the Status data format (clause 6.1); sizes in bits. */
@@ -68,6 +69,15 @@ interface TakenKeys {
   readonly keys: readonly Key[];
   /** Resolves when their record is durable; absent: it is not begun. */
   readonly recorded?: Promise<void>;
+}
+
+/** Keys that a slave reads; the sets hold the `mapKey` of their key_IDs. */
+interface CollectedKeys {
+  readonly keys: readonly Key[];
+  /** The slave had read them before. */
+  readonly repeated: ReadonlySet<string>;
+  /** Of these, those that another process gave, or this one before it was started again. */
+  readonly readElsewhere: ReadonlySet<string>;
 }
 
 /** Records keys of a request. */
@@ -115,6 +125,7 @@ export class Delivery {
   readonly #reception: Reception;
   readonly #blocks: BlockDelivery;
   readonly #transactions: TransactionDelivery;
+  readonly #unrecorded: UnrecordedReads;
   /** The last known ability of each neighbour. */
   readonly #abilities = new Map<KmeId, PeerAbility["kind"]>();
   /** Blocks of this KME's own pool that the database is taking. */
@@ -134,6 +145,7 @@ export class Delivery {
     this.#limiter = new SaeLimiter({ directory, store, observer });
     const { thisKme, otherKmes } = options.config;
     this.#routes = new Routes(otherKmes);
+    this.#unrecorded = new UnrecordedReads(1000 * thisKme.answerRepeatSeconds, () => store.now());
     const reservations = this.#reservations = new ReservationFinisher(store, observer);
     const recovery = this.#recovery = new Recovery({ store, peers, observer, ...thisKme });
     this.#blocks = new BlockDelivery(store, reservations, observer);
@@ -271,19 +283,29 @@ export class Delivery {
     const master = this.#directory.sae(masterId);
     if (master !== undefined) this.#limiter.requireReach(master, [slave.id.text]);
     this.#records.require();
-    const { keys, repeated } = await this.#collect(slave, masterId, ids, client.identity);
+    const { keys, repeated, readElsewhere } = await this.#collect(slave, masterId, ids, client.identity);
     // A key_ID that is requested twice in one request is one key.
     this.#limiter.fetched(masterId, new Set(keys).size - repeated.size);
     const record = { client, slave: slave.id.text, master: masterId };
     if (repeated.size === 0) {
-      return await onceRecorded(keys, this.#records.fetched({ ...record, ids, repeated: false }));
+      return await onceRecorded(keys, this.#fetched({ ...record, ids, outcome: "first" }));
     }
-    // A record for each kind.
-    const isRepeated = (id: KeyIdBytes) => repeated.has(mapKey(id));
-    const [first, again] = [ids.filter((id) => !isRepeated(id)), ids.filter(isRepeated)];
-    const records = [this.#records.fetched({ ...record, ids: again, repeated: true })];
-    if (first.length > 0) records.push(this.#records.fetched({ ...record, ids: first, repeated: false }));
+    // A record for each outcome.
+    const outcomes = Map.groupBy(ids, (id): FetchOutcome => {
+      if (!repeated.has(mapKey(id))) return "first";
+      const isRecorded = !readElsewhere.has(mapKey(id)) && !this.#unrecorded.has(slave.id.text, id);
+      return isRecorded ? "repeated" : "perhaps repeated";
+    });
+    const records = [...outcomes].map(([outcome, ids]) => this.#fetched({ ...record, ids, outcome }));
     return await onceRecorded(keys, Promise.all(records));
+  }
+
+  /** @throws NotRecorded */
+  async #fetched(keys: FetchedKeys): Promise<void> {
+    const { slave, ids, outcome } = keys;
+    if (outcome === "first") this.#unrecorded.add(slave, ids);
+    await this.#records.fetched(keys);
+    this.#unrecorded.remove(slave, ids);
   }
 
   async #collect(
@@ -291,7 +313,7 @@ export class Delivery {
     masterId: SaeId,
     ids: readonly KeyIdBytes[],
     { fingerprint }: ClientIdentity,
-  ): Promise<{ keys: readonly Key[]; repeated: ReadonlySet<string> }> {
+  ): Promise<CollectedKeys> {
     const { maxKeyPerRequest, answerRepeatSeconds } = this.#config.thisKme;
     if (ids.length > maxKeyPerRequest) {
       throw new InvalidRequest(`key_IDs: at most ${maxKeyPerRequest} can be requested at once`);
@@ -314,7 +336,7 @@ export class Delivery {
       case "damaged":
         throw new Damaged("a requested key cannot be delivered: its stored bits are damaged");
       case "keys": {
-        const repeated = collected.repeated === undefined ? NONE : new Set(collected.repeated.map(mapKey));
+        const [repeated, readElsewhere] = [setOf(collected.repeated), setOf(collected.readElsewhere)];
         this.#observer.collected(collected.keys.length - repeated.size);
         if (repeated.size > 0) this.#observer.repeated(repeated.size);
         for (const key of collected.keys) {
@@ -324,7 +346,7 @@ export class Delivery {
           );
         }
         const byId = new Map(collected.keys.map((key) => [mapKey(key.id), key]));
-        return { keys: ids.map((id) => byId.get(mapKey(id))!), repeated };
+        return { keys: ids.map((id) => byId.get(mapKey(id))!), repeated, readElsewhere };
       }
     }
   }
@@ -633,6 +655,10 @@ async function onceRecorded(keys: readonly Key[], recorded: Promise<unknown>): P
     for (const { bits } of keys) bits.fill(0);
     throw error;
   }
+}
+
+function setOf(ids: readonly KeyIdBytes[] | undefined): ReadonlySet<string> {
+  return ids === undefined ? NONE : new Set(ids.map(mapKey));
 }
 
 /** What a request takes of the limits of its master. */

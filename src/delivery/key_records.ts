@@ -26,9 +26,14 @@ export interface FetchedKeys {
   readonly slave: SaeId;
   readonly master: SaeId;
   readonly ids: readonly KeyIdBytes[];
-  /** The slave had fetched them before. */
-  readonly repeated: boolean;
+  readonly outcome: FetchOutcome;
 }
+
+/**
+ * Whether the slave had read the keys before. `repeated`: and that has a record. `perhaps repeated`: whether it has one is not known
+ * here, so this may be the first answer that leaves.
+ */
+export type FetchOutcome = "first" | "repeated" | "perhaps repeated";
 
 /** Keys that a neighbour sends, or asks to activate. */
 export interface ReceivedKeys {

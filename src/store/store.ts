@@ -244,8 +244,8 @@ export class Store implements BlockStore {
     return activated;
   }
 
-  collect(collection: Collection): Promise<Collected> {
-    return this.#request(collect, collection);
+  collect(item: Omit<Collection, "processId">): Promise<Collected> {
+    return this.#request(collect, { ...item, processId: this.processId });
   }
 
   #read<Item, Result>(query: Query<Item, Result>, item: Item): Promise<Result> {

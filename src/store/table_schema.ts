@@ -129,6 +129,8 @@ export interface KeyReadsTable {
   read_at: number;
   /** SHA-256 of the certificate of the connection; null: the SAE may not read the key again. */
   certificate: ColumnType<Uint8Array | null, Uint8Array | undefined, never>;
+  /** The process that read it, where the SAE may read it again: only that process knows whether this read has a record. */
+  process_id: ColumnType<Uint8Array | null, Uint8Array | undefined, never>;
 }
 
 /** Keys whose bits are kept although all slaves have read them, so that a lost answer can be repeated. */

@@ -1,9 +1,10 @@
 /** A KME is killed while slaves fetch keys whose answers may be repeated: no answer is lost, and no other SAE gets one. */
 import assert from "node:assert/strict";
+import { findRecords } from "../../src/audit/find_records.ts";
 import { databaseTest } from "../harness/databases.ts";
 import { eventually } from "../harness/eventually.ts";
 import { type DeliveredKey, keysOf } from "../harness/sae_client.ts";
-import { makePair } from "./pair.ts";
+import { KMES, makePair } from "./pair.ts";
 import { Random } from "./random.ts";
 
 const KILLS = 3;
@@ -11,8 +12,10 @@ const KEYS = 40;
 
 async function killed(databases: [string, string]): Promise<void> {
   const random = new Random();
-  await using pair = await makePair({ databases, options: { answer_repeat_seconds: 300 } });
+  const options = { answer_repeat_seconds: 300, audit_log: { directory: "audit" } };
+  await using pair = await makePair({ databases, options });
   const { network } = pair;
+  for (const kme of KMES) await Deno.mkdir(`${network.kme(kme).directory}/audit`);
   await network.writeKeyFile(1, 2, KILLS * KEYS * 2);
   await pair.start("1", "2");
   await eventually(async () => await pair.stock("1", "2") === KILLS * KEYS * 2);
@@ -49,7 +52,20 @@ async function killed(databases: [string, string]): Promise<void> {
     const stranger = network.client(2, await network.issueClient(2, { commonName: "no SAE" }));
     assert.equal((await stranger.decKeys(1, own[0]!.key_ID)).status, 401);
   }
+  await assertRepeatsRecorded(`${network.kme(2).directory}/audit`);
   console.log(`    ${lost} answers lost, ${repeated} repeated (KME_TEST_SEED=${random.seed})`);
+}
+
+/** Each fetch that is recorded as repeated has an earlier record. */
+async function assertRepeatsRecorded(directory: string): Promise<void> {
+  const fetched = new Set<string>();
+  for await (const { record } of findRecords(directory, { kind: "fetch" })) {
+    const { sae, key_IDs, outcome } = record.content as { sae: string; key_IDs: string[]; outcome?: string };
+    for (const id of key_IDs) {
+      assert.ok(outcome !== "repeated" || fetched.has(`${sae} ${id}`), `no earlier record of ${id}`);
+      fetched.add(`${sae} ${id}`);
+    }
+  }
 }
 
 /** Fails, without showing it, unless the answer is this key. */

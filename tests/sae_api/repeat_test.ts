@@ -94,7 +94,12 @@ Deno.test("a key is given again to the same SAE with the same certificate, and t
     const fetches = stdout.trim().split("\n").map((line) => JSON.parse(line)).filter(({ kind }) =>
       kind === "fetch"
     );
-    assert.deepEqual(fetches.map(({ outcome }) => outcome), [undefined, ...Array(6).fill("repeated")]);
+    // A process does not know what was recorded before it was started.
+    assert.deepEqual(fetches.map(({ outcome }) => outcome), [
+      undefined,
+      ...Array(4).fill("repeated"),
+      ...Array(2).fill("perhaps repeated"),
+    ]);
     for (const { sae, master, key_IDs, certificate: recorded } of fetches) {
       assert.deepEqual([sae, master, key_IDs, recorded], ["3", "1", [key!.key_ID], certificate]);
     }

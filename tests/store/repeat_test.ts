@@ -58,11 +58,15 @@ ledgerTest(
     const [key] = (await first.deliver(item))!;
     const question = { caller: "12", master: "11", ids: [key!.id], repeat: certificate(1) };
     assert.equal((await first.collect(question)).kind, "keys");
+    const repeated = await first.collect(question);
+    assert.ok(repeated.kind === "keys" && repeated.repeated?.length === 1);
+    assert.equal(repeated.readElsewhere, undefined);
     await closeOnce(first);
     now += MS - 1;
     const second = await ledger.open({ now: () => now });
     const again = await second.collect(question);
     assert.ok(again.kind === "keys" && hex(again.keys[0]!.bits) === hex(key!.bits), "not the same key");
+    assert.deepEqual(again.readElsewhere?.map(hex), [hex(key!.id)]);
     assert.equal((await second.collect({ ...question, repeat: undefined })).kind, "missing");
     const expiry = { limit: 10, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
     assert.equal((await second.expire({ ...expiry, keptBefore: now - MS })).erased, 0);

@@ -140,6 +140,7 @@ export function initial(dialect: StoreDialect): Migration {
         .addColumn("sae_id", text, (c) => c.notNull())
         .addColumn("read_at", "bigint", (c) => c.notNull())
         .addColumn("certificate", bytes(32))
+        .addColumn("process_id", bytes(16))
         .addPrimaryKeyConstraint("key_reads_key", ["seq", "sae_id"])
         .addForeignKeyConstraint("read_of_key", ["seq"], "blocks", ["seq"], (c) => c.onDelete("cascade"))
         .execute();

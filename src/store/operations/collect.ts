@@ -22,6 +22,8 @@ export interface Collection {
   readonly ids: readonly KeyIdBytes[];
   /** Absent: no key is read a second time. */
   readonly repeat?: Repeat;
+  /** The process that reads. */
+  readonly processId: Uint8Array;
 }
 
 /** For how long, and with which certificate, an SAE may read a key again. */
@@ -38,6 +40,8 @@ export type Collected =
     readonly keys: readonly Key[];
     /** Those of them that the caller had read before; absent: none. */
     readonly repeated?: readonly KeyIdBytes[];
+    /** Those of `repeated` that another process had read, or this one before it was started again; absent: none. */
+    readonly readElsewhere?: readonly KeyIdBytes[];
   }
   /** A key was handed out, but not for the caller; nothing was read. */
   | { readonly kind: "foreign" }
@@ -63,6 +67,8 @@ interface FirstRead {
   readonly at: number;
   /** SHA-256; null: the answer may not be repeated. */
   readonly certificate: Uint8Array | null;
+  /** Like `certificate`. */
+  readonly processId: Uint8Array | null;
 }
 
 export const collect: Operation<Collection, Collected> = {
@@ -87,18 +93,27 @@ export const collect: Operation<Collection, Collected> = {
         return bits && { key, bits: Uint8Array.from(bits) };
       });
       if (!opened.every((key) => key !== undefined)) return { kind: "damaged" };
-      const { caller, repeat } = item;
+      const { caller, repeat, processId } = item;
       const repeated: KeyIdBytes[] = [];
+      const readElsewhere: KeyIdBytes[] = [];
       for (const { key } of opened) {
         const { seq, slaves } = key;
-        if (slaves.get(caller) !== undefined) {
+        const first = slaves.get(caller);
+        if (first !== undefined) {
           repeated.push(key.id);
+          if (first.processId === null || !sameBytes(first.processId, processId)) readElsewhere.push(key.id);
           continue;
         }
-        slaves.set(caller, { at: work.now, certificate: repeat?.certificate ?? null });
+        slaves.set(caller, { at: work.now, certificate: repeat?.certificate ?? null, processId });
         const row = { seq, sae_id: caller, read_at: work.now };
         if (repeat === undefined) read.push(row);
-        else repeatable.push({ ...row, certificate: buffer(repeat.certificate) });
+        else {
+          repeatable.push({
+            ...row,
+            certificate: buffer(repeat.certificate),
+            process_id: buffer(processId),
+          });
+        }
         if (![...slaves.values()].every((first) => first !== undefined)) continue;
         if (repeat === undefined) {
           key.bits = null;
@@ -109,6 +124,7 @@ export const collect: Operation<Collection, Collected> = {
         kind: "keys",
         keys: opened.map(({ key: { id }, bits }) => ({ id, bits })),
         ...repeated.length === 0 ? {} : { repeated },
+        ...readElsewhere.length === 0 ? {} : { readElsewhere },
       };
     });
     // The database decides which read is first: no read is recorded twice.
@@ -159,11 +175,11 @@ async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
       `reads of ${seqs.length}`,
       seqs,
       () =>
-        work.trx.selectFrom("key_reads").select(["seq", "sae_id", "read_at", "certificate"])
+        work.trx.selectFrom("key_reads").select(["seq", "sae_id", "read_at", "certificate", "process_id"])
           .where("seq", "in", seqs),
     );
-    for (const { seq, sae_id, read_at: at, certificate } of reads) {
-      bySeq.get(seq)!.slaves.set(sae_id, { at, certificate });
+    for (const { seq, sae_id, read_at: at, certificate, process_id: processId } of reads) {
+      bySeq.get(seq)!.slaves.set(sae_id, { at, certificate, processId });
     }
   }
   return keys;
