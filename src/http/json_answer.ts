@@ -12,7 +12,9 @@ export function answerJson(
   headers: Readonly<Record<string, string>> = {},
 ): Response {
   const body = jsonBody(json);
+  const all: Record<string, string> = { ...JSON_HEADERS, ...headers };
   // The answer to a HEAD would otherwise announce a body of no bytes.
-  if (c.req.raw.method === "HEAD") c.header("content-length", String(Buffer.byteLength(body)));
-  return c.body(body, status, { ...JSON_HEADERS, ...headers });
+  if (c.req.raw.method === "HEAD") all["content-length"] = String(Buffer.byteLength(body));
+  // Not made by the context, which copies several headers one by one: that takes longer than the rest of a short request.
+  return new Response(body, { status, headers: all });
 }
