@@ -7,8 +7,15 @@ import {
   deviceClient,
   DeviceRefusal,
   type DeviceStatus,
+  type WrongSae,
+  wrongSaes,
 } from "../ingest/device_client.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
+
+const REMEDIES: Readonly<Record<WrongSae["member"], string>> = {
+  local_SAE_id: "use the certificate of that SAE, or correct local_SAE_id",
+  remote_SAE_id: "correct remote_SAE_id",
+};
 
 export async function checkDevices(config: Config): Promise<CheckLine[]> {
   const lines = await Promise.all(
@@ -33,22 +40,11 @@ async function checkDevice({ thisKme }: Config, kme: NeighbourKme, index: number
 }
 
 function judge(what: string, { device }: NeighbourKme, name: string, status: DeviceStatus): CheckLine[] {
-  const { localSae, remoteSae, keySize, keysPerRequest } = device!;
-  const { master_SAE_ID: master, slave_SAE_ID: slave, stored_key_count: stored } = status;
+  const { keySize, keysPerRequest } = device!;
   const { min_key_size: min = 0, max_key_size: max = Infinity, max_key_per_request: perRequest } = status;
-  const lines: CheckLine[] = [];
-  if (master !== undefined && master !== localSae) {
-    lines.push(environmentError(
-      what,
-      `the QKD device ${name} knows this KME as SAE ${master}, not ${localSae}`,
-      "use the certificate of that SAE, or correct local_SAE_id",
-    ));
-  }
-  if (slave !== undefined && slave !== remoteSae) {
-    lines.push(
-      environmentError(what, `the status is of SAE ${slave}, not ${remoteSae}`, "correct remote_SAE_id"),
-    );
-  }
+  const lines = wrongSaes(device!, status).map(({ member, message }) =>
+    environmentError(what, message, REMEDIES[member])
+  );
   if (keySize < min || keySize > max) {
     lines.push(environmentError(
       what,
@@ -57,7 +53,9 @@ function judge(what: string, { device }: NeighbourKme, name: string, status: Dev
     ));
   }
   if (lines.length > 0) return lines;
-  lines.push(ok(what, `the QKD device ${name} answers and has ${stored} keys for this link`));
+  lines.push(
+    ok(what, `the QKD device ${name} answers and has ${status.stored_key_count} keys for this link`),
+  );
   if (perRequest !== undefined && perRequest < keysPerRequest) {
     lines.push(
       warn(

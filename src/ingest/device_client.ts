@@ -270,6 +270,35 @@ export function deviceClient(device: DeviceSource, neighbour: NeighbourKme, this
   });
 }
 
+/** Where a device's status names another SAE than the configuration. */
+export interface WrongSae {
+  readonly member: "local_SAE_id" | "remote_SAE_id";
+  /** One line. */
+  readonly message: string;
+}
+
+/** The SAEs of a status that are not those of the configuration: keys would be those of another pair. */
+export function wrongSaes(
+  { url, localSae, remoteSae }: Pick<DeviceSource, "url" | "localSae" | "remoteSae">,
+  { master_SAE_ID: master = localSae, slave_SAE_ID: slave = remoteSae }: DeviceStatus,
+): WrongSae[] {
+  const name = formatHostPort(url.address);
+  const wrong: WrongSae[] = [];
+  if (master !== localSae) {
+    const message = `the QKD device ${name} knows this KME as SAE ${shown(master)}, not ${localSae}`;
+    wrong.push({ member: "local_SAE_id", message });
+  }
+  if (slave !== remoteSae) {
+    const message = `the status of the QKD device ${name} is of SAE ${shown(slave)}, not ${remoteSae}`;
+    wrong.push({ member: "remote_SAE_id", message });
+  }
+  return wrong;
+}
+
+function shown(words: string): string {
+  return toOneLine(words).slice(0, MAX_WORDS);
+}
+
 function parse(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString());
@@ -281,7 +310,7 @@ function parse(bytes: Buffer): unknown {
 /** What an error answer says (clause 6.5); keys cannot be in it. */
 function wordsOf(value: unknown): string {
   const message = (value as { message?: unknown } | null | undefined)?.message;
-  return typeof message === "string" ? `: ${toOneLine(message).slice(0, MAX_WORDS)}` : "";
+  return typeof message === "string" ? `: ${shown(message)}` : "";
 }
 
 function read<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {

@@ -16,7 +16,7 @@ import { sameBytes } from "../domain/bytes.ts";
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import { blocksFromKey, healthProblemOf } from "./device_blocks.ts";
-import { type DeviceClient, DeviceFailure, type GivenKey } from "./device_client.ts";
+import { type DeviceClient, DeviceFailure, type GivenKey, wrongSaes } from "./device_client.ts";
 import type { DeviceObserver, DeviceState, LastMinute } from "./device_observer.ts";
 import type { HealthAction } from "./ingestion_options.ts";
 import type { KeySource } from "./key_source.ts";
@@ -157,13 +157,15 @@ export class DeviceIngestion implements KeySource {
   }
 
   async #turn(): Promise<void> {
-    const { client, device: { pollSeconds }, asks, mayIngest } = this.#options;
+    const { client, device, asks, mayIngest } = this.#options;
     if (asks && mayIngest()) await this.#resume();
-    if (performance.now() >= this.#polledAt + 1000 * pollSeconds) {
+    if (performance.now() >= this.#polledAt + 1000 * device.pollSeconds) {
       const status = await client.status();
       this.#polledAt = performance.now();
       this.#stock = this.#left = status.stored_key_count;
       this.#maxPerRequest = status.max_key_per_request || Infinity;
+      const [wrong] = wrongSaes(device, status);
+      if (wrong !== undefined) throw new DeviceProblem(wrong.message);
     }
     if (asks && mayIngest()) await this.#fill();
   }

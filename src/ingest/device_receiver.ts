@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import { type Block, blocksOf, type KeyIdBytes } from "../domain/block.ts";
 import { mapKey, sameBytes } from "../domain/bytes.ts";
 import type { DeviceKey, DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
+import type { DeviceSource } from "../config/config.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { BlockPresence } from "../domain/stock_questions.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -10,7 +11,7 @@ import { log } from "../log.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import type { Store } from "../store/store.ts";
 import { healthProblemOf } from "./device_blocks.ts";
-import { type DeviceClient, DeviceRefusal, type GivenKey } from "./device_client.ts";
+import { type DeviceClient, DeviceRefusal, type GivenKey, wrongSaes } from "./device_client.ts";
 import type { DeviceObserver, LastMinute } from "./device_observer.ts";
 import type { HealthAction } from "./ingestion_options.ts";
 
@@ -30,6 +31,7 @@ const warnings = new RateLimitedLog("ingest");
 
 export interface DeviceReceiverOptions {
   readonly link: KmeId;
+  readonly device: Pick<DeviceSource, "url" | "localSae" | "remoteSae">;
   readonly client: Pick<DeviceClient, "decKeys" | "status" | "name">;
   readonly store: Pick<Store, "link" | "presenceOf" | "receiveDeviceKeys">;
   readonly health: HealthAction;
@@ -54,6 +56,8 @@ export class DeviceReceiver {
   readonly #options: DeviceReceiverOptions;
   /** What is being fetched, by a digest of the question: the other end asks again with the same keys. */
   readonly #running = new Map<string, Promise<DeviceKeysAnswer>>();
+  /** The device has given its status for the SAEs of the configuration. */
+  #isRightPair = false;
   /** When the device refused a key first, in milliseconds of the monotonic clock. */
   readonly #refusedAt = new Map<string, number>();
 
@@ -97,6 +101,12 @@ export class DeviceReceiver {
     const wanted = keys.filter(({ blocks }) => blocks.some(isAbsent));
     if (wanted.length === 0) return { presence };
 
+    // Keys of another pair of SAEs would be refused, and lost.
+    if (!this.#isRightPair) {
+      const wrong = await this.#wrongFor();
+      if (wrong !== undefined) return { presence, reason: wrong };
+      this.#isRightPair = true;
+    }
     const fetched: Fetched = { given: [], refused: [], requests: 0 };
     await this.#fetch(wanted.map(({ id }) => id).filter((id) => this.#isDue(id)), fetched);
     const isNone = fetched.given.length === 0 && fetched.refused.length > 0;
@@ -193,11 +203,11 @@ export class DeviceReceiver {
     }
   }
 
-  /** Why the device refuses everything, if it does not even give its status for this pair of SAEs. */
+  /** Why the device would refuse any key, if it does not even give its status for this pair of SAEs. */
   async #wrongFor(): Promise<string | undefined> {
+    const { client, device } = this.#options;
     try {
-      await this.#options.client.status();
-      return undefined;
+      return wrongSaes(device, await client.status())[0]?.message;
     } catch (error) {
       return errorMessage(error);
     }

@@ -35,12 +35,19 @@ export function openDevice(
 ): LinkDevice {
   const link = neighbour.id.text;
   const client = deviceClient(device, neighbour, thisKme);
-  const common = { link, client, store, health: thisKme.keyFileHealth, observer, rate: new LastMinute() };
+  const common = {
+    link,
+    device,
+    client,
+    store,
+    health: thisKme.keyFileHealth,
+    observer,
+    rate: new LastMinute(),
+  };
   return {
     client,
     source: new DeviceIngestion({
       ...common,
-      device,
       peer,
       mayIngest,
       asks: asksFirst(device, thisKme, neighbour),
