@@ -3,10 +3,11 @@ import type { Config } from "../config/config.ts";
 import { type Events, EventText } from "../events/events.ts";
 import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
-import { mayReach, type Sae } from "../domain/network.ts";
+import type { Sae } from "../domain/network.ts";
 import { mapKey } from "../domain/bytes.ts";
 import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS, newKeyIds } from "../domain/key.ts";
 import { errorMessage } from "../domain/text.ts";
+import type { Activated } from "../store/operations/activate.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "./directory.ts";
 import {
@@ -95,7 +96,9 @@ export type ActivationResult =
   /** The caller may not act for the KME of the origin SAE. */
   | "unauthorized"
   /** A block is not free on the link. */
-  | "refused";
+  | "refused"
+  /** The master has reached its limit `max_waiting_keys`. */
+  | "limited";
 
 export interface DeliveryOptions {
   readonly config: Config;
@@ -384,27 +387,40 @@ export class Delivery {
     const remote = this.#directory.sae(remoteId);
     if (origin === undefined || remote === undefined || !this.#directory.isLocal(remote)) return "unknown";
     if (this.#directory.isLocal(origin)) return "unauthorized";
-    if (!this.#directory.mayActFor(caller, origin.kmeId) || !mayReach(origin, remoteId)) {
-      return "unauthorized";
-    }
+    if (!this.#directory.mayActFor(caller, origin.kmeId)) return "unauthorized";
     const link = this.#store.link(origin.kmeId);
     if (link === undefined) return "unknown";
     const unique = [...new Map(ids.map((id) => [mapKey(id), id])).values()];
-    const result = await this.#store.activate({
-      link,
-      origin: origin.kmeId,
-      keys: unique.map((id) => ({ id, size: BLOCK_BITS, blocks: [id] })),
-      master: origin.id.text,
-      slaves: [remote.id.text],
-      expiresAt: this.#expiry(),
-      repeatableSince: this.#store.now() - REPEATABLE_MS,
-    });
-    if (result.kind === "refused" || result.kind === "voided") return "refused";
-    if (result.kind === "activated") {
-      this.#observer.activated(origin.kmeId, unique.length);
-      for (const id of unique) this.#activated(id, origin.id.text, remote.id.text);
+    const admission = await this.#limiter.admitReceived(origin, [remoteId], unique.length);
+    const refused = "refusal" in admission;
+    if (refused && admission.limit === undefined) return "unauthorized";
+    let activated: Activated | undefined;
+    try {
+      activated = await this.#store.activate({
+        link,
+        origin: origin.kmeId,
+        keys: unique.map((id) => ({ id, size: BLOCK_BITS, blocks: [id] })),
+        master: origin.id.text,
+        slaves: [remote.id.text],
+        expiresAt: this.#expiry(),
+        repeatableSince: this.#store.now() - REPEATABLE_MS,
+        // A repeated message must not be refused: its keys are here.
+        onlyRepeated: refused,
+      });
+    } finally {
+      if (!refused) admission.end(activated?.kind === "activated");
     }
-    return "activated";
+    switch (activated.kind) {
+      case "repeated":
+        return "activated";
+      case "activated":
+        this.#observer.activated(origin.kmeId, unique.length);
+        for (const id of unique) this.#activated(id, origin.id.text, remote.id.text);
+        return "activated";
+    }
+    if (!refused) return "refused";
+    admission.refused?.();
+    return "limited";
   }
 
   /** A neighbour sends keys in a transaction. `caller` is the client of the connection. */

@@ -135,7 +135,8 @@ export class Reception {
       if (await store.hasTransaction(link, transaction.id)) {
         return { kind: "unknown", reason: "asked for again" };
       }
-      const { refusal, limit } = admission;
+      const { refusal, limit, refused } = admission;
+      refused?.();
       return { kind: "rejected", reason: `KME ${thisKme}: ${refusal}`, limit };
     }
     let answer: ReceptionAnswer | undefined;

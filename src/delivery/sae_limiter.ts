@@ -20,9 +20,14 @@ export interface Wanted {
 }
 
 /** Why keys cannot be received, or what ends their admission. */
-export type ReceivedAdmission =
-  | { readonly refusal: string; readonly limit?: "max_waiting_keys" }
-  | { readonly end: EndAdmission };
+export type ReceivedAdmission = ReceivedRefusal | { readonly end: EndAdmission };
+
+export interface ReceivedRefusal {
+  readonly refusal: string;
+  readonly limit?: "max_waiting_keys";
+  /** To be called if the keys are refused; they are not if they are here already. */
+  readonly refused?: () => void;
+}
 
 /** Ends an admission; told whether the keys were delivered. */
 export type EndAdmission = (delivered: boolean) => void;
@@ -96,7 +101,12 @@ export class SaeLimiter {
     const end = await this.#waiting.admit(master.id.text, waitingKeys, max);
     if (end !== undefined) return { end };
     const limit = "max_waiting_keys";
-    return { refusal: this.#reached(master, limit, RETRY_SECONDS[limit]).message, limit };
+    const { id } = master;
+    return {
+      refusal: reachedMessage(id.text, limit),
+      limit,
+      refused: () => this.#options.observer.limited(id.text, limit),
+    };
   }
 
   /** A slave of this KME has fetched keys of a master. */
@@ -120,7 +130,10 @@ export class SaeLimiter {
 
   #reached({ id }: Sae, limit: Limit, seconds: number): LimitReached {
     this.#options.observer.limited(id.text, limit);
-    const message = `SAE ${id.text} has reached its limit ${limit}`;
-    return new LimitReached(message, limit, Math.max(1, Math.ceil(seconds)));
+    return new LimitReached(reachedMessage(id.text, limit), limit, Math.max(1, Math.ceil(seconds)));
   }
+}
+
+function reachedMessage(sae: SaeId, limit: Limit): string {
+  return `SAE ${sae} has reached its limit ${limit}`;
 }

@@ -37,6 +37,8 @@ const ANSWERS: Record<ActivationResult, readonly [200 | 400 | 404, string, Refus
   activated: [200, "OK"],
   refused: [400, "Cannot activate key", "out_of_keys"],
   unauthorized: [400, "Bad request", "unauthorized"],
+  // Not "Cannot activate key": the caller would take the blocks for used, and try others.
+  limited: [400, "Bad request", "limit"],
   unknown: [404, "Not found", "invalid"],
 };
 

@@ -6,7 +6,7 @@ import { eventually } from "../harness/eventually.ts";
 import { allIngested } from "../harness/key_files.ts";
 import { keyIdsOf, type SaeClient, type SaeResponse } from "../harness/sae_client.ts";
 import { type ConfigFile, makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
-import { RustKme } from "../inter_kme/rust_kme.ts";
+import { assertActivated, assertRefused, KmeCaller, RustKme, startFirst } from "../inter_kme/rust_kme.ts";
 import { assertProblem, stockOf } from "../sae_api/api_fixture.ts";
 import { chain, withOptions } from "./test_networks.ts";
 
@@ -151,6 +151,33 @@ Deno.test("requests at the same time do not exceed the keys that may wait", asyn
     assert.ok(delivered >= 1 && delivered <= 3, `${delivered} of 30 requests for SAE ${slave}`);
     assert.equal(await stockOf(one, slave), 100 - 2 * delivered);
   }
+});
+
+Deno.test("keys that a qkd_kme_server activates count for the keys of its master that may wait", async () => {
+  await using network = await startFirst({
+    kmes: [{ id: 1, saes: [1, 2], console: true }, { id: 2, saes: [3, 5] }],
+    edit: (config) => saeIn(config, 3).max_waiting_keys = 3,
+  }, [1, 2, 40]);
+  using caller = new KmeCaller(network, 1, network.kme(2).interKmeClient);
+  const ids = network.blockIds[0]!;
+  const activate = (from: number, to: number, origin = 3) =>
+    caller.activate({ ids: ids.slice(from, to), origin, remote: 1 });
+  assertActivated(await activate(0, 2));
+  assertRefused(await activate(2, 4), "Bad request");
+  assertActivated(await activate(2, 3));
+  assertRefused(await activate(3, 4), "Bad request");
+  // The same again brings no keys, and is answered as before.
+  assertActivated(await activate(0, 2));
+  // Another master has a limit of its own.
+  assertActivated(await activate(3, 13, 5));
+  const slave = network.client(1);
+  assert.equal(await stockOf(slave, 3), 40 - 13);
+  assert.equal(await limitedCount(network, 3, "max_waiting_keys"), 2);
+  assert.equal((await slave.decKeys(3, ids.slice(0, 2))).status, 200);
+  const many = await Promise.all(Array.from({ length: 20 }, (_, i) => activate(13 + i, 14 + i)));
+  for (const answer of many) if (answer.status !== 200) assertRefused(answer, "Bad request");
+  assert.equal(many.filter(({ status }) => status === 200).length, 2);
+  assert.equal(await stockOf(slave, 3), 40 - 15);
 });
 
 databaseTest("postgres", "keys that wait are counted for all processes of a KME", async (uri) => {

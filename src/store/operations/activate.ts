@@ -38,6 +38,8 @@ export interface PeerActivation {
   readonly transaction?: KeyIdBytes;
   /** Without a transaction: an activation for the same SAEs since this time is a repetition. */
   readonly repeatableSince?: number;
+  /** Nothing may be activated: it is refused unless it is a repetition. */
+  readonly onlyRepeated?: boolean;
 }
 
 export type Activated =
@@ -46,7 +48,7 @@ export type Activated =
   | { readonly kind: "repeated" }
   /** The transaction was taken back before; nothing changed. */
   | { readonly kind: "voided" }
-  /** At least one block is not free here; nothing changed. */
+  /** At least one block is not free here, or nothing may be activated; nothing changed. */
   | {
     readonly kind: "refused";
     readonly blocks: readonly KeyIdBytes[];
@@ -99,6 +101,7 @@ export const activate: Operation<PeerActivation, Activated> = {
       const transaction = linkTransaction(item);
       if (transaction !== undefined && voided.has(transactionKey(transaction))) return { kind: "voided" };
       if (item.keys.every((key) => isRepeated(keys.get(mapKey(key.id)), item))) return { kind: "repeated" };
+      if (item.onlyRepeated) return { kind: "refused", blocks: [], absent: [] };
       const ids = item.keys.flatMap((key) => key.blocks);
       const refused = ids.filter((id) => !mayActivate(blocks.get(mapKey(id)), item.link));
       if (refused.length > 0 || new Set(ids.map(mapKey)).size !== ids.length) {
