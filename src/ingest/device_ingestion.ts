@@ -36,6 +36,12 @@ const MAX_CONFIRM_PAUSE_MS = 5000;
 /** Milliseconds between two looks at the stock while keys are delivered. */
 const LOOK_MS = 250;
 
+/**
+ * Milliseconds between two looks at the stock, and at what is not settled: other processes of this KME deliver keys too, and leave
+ * batches behind when they end.
+ */
+const MAX_LOOK_MS = 5000;
+
 /** The other KME, as far as a device needs it. */
 export interface DevicePeer {
   readonly kme: KmeId;
@@ -132,7 +138,8 @@ export class DeviceIngestion implements KeySource {
         this.#failures = 0;
         this.#problem = undefined;
         this.#report();
-        await this.#pause(this.#polledAt + 1000 * this.#options.device.pollSeconds - performance.now(), true);
+        const poll = this.#polledAt + 1000 * this.#options.device.pollSeconds - performance.now();
+        await this.#pause(Math.min(MAX_LOOK_MS, poll), true);
       } catch (error) {
         this.#problem = errorMessage(error);
         this.#report();
@@ -158,7 +165,7 @@ export class DeviceIngestion implements KeySource {
 
   async #turn(): Promise<void> {
     const { client, device, asks, mayIngest } = this.#options;
-    if (asks && mayIngest()) await this.#resume();
+    if (asks) await this.#resume();
     if (performance.now() >= this.#polledAt + 1000 * device.pollSeconds) {
       const status = await client.status();
       this.#polledAt = performance.now();
@@ -170,22 +177,26 @@ export class DeviceIngestion implements KeySource {
     if (asks && mayIngest()) await this.#fill();
   }
 
-  /** Continues with batches that an earlier process, or a failure of the database, has left. */
+  /**
+   * Continues with batches that a failure of the database has left, and, if this process may ingest, with those of processes that have
+   * ended.
+   */
   async #resume(): Promise<void> {
-    const { store, observer } = this.#options;
+    const { store, observer, mayIngest } = this.#options;
     const opened = await store.openedDeviceBatches(this.link);
     for (const { batch, processId, asked, keys } of opened) {
       const name = batch.toHex();
-      if (this.#underWay.has(name)) continue;
+      const own = sameBytes(processId, store.processId);
+      if (this.#underWay.has(name) || !own && !mayIngest()) continue;
       if (keys === undefined) {
-        const own = sameBytes(processId, store.processId);
+        const none = { batch, held: [], gone: [], done: true };
+        if (!(await store.settleDeviceBatch(this.link, none)).closed) continue;
         logger.warn("{blocks} blocks that were requested from the device of link {link} are lost: {why}", {
           blocks: asked,
           link: this.link,
           why: own ? "they could not be stored" : "the KME ended before they were stored",
         });
         observer.lost(this.link, "unanswered", asked);
-        await store.settleDeviceBatch(this.link, { batch, held: [], gone: [], done: true });
         continue;
       }
       this.#underWay.set(name, blocksOfKeys(keys).length);
@@ -269,8 +280,10 @@ export class DeviceIngestion implements KeySource {
       try {
         given = await client.encKeys(number, keySize);
       } catch (error) {
-        if (error instanceof DeviceFailure && error.sent) observer.lost(this.link, "unanswered", asked);
-        await store.settleDeviceBatch(this.link, none);
+        const { closed } = await store.settleDeviceBatch(this.link, none);
+        if (closed && error instanceof DeviceFailure && error.sent) {
+          observer.lost(this.link, "unanswered", asked);
+        }
         throw error;
       }
       const { keys, problem } = this.#accept(given, number);

@@ -15,9 +15,6 @@ import { type DeviceClient, DeviceRefusal, type GivenKey, wrongSaes } from "./de
 import type { DeviceObserver, LastMinute } from "./device_observer.ts";
 import type { HealthAction } from "./ingestion_options.ts";
 
-/** Milliseconds from the first refusal of a key until a refusal is believed: the device may not have the key yet. */
-const BELIEVED_MS = 3000;
-
 /** Questions that are worked on at the same time: more than the other end asks. */
 const MAX_RUNNING = 16;
 
@@ -39,7 +36,8 @@ export interface DeviceReceiverOptions {
   readonly answerMs: number;
   readonly observer: DeviceObserver;
   readonly rate: LastMinute;
-  readonly believedMs?: number;
+  /** Milliseconds from the first refusal of a key until a refusal is believed. */
+  readonly believedMs: number;
 }
 
 /** What the device said of some keys. */
@@ -216,13 +214,13 @@ export class DeviceReceiver {
   /** Whether the device is asked for a key: not again until its refusal would be believed. */
   #isDue(id: string): boolean {
     const first = this.#refusedAt.get(id);
-    return first === undefined || performance.now() - first >= (this.#options.believedMs ?? BELIEVED_MS);
+    return first === undefined || performance.now() - first >= this.#options.believedMs;
   }
 
   #isBelieved(id: string): boolean {
     const now = performance.now();
     const first = this.#refusedAt.get(id);
-    if (first !== undefined) return now - first >= (this.#options.believedMs ?? BELIEVED_MS);
+    if (first !== undefined) return now - first >= this.#options.believedMs;
     if (this.#refusedAt.size >= MAX_REFUSED) this.#refusedAt.clear();
     this.#refusedAt.set(id, now);
     return false;

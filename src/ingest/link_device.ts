@@ -7,6 +7,9 @@ import { DeviceIngestion, type DevicePeer } from "./device_ingestion.ts";
 import { type DeviceObserver, LastMinute } from "./device_observer.ts";
 import { DeviceReceiver } from "./device_receiver.ts";
 
+/** Milliseconds after which a device that refuses a key again is believed: at first it may not have the key yet. */
+const BELIEVED_MS = 3000;
+
 export interface LinkDevice {
   readonly client: DeviceClient;
   /** Requests keys, where this end does so. */
@@ -35,6 +38,9 @@ export function openDevice(
 ): LinkDevice {
   const link = neighbour.id.text;
   const client = deviceClient(device, neighbour, thisKme);
+  const timeout = 1000 * thisKme.interKmeTimeoutSeconds;
+  // The device refuses keys that it is giving to another process of this KME, which may wait for its answer so long.
+  const isShared = ["postgres", "mysql"].includes(thisKme.database.kind);
   const common = {
     link,
     device,
@@ -52,8 +58,12 @@ export function openDevice(
       mayIngest,
       asks: asksFirst(device, thisKme, neighbour),
     }),
-    // The other KME most likely waits as long as this one would.
-    receiver: new DeviceReceiver({ ...common, answerMs: 1000 * thisKme.interKmeTimeoutSeconds / 2 }),
+    receiver: new DeviceReceiver({
+      ...common,
+      // The other KME most likely waits as long as this one would.
+      answerMs: timeout / 2,
+      believedMs: BELIEVED_MS + (isShared ? timeout : 0),
+    }),
   };
 }
 

@@ -432,9 +432,10 @@ export class Store implements BlockStore {
     return this.#queue.submit(receiveKeys, { ...item, link: this.#requireLink(link) });
   }
 
-  /** Batches of device keys of the link that are not settled. */
+  /** Batches of device keys of the link that are not settled: those of this process, and of processes that have ended. */
   openedDeviceBatches(link: KmeId): Promise<OpenedBatch[]> {
-    return this.#read(openedBatchesQuery, { link: this.#requireLink(link) });
+    const { id: linkId } = this.#requireLink(link);
+    return this.#read(openedBatchesQuery, { linkId, processId: this.processId, now: this.now() });
   }
 
   /** Other processes on this database whose lease has not ended. */

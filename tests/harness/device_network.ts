@@ -23,6 +23,8 @@ export interface DeviceNetworkOptions {
   /** More members of both `this_kme`. */
   readonly options?: Record<string, unknown>;
   readonly database?: string;
+  /** A `db_uri` for each. */
+  readonly databases?: readonly [string, string];
   /** Whether the link has key directories too. */
   readonly directories?: boolean;
 }
@@ -33,7 +35,7 @@ export async function makeDeviceNetwork(options: DeviceNetworkOptions): Promise<
     id,
     saes: [id, 11 * id],
     console: true,
-    database: options.database ?? "sqlite",
+    database: options.databases?.[id - 1] ?? options.database ?? "sqlite",
     options: { inter_kme_timeout_seconds: 4, ...options.options },
   });
   const network = await makeTestNetwork({ kmes: [kme(1), kme(2)] });

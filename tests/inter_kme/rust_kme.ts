@@ -40,10 +40,11 @@ export async function startFirst(
 export class KmeCaller implements Disposable {
   readonly #client: SaeClient;
 
-  constructor(network: TestNetwork, called: TestId, certificate: ClientCredentials) {
+  /** @param port of another process of the KME that is called. */
+  constructor(network: TestNetwork, called: TestId, certificate: ClientCredentials, port?: number) {
     const { cert, key } = certificate;
     this.#client = new SaeClient({
-      port: network.kme(called).kmesPort,
+      port: port ?? network.kme(called).kmesPort,
       ca: network.interKmeCa.ca,
       cert,
       key,

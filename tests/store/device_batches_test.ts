@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { DeviceKeyBits } from "../../src/domain/device_keys.ts";
 import { BlockPresence } from "../../src/domain/stock_questions.ts";
 import type { Store } from "../../src/store/store.ts";
-import { freshBlocks, freshId, hex, ledgerTest, PEER } from "./store_fixture.ts";
+import { closeOnce, freshBlocks, freshId, hex, ledgerTest, PEER } from "./store_fixture.ts";
 
 const LINK = PEER.text;
 
@@ -47,11 +47,12 @@ ledgerTest(
       Uint8Array[],
     ];
     const some = { batch, held: first, gone: second, done: false };
-    assert.deepEqual(await store.settleDeviceBatch(LINK, some), { confirmed: 2, removed: 2 });
-    assert.deepEqual(await store.settleDeviceBatch(LINK, some), { confirmed: 0, removed: 0 });
+    assert.deepEqual(await store.settleDeviceBatch(LINK, some), { confirmed: 2, removed: 2, closed: false });
+    assert.deepEqual(await store.settleDeviceBatch(LINK, some), { confirmed: 0, removed: 0, closed: false });
     assert.equal((await store.openedDeviceBatches(LINK)).length, 1);
     const rest = { batch, held: third, gone: [], done: true };
-    assert.deepEqual(await store.settleDeviceBatch(LINK, rest), { confirmed: 2, removed: 0 });
+    assert.deepEqual(await store.settleDeviceBatch(LINK, rest), { confirmed: 2, removed: 0, closed: true });
+    assert.equal((await store.settleDeviceBatch(LINK, rest)).closed, false);
     assert.deepEqual(await store.openedDeviceBatches(LINK), []);
     assert.equal(await store.freeBlocks(LINK), 4);
     assert.deepEqual(await freeIds(store), [...first, ...third].map(hex).sort());
@@ -91,6 +92,16 @@ ledgerTest("a batch that another process has given up is not stored", async (led
   assert.equal(await store.storeDeviceBatch(LINK, batch, freshKeys(1)), undefined);
   assert.equal(await store.freeBlocks(LINK), 0);
 });
+
+ledgerTest("a batch is continued by another process when its own has ended, not before", async (ledger) => {
+  const [first, second] = [await ledger.open(), await ledger.open()];
+  for (const store of [first, second]) await store.renewLease(3_600_000, []);
+  const batch = await first.openDeviceBatch(LINK, 2);
+  assert.equal((await first.openedDeviceBatches(LINK)).length, 1);
+  assert.deepEqual(await second.openedDeviceBatches(LINK), []);
+  await closeOnce(first);
+  assert.deepEqual((await second.openedDeviceBatches(LINK)).map(({ batch }) => hex(batch)), [hex(batch)]);
+}, ["postgres", "mariadb"]);
 
 ledgerTest("burning a link removes unconfirmed blocks and their batches too", async (ledger) => {
   const store = await ledger.open();

@@ -21,7 +21,7 @@ import {
 import { openByteCounts } from "../encryption/byte_counts.ts";
 import { currentGeneration } from "../operations/advance_generation.ts";
 import { keptCrls } from "../operations/keep_crl.ts";
-import { type OpenedBatch, openedBatches } from "../operations/device_batches.ts";
+import { type OpenedBatch, openedBatches, type OpenedBatchesOf } from "../operations/device_batches.ts";
 import { livingProcesses } from "../operations/leases.ts";
 import { keysWaiting } from "../operations/waiting.ts";
 import { freeBlocks } from "../stock.ts";
@@ -184,10 +184,10 @@ export const peerDatabaseQuery: Query<{ link: Pick<Link, "id"> }, string | null>
   },
 };
 
-/** Batches of device keys that are not settled. */
-export const openedBatchesQuery: Query<{ link: Pick<Link, "id"> }, OpenedBatch[]> = {
+/** Batches of device keys that are not settled, and that no other process works on. */
+export const openedBatchesQuery: Query<OpenedBatchesOf, OpenedBatch[]> = {
   name: "openedBatches",
-  run: (db, { link }) => openedBatches(db, link.id),
+  run: openedBatches,
 };
 
 /** All of them. */

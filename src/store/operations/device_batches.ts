@@ -102,10 +102,14 @@ export interface SettleBatch {
   readonly done: boolean;
 }
 
-/** Blocks that came into stock or were removed now, by this call. */
+/** What this call changed. */
 export interface Settled {
+  /** Blocks that came into stock. */
   readonly confirmed: number;
+  /** Blocks that were removed. */
   readonly removed: number;
+  /** Whether the batch was open until now: of several processes that give it up, one counts it. */
+  readonly closed: boolean;
 }
 
 /** Does what the other end has said. Repeating it changes nothing. */
@@ -132,8 +136,10 @@ async function settleOne(work: Work, { link, batch, held, gone, done }: SettleBa
     removed += Number(numDeletedRows);
   }
   stock.add(link.id, confirmed);
-  if (done) await trx.deleteFrom("device_batches").where("batch_id", "=", buffer(batch)).execute();
-  return { confirmed, removed };
+  if (!done) return { confirmed, removed, closed: false };
+  const { numDeletedRows } = await trx.deleteFrom("device_batches").where("batch_id", "=", buffer(batch))
+    .executeTakeFirst();
+  return { confirmed, removed, closed: Number(numDeletedRows) > 0 };
 }
 
 export interface ReceiveKeys {
@@ -178,8 +184,30 @@ export interface OpenedBatch {
   readonly keys?: readonly DeviceKey[];
 }
 
-export async function openedBatches(db: Kysely<Schema>, linkId: number): Promise<OpenedBatch[]> {
-  const rows = await db.selectFrom("device_batches").selectAll().where("link_id", "=", linkId).execute();
+export interface OpenedBatchesOf {
+  readonly linkId: number;
+  /** The process that asks. */
+  readonly processId: Uint8Array;
+  /** Milliseconds since 1970. */
+  readonly now: number;
+}
+
+/** Batches of this process, and of processes whose lease has ended: the others work on theirs. */
+export async function openedBatches(
+  db: Kysely<Schema>,
+  { linkId, processId, now }: OpenedBatchesOf,
+): Promise<OpenedBatch[]> {
+  const rows = await db.selectFrom("device_batches").selectAll().where("link_id", "=", linkId)
+    .where((e) =>
+      e.or([
+        e("process_id", "=", buffer(processId)),
+        e(
+          "process_id",
+          "not in",
+          e.selectFrom("processes").select("processes.process_id").where("lease_until", ">", now),
+        ),
+      ])
+    ).execute();
   return rows.map(({ batch_id, process_id, asked, keys }) => ({
     batch: Uint8Array.from(batch_id),
     processId: Uint8Array.from(process_id),
