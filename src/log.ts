@@ -86,7 +86,8 @@ export class InfoLines {
     return writer !== undefined && (this.#enabled ??= this.#log.isEnabledFor("info"));
   }
 
-  write(text: string): void {
-    if (this.enabled) writer?.add(new InfoLine(this.#room, Date.now(), text));
+  /** @param at milliseconds since 1970. */
+  write(text: string, at: number): void {
+    if (this.enabled) writer?.add(new InfoLine(this.#room, at, text));
   }
 }

@@ -1,4 +1,5 @@
 /** The latest key events, as many as fit. */
+import { timestamp } from "../domain/time.ts";
 import type { KmeEvent } from "../events/events.ts";
 
 /** An item of `/messages`. */
@@ -44,7 +45,7 @@ export class EventRing {
     const from = Math.max(after, this.#count - Math.min(limit, this.#size), 0);
     const messages = Array.from({ length: this.#count - from }, (_, i): DetailedMessage => {
       const { message, at, request, keyId } = this.#events[(from + i) % this.#size]!;
-      return { message, datetime: at.toISOString(), request, keyId };
+      return { message, datetime: timestamp(at), request, keyId };
     });
     return { from, messages };
   }

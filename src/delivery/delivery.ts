@@ -255,10 +255,10 @@ export class Delivery {
   ): Promise<TakenKeys> {
     const [slave] = slaves as [Sae, ...Sae[]];
     const number = this.#requests++;
-    this.#events.publish(
-      () => EventText.requested(master.id.text, slave.id.text),
-      () => ({ request: number }),
-    );
+    this.#events.publish(() => ({
+      text: EventText.requested(master.id.text, slave.id.text),
+      request: number,
+    }));
     this.#observer.requested(plan.source);
     const taken = plan.hops.length === 0
       ? await this.#deliverHere(master, slaves, request, record)
@@ -343,10 +343,10 @@ export class Delivery {
         this.#observer.collected(collected.keys.length - repeated.size);
         if (repeated.size > 0) this.#observer.repeated(repeated.size);
         for (const key of collected.keys) {
-          this.#events.publish(
-            () => EventText.collected(slave.id.text, formatKeyId(key.id), masterId),
-            () => ({ keyId: formatKeyId(key.id) }),
-          );
+          this.#events.publish(() => {
+            const keyId = formatKeyId(key.id);
+            return { text: EventText.collected(slave.id.text, keyId, masterId), keyId };
+          });
         }
         const byId = new Map(collected.keys.map((key) => [mapKey(key.id), key]));
         return { keys: ids.map((id) => byId.get(mapKey(id))!), repeated, readElsewhere };
@@ -537,7 +537,7 @@ export class Delivery {
     const [slave] = slaves as [Sae, ...Sae[]];
     for (const { id, kmeId } of slaves) {
       if (kmeId !== this.#config.thisKme.id.text) {
-        this.#events.publish(() => EventText.activating(id.text, kmeId), () => ({ request: number }));
+        this.#events.publish(() => ({ text: EventText.activating(id.text, kmeId), request: number }));
       }
     }
     const common = {
@@ -608,10 +608,10 @@ export class Delivery {
   }
 
   #activated(key: KeyIdBytes, master: SaeId, slave: SaeId, request?: number): void {
-    this.#events.publish(
-      () => EventText.activated(formatKeyId(key), master, slave),
-      () => ({ keyId: formatKeyId(key), request }),
-    );
+    this.#events.publish(() => {
+      const keyId = formatKeyId(key);
+      return { text: EventText.activated(keyId, master, slave), keyId, request };
+    });
   }
 
   #requireSae(id: SaeId): Sae {

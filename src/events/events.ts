@@ -20,10 +20,16 @@ export interface About {
   readonly keyId?: string;
 }
 
+/** What has happened, without the KME's nickname and the time. */
+export interface NewEvent extends About {
+  readonly text: string;
+}
+
 export interface KmeEvent extends About {
   /** Begins with the KME's nickname. */
   readonly message: string;
-  readonly at: Date;
+  /** Milliseconds since 1970. */
+  readonly at: number;
 }
 
 export type EventListener = (event: KmeEvent) => void;
@@ -38,16 +44,15 @@ export class Events {
     this.#prefix = `[${nickname}] `;
   }
 
-  /**
-   * @param text makes the event's text. Called only if the log or a listener needs it: a request for many keys has many events.
-   * @param about what the event belongs to; called only when `text` is.
-   */
-  publish(text: () => string, about: () => About = () => ({})): void {
+  /** @param happened makes the event. Called only if the log or a listener needs it: a request for many keys has many events. */
+  publish(happened: () => NewEvent): void {
     if (this.#listeners.size === 0 && !this.#log.enabled) return;
-    const message = this.#prefix + text();
-    this.#log.write(message);
+    const { text, request, keyId } = happened();
+    const message = this.#prefix + text;
+    const at = Date.now();
+    this.#log.write(message, at);
     if (this.#listeners.size === 0) return;
-    const event = { ...about(), message, at: new Date() };
+    const event = { message, at, request, keyId };
     for (const listener of this.#listeners) listener(event);
   }
 

@@ -34,8 +34,8 @@ Deno.test("/messages has the recent events, oldest first, and no more than a tho
   const { origin, events } = served;
   assert.deepEqual(await (await fetch(`${origin}/messages`)).json(), []);
   const before = Date.now();
-  events.publish(() => "SAE 1 requested a key to communicate with 3");
-  events.publish(() => "SAE 3 requested key x (from 1)");
+  events.publish(() => ({ text: "SAE 1 requested a key to communicate with 3" }));
+  events.publish(() => ({ text: "SAE 3 requested key x (from 1)" }));
   const response = await fetch(`${origin}/messages`);
   assert.equal(response.headers.get("content-type"), "application/json");
   const messages = await response.json();
@@ -48,7 +48,7 @@ Deno.test("/messages has the recent events, oldest first, and no more than a tho
     assert.match(message.datetime, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
     assert.ok(Math.abs(Date.parse(message.datetime) - before) < 10_000);
   }
-  for (let i = 0; i < 2500; i++) events.publish(() => `event ${i}`);
+  for (let i = 0; i < 2500; i++) events.publish(() => ({ text: `event ${i}` }));
   const kept = await (await fetch(`${origin}/messages`)).json();
   assert.equal(kept.length, 1000);
   assert.equal(kept[0].message, "[Alice] event 1500");
@@ -262,7 +262,7 @@ Deno.test("requests of another site's page are refused, a link from there works"
 Deno.test("a stream starts with all that is known, and continues with changes", async () => {
   await using served = await serve();
   const { origin, events, world, watch } = served;
-  events.publish(() => "before");
+  events.publish(() => ({ text: "before" }));
   const stop = new AbortController();
   const stream = follow(origin, stop.signal);
   const begin = (await stream.next()).value!;
@@ -273,7 +273,7 @@ Deno.test("a stream starts with all that is known, and continues with changes", 
   ]);
   kmeStatusSchema.parse(begin.data.status);
 
-  events.publish(() => "after");
+  events.publish(() => ({ text: "after" }));
   const told = await first(stream, ({ name }) => name === "messages");
   assert.ok(told.data.messages.some(({ message }: { message: string }) => message === "[Alice] after"));
   assert.equal(told.data.from + told.data.messages.length, 2);
@@ -295,7 +295,7 @@ Deno.test("of a flood of events a page gets the newest, and knows how many it mi
   const stop = new AbortController();
   const stream = follow(origin, stop.signal);
   await stream.next();
-  for (let i = 0; i < 5000; i++) events.publish(() => `event ${i}`);
+  for (let i = 0; i < 5000; i++) events.publish(() => ({ text: `event ${i}` }));
   const { data } = await first(stream, ({ name }) => name === "messages");
   assert.equal(data.messages.length, 200);
   assert.equal(data.from, 4800);
@@ -348,7 +348,7 @@ Deno.test("a client that does not read is disconnected, and does not delay the o
   })().catch(() => {});
   const long = "x".repeat(4000);
   await eventually(() => {
-    for (let i = 0; i < 50; i++) events.publish(() => long);
+    for (let i = 0; i < 50; i++) events.publish(() => ({ text: long }));
     return console.clients === 1;
   }, { timeout: 60_000, what: "the slow client is gone" });
   const before = read;
