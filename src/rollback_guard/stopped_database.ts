@@ -4,6 +4,7 @@ import type { Config } from "../config/config.ts";
 import { isNeighbour } from "../domain/network.ts";
 import { StoreUnusable } from "../domain/store_errors.ts";
 import { inspectDatabase, type Inspection, type InspectionOptions } from "../store/inspection.ts";
+import { OPENING_LEASE_MS } from "../store/operations/leases.ts";
 import { Store } from "../store/store.ts";
 import { markerPath } from "./marker.ts";
 
@@ -82,7 +83,17 @@ export async function openStopped({ thisKme, otherKmes }: Config, encryption?: "
     thisKme: thisKme.id,
     neighbours: otherKmes.filter(isNeighbour).map((kme) => kme.id),
   });
-  const close = () => store.close();
+  // Like a heartbeat, so that no key of the database is changed while a long command uses it.
+  let renewing: Promise<unknown> = Promise.resolve();
+  const timer = setInterval(
+    () => renewing = store.renewLease(OPENING_LEASE_MS, []).catch(() => {}),
+    OPENING_LEASE_MS / 4,
+  );
+  const close = async () => {
+    clearInterval(timer);
+    await renewing;
+    await store.close();
+  };
   try {
     refuseProcesses(await store.livingProcesses());
   } catch (error) {

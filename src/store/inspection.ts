@@ -5,7 +5,7 @@ import type { KmeId } from "../domain/ids.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect } from "./dialects/open.ts";
 import { openSqlite } from "./dialects/sqlite_library.ts";
-import { type EncryptionState, encryptionState } from "./encryption/data_keys.ts";
+import { type EncryptionState, inspectEncryption } from "./encryption/data_keys.ts";
 import { unmatchedFilesOf, type UnmatchedOfFile } from "./matching.ts";
 import { type SchemaState, schemaState } from "./migrations/migrate.ts";
 import { keptCrls } from "./operations/keep_crl.ts";
@@ -113,7 +113,7 @@ async function inspect(
       databaseId: owner && Uint8Array.from(owner.database_id),
       processes: hasTables ? await livingProcesses(db, now) : 0,
       generation: generation?.value,
-      encryption: await encryptionState(db),
+      encryption: await inspectEncryption(db),
       crls: hasTables ? await keptCrls(db) : [],
       stock: count && hasTables ? await countStock(db, now) : undefined,
       unmatched: unmatchedOf !== undefined && hasTables ? await unmatchedFilesOf(db, unmatchedOf) : undefined,

@@ -5,6 +5,7 @@ import type { AddedBlocks, BlockBatch, BlockStore, FileProgress } from "./block_
 import { type Block, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import { log } from "../log.ts";
 import type { ConfiguredId, KmeId, SaeId } from "../domain/ids.ts";
+import { StoreUnusable } from "../domain/store_errors.ts";
 import type { Operation } from "./work.ts";
 import type { StoreDialect } from "./dialects/dialect.ts";
 import { openDialect, STATEMENT_LIMIT_MS } from "./dialects/open.ts";
@@ -346,9 +347,16 @@ export class Store implements BlockStore {
     return { blocks, keys };
   }
 
-  /** Removes the keys that the bits were encrypted with, after all was burnt. No bits may be stored any more. */
+  /**
+   * Removes the keys that the bits were encrypted with, after all was burnt. No bits may be stored any more.
+   *
+   * @throws StoreUnusable when another process has opened the database meanwhile; the keys stay then.
+   */
   async discardDataKeys(): Promise<void> {
-    if (this.encrypts) await this.#queue.submit(discardDataKeys, null);
+    if (!this.encrypts || await this.#queue.submit(discardDataKeys, { processId: this.processId })) return;
+    throw new StoreUnusable(
+      "a process of this KME has begun to use the database; stop every KME process on it and burn again",
+    );
   }
 
   /** Key files of the link of which blocks were ingested, except forgotten ones. */
@@ -440,7 +448,7 @@ export class Store implements BlockStore {
 
   /** Other processes on this database whose lease has not ended. */
   livingProcesses(): Promise<number> {
-    return this.#read(livingProcessesQuery, { now: this.now() });
+    return this.#read(livingProcessesQuery, { now: this.now(), processId: this.processId });
   }
 
   async addBlocks(batch: BlockBatch): Promise<AddedBlocks> {

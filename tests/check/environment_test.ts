@@ -229,10 +229,9 @@ for (const kind of ["postgres", "mariadb"] as const) {
       thisKme: { text: "1", integer: true },
       neighbours: [],
     });
-    found(await checkedDatabase(config(uri)), "ok", DATABASE, /has schema 000\d_\w+$/);
-    await store.renewLease(60_000, []);
     found(await checkedDatabase(config(uri)), "ok", DATABASE, /in use by a running KME/);
     await store.close();
+    found(await checkedDatabase(config(uri)), "ok", DATABASE, /has schema 000\d_\w+$/);
 
     const wrong = new URL(uri);
     wrong.password = "wrong-password";

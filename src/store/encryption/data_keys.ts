@@ -1,7 +1,7 @@
 /** The data keys of a database, which are stored encrypted with its master key. */
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
-import type { Kysely } from "kysely";
+import type { Kysely, Transaction } from "kysely";
 import { buffer } from "../../domain/bytes.ts";
 import { StoreUnusable } from "../../domain/store_errors.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
@@ -31,12 +31,14 @@ export interface EncryptionState {
   readonly hasBits: boolean;
 }
 
-/** Reads it; the tables may not exist yet. */
+/** Looks at it; the tables may not exist yet. */
+export async function inspectEncryption(db: Kysely<Schema>): Promise<EncryptionState> {
+  // Created after the others. While MariaDB rewrites `blocks`, it does not list that.
+  return (await tableNames(db)).has("data_keys") ? await encryptionState(db) : { keys: [], hasBits: false };
+}
+
+/** Reads it from existing tables. */
 export async function encryptionState(db: Kysely<Schema>): Promise<EncryptionState> {
-  const tables = await tableNames(db);
-  if (!tables.has("data_keys") || !tables.has("kme") || !tables.has("blocks")) {
-    return { keys: [], hasBits: false };
-  }
   const keys = await db.selectFrom("data_keys").selectAll().orderBy("number").execute();
   const kme = await db.selectFrom("kme").select("database_id").executeTakeFirst();
   // Only if nothing is encrypted: the search may read every row.
@@ -125,33 +127,30 @@ function keyData(databaseId: Uint8Array, number: number): Uint8Array {
 
 /** @throws StoreUnusable with one line when a KME with this master key cannot use the database. */
 export async function requireUsable(db: Kysely<Schema>, master: Uint8Array | undefined): Promise<void> {
-  const obstacle = await encryptionObstacle(await encryptionState(db), master);
+  const obstacle = await encryptionObstacle(await inspectEncryption(db), master);
   if (obstacle !== undefined) throw new StoreUnusable(obstacle);
 }
 
 /**
  * How the bits of the database are stored; if it is empty and there is a master key, makes the first data key.
  *
+ * @param trx has the lock of `lockOpening`.
  * @throws StoreUnusable with one line.
  */
 export async function openCipher(
-  db: Kysely<Schema>,
+  trx: Transaction<Schema>,
   dialect: StoreDialect,
   master: Uint8Array | undefined,
 ): Promise<BitsCipher> {
-  // Read before the keys, so that another process that has just made the first key is no obstacle.
-  const living = dialect.exclusive || master === undefined
-    ? 0
-    : await livingProcesses(db, (await databaseTime(db, dialect)).now);
-  let state = await encryptionState(db);
+  let state = await encryptionState(trx);
   if (state.keys.length === 0 && master !== undefined && !state.hasBits) {
-    if (living > 0) {
+    if (!dialect.exclusive && await livingProcesses(trx, (await databaseTime(trx, dialect)).now) > 0) {
       throw new StoreUnusable(
-        "a process of this KME uses the database without encryption; stop every KME process on it first",
+        "a process of this KME uses the database without encryption, or did a moment ago; stop every KME process on it first",
       );
     }
-    await insertFirstKey(db, dialect, state.databaseId!, master, null);
-    state = await encryptionState(db);
+    await insertFirstKey(trx, state.databaseId!, master, null);
+    state = await encryptionState(trx);
   }
   const obstacle = await encryptionObstacle(state, master);
   if (obstacle !== undefined) throw new StoreUnusable(obstacle);
@@ -162,10 +161,14 @@ export async function openCipher(
   return cipher;
 }
 
-/** Makes the first data key, unless another process has made one. @param through see `DataKeysTable.resealed_through`. */
+/**
+ * Makes the first data key.
+ *
+ * @param trx has the lock of `lockOpening`.
+ * @param through see `DataKeysTable.resealed_through`.
+ */
 export async function insertFirstKey(
-  db: Kysely<Schema>,
-  dialect: StoreDialect,
+  trx: Transaction<Schema>,
   databaseId: Uint8Array,
   master: Uint8Array,
   through: number | null,
@@ -173,9 +176,7 @@ export async function insertFirstKey(
   const key = Uint8Array.from(randomBytes(KEY_BYTES));
   const sealed_key = await sealDataKey(key, 1, databaseId, master);
   key.fill(0);
-  await dialect.insertIgnoring(
-    db.insertInto("data_keys").values({ number: 1, sealed_key, resealed_through: through }),
-  ).execute();
+  await trx.insertInto("data_keys").values({ number: 1, sealed_key, resealed_through: through }).execute();
 }
 
 /** For a database of which all bits are to be removed: stores bits so that they can never be read again. */

@@ -1,6 +1,6 @@
 /** Encrypts all bits of a database with a new data key, while no KME runs on it. */
 import { randomBytes } from "node:crypto";
-import { CompiledQuery, Kysely, sql } from "kysely";
+import { CompiledQuery, Kysely, sql, type Transaction } from "kysely";
 import type { Database } from "../../config/config.ts";
 import { buffer } from "../../domain/bytes.ts";
 import type { ConfiguredId } from "../../domain/ids.ts";
@@ -8,7 +8,7 @@ import { StoreUnusable } from "../../domain/store_errors.ts";
 import { errorMessage } from "../../domain/text.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
 import { openDialect } from "../dialects/open.ts";
-import { livingProcesses } from "../operations/leases.ts";
+import { livingProcesses, lockOpening } from "../operations/leases.ts";
 import { databaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 import { KEY_BYTES } from "./aead.ts";
@@ -58,14 +58,8 @@ export async function rekey(options: Rekeying): Promise<Rekeyed> {
   // A server may take long to rewrite a table.
   const db = new Kysely<Schema>({ dialect: dialect.unbounded?.() ?? dialect.kysely });
   try {
-    await requireIdle(db, dialect, options.thisKme);
-    const state = await encryptionState(db);
-    const before = state.keys.length === 0
-      ? "clear"
-      : state.keys.some((key) => key.resealed_through !== null)
-      ? "unfinished"
-      : "encrypted";
-    const begun = await begin(db, dialect, state, options);
+    await requireOwn(db, options.thisKme);
+    const begun = await begin(db, dialect, options);
     let [encrypted, damaged] = [0, 0];
     for (;;) {
       const part = await reseal(db, dialect, begun);
@@ -77,13 +71,13 @@ export async function rekey(options: Rekeying): Promise<Rekeyed> {
     // Before the end is recorded, so that it is done again after an interruption.
     await rewriteTables(db, dialect);
     await finish(db, dialect, begun);
-    return { before, encrypted, damaged };
+    return { before: begun.before, encrypted, damaged };
   } finally {
     await db.destroy();
   }
 }
 
-async function requireIdle(db: Kysely<Schema>, dialect: StoreDialect, thisKme: ConfiguredId): Promise<void> {
+async function requireOwn(db: Kysely<Schema>, thisKme: ConfiguredId): Promise<void> {
   let owner: { kme_id: string } | undefined;
   try {
     owner = await db.selectFrom("kme").select("kme_id").executeTakeFirst();
@@ -98,8 +92,11 @@ async function requireIdle(db: Kysely<Schema>, dialect: StoreDialect, thisKme: C
   if (owner !== undefined && owner.kme_id !== thisKme.text) {
     throw new StoreUnusable(`the database belongs to KME ${owner.kme_id}, not to KME ${thisKme.text}`);
   }
+}
+
+async function requireIdle(trx: Transaction<Schema>, dialect: StoreDialect): Promise<void> {
   if (dialect.exclusive) return;
-  const living = await livingProcesses(db, (await databaseTime(db, dialect)).now);
+  const living = await livingProcesses(trx, (await databaseTime(trx, dialect)).now);
   if (living > 0) {
     throw new StoreUnusable(
       "a process of this KME uses the database, or did a moment ago; stop every KME process on it and try again",
@@ -108,6 +105,7 @@ async function requireIdle(db: Kysely<Schema>, dialect: StoreDialect, thisKme: C
 }
 
 interface Begun {
+  readonly before: Rekeyed["before"];
   /** Number of the new data key. */
   readonly number: number;
   readonly cipher: EncryptedBits;
@@ -115,48 +113,53 @@ interface Begun {
   readonly wasClear: boolean;
 }
 
-/** Makes the new data key, unless there is one already, and encrypts all data keys with the new master key. */
-async function begin(
-  db: Kysely<Schema>,
-  dialect: StoreDialect,
-  state: EncryptionState,
-  options: Rekeying,
-): Promise<Begun> {
+/**
+ * Makes the new data key, unless there is one already, and encrypts all data keys with the new master key. No process may run; one
+ * that opens the database afterwards uses the new data key.
+ */
+function begin(db: Kysely<Schema>, dialect: StoreDialect, options: Rekeying): Promise<Begun> {
   const { masterKey, newMasterKey = masterKey } = options;
-  if (state.databaseId === undefined) {
-    throw new StoreUnusable("the database is empty; there is nothing to encrypt");
-  }
-  if (state.keys.length === 0) {
-    await insertFirstKey(db, dialect, state.databaseId, newMasterKey, 0);
-    return await begin(db, dialect, await encryptionState(db), options);
-  }
-  const keys = await openDataKeys(state, masterKey) ?? await openDataKeys(state, newMasterKey);
-  if (keys === undefined) {
-    throw new StoreUnusable(WRONG_MASTER_KEY);
-  }
-  const isNew = state.keys.every((key) => key.resealed_through === null);
-  const number = Math.max(...keys.keys()) + (isNew ? 1 : 0);
-  if (isNew) keys.set(number, Uint8Array.from(randomBytes(KEY_BYTES)));
-  await db.transaction().execute(async (trx) => {
+  return db.transaction().execute(async (trx) => {
+    await lockOpening(trx, dialect);
+    await requireIdle(trx, dialect);
+    let state = await encryptionState(trx);
+    const { databaseId } = state;
+    if (databaseId === undefined) {
+      throw new StoreUnusable("the database is empty; there is nothing to encrypt");
+    }
+    const before = stateBefore(state);
+    if (before === "clear") {
+      await insertFirstKey(trx, databaseId, newMasterKey, 0);
+      state = await encryptionState(trx);
+    }
+    const keys = await openDataKeys(state, masterKey) ?? await openDataKeys(state, newMasterKey);
+    if (keys === undefined) {
+      throw new StoreUnusable(WRONG_MASTER_KEY);
+    }
+    const isNew = before === "encrypted";
+    const number = Math.max(...keys.keys()) + (isNew ? 1 : 0);
+    if (isNew) keys.set(number, Uint8Array.from(randomBytes(KEY_BYTES)));
     for (const [each, key] of keys) {
-      const sealed_key = await sealDataKey(key, each, state.databaseId!, newMasterKey);
+      const sealed_key = await sealDataKey(key, each, databaseId, newMasterKey);
       if (isNew && each === number) {
         await trx.insertInto("data_keys").values({ number, sealed_key, resealed_through: 0 }).execute();
       } else await trx.updateTable("data_keys").set({ sealed_key }).where("number", "=", each).execute();
     }
+    const cipher = await EncryptedBits.with(keys);
+    for (const key of keys.values()) key.fill(0);
+    return { before, number, cipher, wasClear: isPartlyClear(state) };
   });
-  const cipher = await EncryptedBits.with(keys);
-  for (const key of keys.values()) key.fill(0);
-  return { number, cipher, wasClear: isPartlyClear(state) };
+}
+
+function stateBefore({ keys }: EncryptionState): Rekeyed["before"] {
+  if (keys.length === 0) return "clear";
+  return keys.some((key) => key.resealed_through !== null) ? "unfinished" : "encrypted";
 }
 
 /** Encrypts the bits of the next rows, and records how far it has come, in one transaction. */
 function reseal(db: Kysely<Schema>, dialect: StoreDialect, { number, cipher, wasClear }: Begun) {
   return db.transaction().execute(async (trx) => {
-    const { resealed_through: after } = await dialect.forUpdate(
-      trx.selectFrom("data_keys").select("resealed_through").where("number", "=", number),
-    ).executeTakeFirstOrThrow();
-    if (after === null) throw new StoreUnusable("another process has finished this");
+    const after = await requireUnfinished(trx, dialect, number);
     const rows = await dialect.forUpdate(
       trx.selectFrom("blocks").select(["seq", "block_id", "key_id", "link_id", "bits"])
         .where("seq", ">", after).orderBy("seq").limit(ROWS),
@@ -187,6 +190,21 @@ function reseal(db: Kysely<Schema>, dialect: StoreDialect, { number, cipher, was
   });
 }
 
+/** Locks the new data key; returns `seq` of the last row that is done. */
+async function requireUnfinished(
+  trx: Transaction<Schema>,
+  dialect: StoreDialect,
+  number: number,
+): Promise<number> {
+  const row = await dialect.forUpdate(
+    trx.selectFrom("data_keys").select("resealed_through").where("number", "=", number),
+  ).executeTakeFirst();
+  if (row === undefined || row.resealed_through === null) {
+    throw new StoreUnusable("another process has finished this");
+  }
+  return row.resealed_through;
+}
+
 /** Leaves no copies of the former bits in pages of the table. */
 async function rewriteTables(db: Kysely<Schema>, { name }: StoreDialect): Promise<void> {
   const statements = {
@@ -203,6 +221,7 @@ async function finish(
   { number, cipher, wasClear }: Begun,
 ): Promise<void> {
   await db.transaction().execute(async (trx) => {
+    await requireUnfinished(trx, dialect, number);
     const { counts } = await dialect.forUpdate(
       trx.selectFrom("byte_counts").select("counts").where("one", "=", 1),
     ).executeTakeFirstOrThrow();

@@ -22,8 +22,6 @@ const MAX_ATTEMPTS = 12;
 export interface LocalOptions extends Parties {
   /** The opened database; the executor closes it. */
   readonly dialect: StoreDialect;
-  /** Identifies this process among those that share the database. */
-  readonly processId: Uint8Array;
   /** Called for every failure of the database, once per failed transaction. */
   readonly onFailure: (error: unknown) => void;
   /** Called with what a transaction has found damaged, after it has ended. */

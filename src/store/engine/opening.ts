@@ -10,11 +10,14 @@ import { type BitsCipher, clearBits } from "../encryption/bits_cipher.ts";
 import { BYTE_COUNTS_BYTES } from "../encryption/byte_counts.ts";
 import { openCipher, requireUsable, throwawayCipher } from "../encryption/data_keys.ts";
 import { migrate } from "../migrations/migrate.ts";
+import { beginLease, lockOpening } from "../operations/leases.ts";
 import { type DatabaseTime, databaseTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 
-/** The KME of the database, and the KMEs with which it shares keys. */
+/** The KME of the database, the KMEs with which it shares keys, and the process. */
 export interface Parties {
+  /** Identifies this process among those that share the database. */
+  readonly processId: Uint8Array;
   readonly thisKme: ConfiguredId;
   /** The KMEs with which this one shares a link. */
   readonly neighbours: readonly ConfiguredId[];
@@ -26,7 +29,7 @@ export interface Parties {
 }
 
 /**
- * Creates or migrates the tables, and removes processes that cannot run any more.
+ * Creates or migrates the tables, removes processes that cannot run any more, and gives this one its first lease.
  *
  * @throws StoreUnusable when it belongs to another KME, is newer than the program, or has another master key: then nothing is
  * changed; errors of the driver.
@@ -40,15 +43,32 @@ export async function prepareDatabase(
   if (masterKey !== "discard") await requireUsable(db, masterKey);
   await migrate(db, dialect);
   const databaseId = await claimDatabase(db, dialect, parties.thisKme);
-  const cipher = masterKey === "discard"
-    ? await throwawayCipher(db)
-    : await openCipher(db, dialect, masterKey);
-  if (dialect.exclusive) {
-    await db.deleteFrom("processes").execute();
-    await db.deleteFrom("leases").execute();
-  }
   const links = await openLinks(db, dialect, parties);
+  const cipher = await join(db, dialect, parties);
   return { databaseId, links, time: await databaseTime(db, dialect), cipher };
+}
+
+/**
+ * Decides how this process stores bits, and counts it among those that run. Both are one transaction under a lock: otherwise of two
+ * processes that start at the same moment one could store bits in the clear and the other one encrypt them, and `rekey` could
+ * remove a key with which a process has just begun to encrypt.
+ */
+function join(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  { masterKey, processId }: Parties,
+): Promise<BitsCipher> {
+  return db.transaction().execute(async (trx) => {
+    await lockOpening(trx, dialect);
+    const cipher = masterKey === "discard"
+      ? await throwawayCipher(trx)
+      : await openCipher(trx, dialect, masterKey);
+    if (dialect.exclusive) {
+      await trx.deleteFrom("processes").execute();
+      await trx.deleteFrom("leases").execute();
+    } else await beginLease(trx, processId, (await databaseTime(trx, dialect)).now);
+    return cipher;
+  });
 }
 
 async function claimDatabase(

@@ -73,10 +73,10 @@ export const generationQuery: Query<null, number> = {
 /** DER of the newest CRL of each CA. */
 export const keptCrlsQuery: Query<null, Uint8Array[]> = { name: "keptCrls", run: (db) => keptCrls(db) };
 
-/** Processes whose lease has not ended; `now` in milliseconds since 1970. */
-export const livingProcessesQuery: Query<{ now: number }, number> = {
+/** Other processes whose lease has not ended; `now` in milliseconds since 1970. */
+export const livingProcessesQuery: Query<{ now: number; processId: Uint8Array }, number> = {
   name: "livingProcesses",
-  run: (db, { now }) => livingProcesses(db, now),
+  run: (db, { now, processId }) => livingProcesses(db, now, processId),
 };
 
 export const fileProgressQuery: Query<{ link: Link; names: readonly string[] }, FileProgress[]> = {

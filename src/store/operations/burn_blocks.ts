@@ -5,6 +5,7 @@ import { clearBits } from "../encryption/bits_cipher.ts";
 import { BYTE_COUNTS_BYTES } from "../encryption/byte_counts.ts";
 import { BlockState } from "../table_schema.ts";
 import { waitsForSlaves } from "./kept_keys.ts";
+import { livingProcesses, lockOpening } from "./leases.ts";
 
 /** Rows removed in one transaction: each statement has a time limit of a few seconds. */
 const ROWS = 5000;
@@ -85,14 +86,18 @@ async function burnDeliveries({ trx }: Work): Promise<number> {
 
 /**
  * Removes the keys that the bits were encrypted with, after all bits were burnt: the next start makes a new one, with the master
- * key that it has then. The process must end without storing any bits.
+ * key that it has then. The process must end without storing any bits. False when another process uses the database: they stay.
  */
-export const discardDataKeys: Operation<null, null> = {
+export const discardDataKeys: Operation<{ readonly processId: Uint8Array }, boolean> = {
   name: "discardDataKeys",
-  async run({ trx }, items) {
+  async run({ trx, dialect, now }, items) {
+    await lockOpening(trx, dialect);
+    for (const { processId } of items) {
+      if (await livingProcesses(trx, now, processId) > 0) return items.map(() => false);
+    }
     await trx.deleteFrom("data_keys").execute();
     const counts = clearBits.seal("byteCounts", new Uint8Array(BYTE_COUNTS_BYTES));
     await trx.updateTable("byte_counts").set({ counts }).where("one", "=", 1).execute();
-    return items.map(() => null);
+    return items.map(() => true);
   },
 };

@@ -1,9 +1,13 @@
 /** Heartbeats of processes, and work that one of them at a time does. */
-import type { Kysely } from "kysely";
+import type { Kysely, Transaction } from "kysely";
 import { buffer } from "../../domain/bytes.ts";
+import type { StoreDialect } from "../dialects/dialect.ts";
 import type { Operation } from "../work.ts";
 import { recordTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
+
+/** Milliseconds for which a process counts as running after it has opened the database: until its first heartbeat. */
+export const OPENING_LEASE_MS = 60_000;
 
 export interface LeaseRenewal {
   readonly processId: Uint8Array;
@@ -71,9 +75,31 @@ export const releaseLease: Operation<{ readonly processId: Uint8Array }, void> =
   },
 };
 
-/** Processes whose lease has not ended. */
-export async function livingProcesses(db: Kysely<Schema>, now: number): Promise<number> {
+/** Processes whose lease has not ended, without the one that asks. */
+export async function livingProcesses(db: Kysely<Schema>, now: number, own?: Uint8Array): Promise<number> {
   const { count } = await db.selectFrom("processes").select((e) => e.fn.countAll<number>().as("count"))
-    .where("lease_until", ">", now).executeTakeFirstOrThrow();
+    .where("lease_until", ">", now)
+    .$if(own !== undefined, (query) => query.where("process_id", "!=", buffer(own!)))
+    .executeTakeFirstOrThrow();
   return Number(count);
+}
+
+/**
+ * Keeps other processes from opening the database until the transaction ends. Who decides by the processes that run, or by how bits
+ * are stored, takes this lock before looking.
+ */
+export async function lockOpening(trx: Transaction<Schema>, dialect: StoreDialect): Promise<void> {
+  await dialect.forUpdate(trx.selectFrom("kme").select("one").where("one", "=", 1)).execute();
+}
+
+/** The first lease of a process that opens the database. */
+export async function beginLease(
+  trx: Transaction<Schema>,
+  processId: Uint8Array,
+  now: number,
+): Promise<void> {
+  await trx.insertInto("processes").values({
+    process_id: buffer(processId),
+    lease_until: now + OPENING_LEASE_MS,
+  }).execute();
 }
