@@ -1,7 +1,9 @@
 /** Checks that the neighbours can be reached, know this KME, and have the same SAEs configured. */
 import type { X509Certificate } from "node:crypto";
 import type { Config, NeighbourKme } from "../config/config.ts";
+import { directionConflict, type ToldDirection } from "../domain/device_direction.ts";
 import { isNeighbour } from "../domain/network.ts";
+import { directionOf } from "../ingest/link_device.ts";
 import { helloAnswerSchema, parseMessage, problemSchema, PROTOCOL } from "../inter_kme/wire.ts";
 import { clientCertificates } from "./certificate_checks.ts";
 import { type CheckLine, environmentError, ok, warn } from "./check_line.ts";
@@ -69,6 +71,9 @@ export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now
       ));
     }
     lines.push(...compareSaes(config, kme.id.text, hello.SAE_IDs, hello.sender_SAE_IDs));
+    if (hello.device_direction !== undefined) {
+      lines.push(...compareDirections(config, kme, hello.device_direction));
+    }
   } else if (probe.status === 404 && parseMessage(problemSchema, probe.body) === undefined) {
     lines.push(ok(
       what,
@@ -89,6 +94,27 @@ export function checkAnswer(config: Config, kme: NeighbourKme, probe: Probe, now
     );
   }
   return lines;
+}
+
+/** Whether both ends agree on which of them requests keys from its QKD device. */
+function compareDirections({ thisKme }: Config, kme: NeighbourKme, theirs: ToldDirection): CheckLine[] {
+  const other = `KME ${kme.id.text}`;
+  const what = `${other}: QKD device`;
+  if (kme.device === undefined) {
+    if (theirs === "none") return [];
+    return [warn(
+      what,
+      `${other} has a key_source for the link with this KME, which has none`,
+      "write a key_source here too, or remove it there",
+    )];
+  }
+  const own = directionOf(kme.device, thisKme, kme);
+  const conflict = directionConflict(own, theirs, kme.id.text);
+  if (conflict !== undefined) {
+    return [(conflict.stopsKeys ? environmentError : warn)(what, conflict.message, conflict.fix)];
+  }
+  const requests = own === "both" ? "both ends request" : `${own === "this" ? "this KME" : other} requests`;
+  return [ok(what, `both have a key_source, and ${requests} keys`)];
 }
 
 /** An SAE that one side does not have, or has under another KME, gets no keys. */

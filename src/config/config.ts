@@ -1,4 +1,5 @@
 /** The configuration as the program uses it: checked, with resolved paths and loaded files. */
+import type { DeviceDirection } from "../domain/device_direction.ts";
 import type { ConfiguredId } from "../domain/ids.ts";
 import type { RemoteKme, ReserveShare, Sae } from "../domain/network.ts";
 import type { HostPort } from "../domain/address.ts";
@@ -137,7 +138,7 @@ export interface DeviceSource {
   readonly lowStock: number;
   readonly pollSeconds: number;
   /** Which end asks its device for new keys; absent: the KME with the lower id. */
-  readonly direction?: "this" | "other" | "both";
+  readonly direction?: DeviceDirection;
 }
 
 /** A KME that shares a link with this one. */

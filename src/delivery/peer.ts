@@ -1,4 +1,5 @@
 /** What delivery needs of the KME at the other end of a link. */
+import type { ToldDirection } from "../domain/device_direction.ts";
 import type { KeyIdBytes } from "../domain/block.ts";
 import type { ConfiguredId, KmeId } from "../domain/ids.ts";
 import type { StockAnswer, StockQuestion } from "../domain/stock_questions.ts";
@@ -43,6 +44,8 @@ export type PeerAbility =
     readonly comparesStock: boolean;
     /** Whether it fetches keys from a QKD device that this KME names. */
     readonly sharesDeviceKeys: boolean;
+    /** Which end requests keys from its QKD device, as it told last; absent: it does not tell. */
+    readonly deviceDirection?: ToldDirection;
   }
   | { readonly kind: "blocks" }
   | { readonly kind: "unreached"; readonly reason: string };

@@ -9,6 +9,7 @@ import { BLOCK_BITS, blocksOf, type KeyIdBytes } from "../domain/block.ts";
 import { type DeviceKey, MAX_DEVICE_BLOCKS, MAX_DEVICE_KEYS } from "../domain/device_keys.ts";
 import type { DeviceKeyBits, DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
 import type { DeviceSource } from "../config/config.ts";
+import { type DeviceDirection, directionConflict, type ToldDirection } from "../domain/device_direction.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { BlockPresence } from "../domain/stock_questions.ts";
 import { errorMessage, toOneLine } from "../domain/text.ts";
@@ -50,14 +51,16 @@ export interface DevicePeer {
     | { readonly kind: "blocks" }
     | { readonly kind: "unreached"; readonly reason: string }
   >;
+  /** Which end requests keys, as it has it configured now; `undefined`: it does not answer, or does not tell. */
+  deviceDirection(): Promise<ToldDirection | undefined>;
   askDeviceKeys(question: DeviceKeysQuestion): Promise<DeviceKeysAnswer | string>;
 }
 
 export interface DeviceIngestionOptions {
   readonly link: KmeId;
   readonly device: DeviceSource;
-  /** Whether this end requests keys. */
-  readonly asks: boolean;
+  /** Which end requests keys. */
+  readonly direction: DeviceDirection;
   readonly client: Pick<DeviceClient, "status" | "encKeys" | "name" | "health">;
   readonly store: Pick<
     Store,
@@ -97,6 +100,7 @@ export class DeviceIngestion implements KeySource {
   /** Why a batch is not confirmed yet, by its id in hex. */
   readonly #waiting = new Map<string, string>();
   #reported: string | undefined;
+  #conflict: string | undefined;
   /** Batches that an earlier process has left. */
   readonly #resumed = new Set<Promise<void>>();
   /** Keys at the device, as far as is known. */
@@ -112,7 +116,7 @@ export class DeviceIngestion implements KeySource {
   }
 
   get state(): DeviceState {
-    const { client, asks, rate } = this.#options;
+    const { client, rate } = this.#options;
     const { up, since } = client.health;
     return {
       link: this.link,
@@ -121,10 +125,15 @@ export class DeviceIngestion implements KeySource {
       since,
       problem: this.#reported,
       stock: this.#stock,
-      asks,
+      asks: this.#asks,
       lastMinute: rate.sum,
       unconfirmed: this.#unconfirmed,
     };
+  }
+
+  /** Whether this end requests keys. */
+  get #asks(): boolean {
+    return this.#options.direction !== "other";
   }
 
   get #unconfirmed(): number {
@@ -164,17 +173,29 @@ export class DeviceIngestion implements KeySource {
   }
 
   async #turn(): Promise<void> {
-    const { client, device, asks, mayIngest } = this.#options;
-    if (asks) await this.#resume();
+    const { client, device, peer, mayIngest } = this.#options;
+    if (this.#asks) await this.#resume();
     if (performance.now() >= this.#polledAt + 1000 * device.pollSeconds) {
-      const status = await client.status();
+      const [status, theirs] = await Promise.all([client.status(), peer.deviceDirection()]);
       this.#polledAt = performance.now();
       this.#stock = this.#left = status.stored_key_count;
       this.#maxPerRequest = status.max_key_per_request || Infinity;
       const [wrong] = wrongSaes(device, status);
       if (wrong !== undefined) throw new DeviceProblem(wrong.message);
+      if (theirs !== undefined) this.#compare(theirs);
     }
-    if (asks && mayIngest()) await this.#fill();
+    if (this.#asks && mayIngest()) await this.#fill();
+  }
+
+  /** @throws DeviceProblem when no keys can come. */
+  #compare(theirs: ToldDirection): void {
+    const { direction, observer } = this.#options;
+    const conflict = directionConflict(direction, theirs, this.link);
+    if (conflict?.stopsKeys) throw new DeviceProblem(`${conflict.message}; ${conflict.fix}`);
+    const message = conflict && `${conflict.message}; ${conflict.fix}`;
+    if (message === this.#conflict) return;
+    this.#conflict = message;
+    observer.conflict(this.link, message);
   }
 
   /**

@@ -27,6 +27,8 @@ export interface DeviceObserver {
   rest(link: KmeId, bits: number): void;
   /** Something keeps keys from coming, or does so no longer. */
   problem(link: KmeId, problem: string | undefined): void;
+  /** The two ends have different opinions on which of them requests keys, or agree now. Keys come all the same. */
+  conflict(link: KmeId, conflict: string | undefined): void;
 }
 
 /** The state of a link's device. */

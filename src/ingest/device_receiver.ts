@@ -4,6 +4,7 @@ import { type Block, blocksOf, type KeyIdBytes } from "../domain/block.ts";
 import { mapKey, sameBytes } from "../domain/bytes.ts";
 import type { DeviceKey, DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
 import type { DeviceSource } from "../config/config.ts";
+import type { DeviceDirection } from "../domain/device_direction.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { BlockPresence } from "../domain/stock_questions.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -28,6 +29,8 @@ const warnings = new RateLimitedLog("ingest");
 
 export interface DeviceReceiverOptions {
   readonly link: KmeId;
+  /** Which end requests keys. */
+  readonly direction: DeviceDirection;
   readonly device: Pick<DeviceSource, "url" | "localSae" | "remoteSae">;
   readonly client: Pick<DeviceClient, "decKeys" | "status" | "name">;
   readonly store: Pick<Store, "link" | "presenceOf" | "receiveDeviceKeys">;
@@ -51,6 +54,7 @@ interface Fetched {
 }
 
 export class DeviceReceiver {
+  readonly direction: DeviceDirection;
   readonly #options: DeviceReceiverOptions;
   /** What is being fetched, by a digest of the question: the other end asks again with the same keys. */
   readonly #running = new Map<string, Promise<DeviceKeysAnswer>>();
@@ -61,6 +65,7 @@ export class DeviceReceiver {
 
   constructor(options: DeviceReceiverOptions) {
     this.#options = options;
+    this.direction = options.direction;
   }
 
   /**

@@ -1,5 +1,6 @@
 /** The QKD device of one link: the client, and the two parts that use it. */
 import type { DeviceSource, NeighbourKme, ThisKme } from "../config/config.ts";
+import type { DeviceDirection } from "../domain/device_direction.ts";
 import { ownHalf } from "../domain/link.ts";
 import type { Store } from "../store/store.ts";
 import { type DeviceClient, deviceClient } from "./device_client.ts";
@@ -49,6 +50,7 @@ export function openDevice(
     health: thisKme.keyFileHealth,
     observer,
     rate: new LastMinute(),
+    direction: directionOf(device, thisKme, neighbour),
   };
   return {
     client,
@@ -56,7 +58,6 @@ export function openDevice(
       ...common,
       peer,
       mayIngest,
-      asks: asksFirst(device, thisKme, neighbour),
     }),
     receiver: new DeviceReceiver({
       ...common,
@@ -67,12 +68,11 @@ export function openDevice(
   };
 }
 
-/** Whether this end requests keys from its device. */
-export function asksFirst(
+/** Which end requests keys from its device: without a direction, the KME with the lower id. */
+export function directionOf(
   { direction }: DeviceSource,
   thisKme: Pick<ThisKme, "id">,
   neighbour: Pick<NeighbourKme, "id">,
-): boolean {
-  if (direction === undefined) return ownHalf(thisKme.id, neighbour.id) === 0;
-  return direction !== "other";
+): DeviceDirection {
+  return direction ?? (ownHalf(thisKme.id, neighbour.id) === 0 ? "this" : "other");
 }

@@ -42,7 +42,7 @@ const ANSWERS: Record<ActivationResult, readonly [200 | 400 | 404, string, Refus
   unknown: [404, "Not found", "invalid"],
 };
 
-export interface KmeAppOptions extends Omit<TransactionRoutesOptions, "refused"> {
+export interface KmeAppOptions extends Omit<TransactionRoutesOptions, "refused" | "devices"> {
   readonly observer?: RequestObserver;
   /** By the neighbour's id. */
   readonly stocks: ReadonlyMap<KmeId, Pick<StockAgreement, "answer">>;
@@ -89,7 +89,7 @@ export function kmeApp(
     return c.text(text, status);
   });
 
-  transactionRoutes(app, { delivery, directory, refused });
+  transactionRoutes(app, { delivery, directory, devices, refused });
   stockRoute(app, { directory, stocks });
   deviceKeysRoute(app, { directory, devices });
   return app;

@@ -8,6 +8,7 @@ import type {
   TransactionAnswer,
 } from "../domain/transaction.ts";
 import { log } from "../log.ts";
+import type { ToldDirection } from "../domain/device_direction.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { activateKeys } from "./activate_keys.ts";
 import type { PeerChannel, PostOutcome } from "./channel.ts";
@@ -109,6 +110,16 @@ export class PeerKme implements Peer {
     return readStockAnswer(outcome.body);
   }
 
+  /**
+   * Which end requests keys from its QKD device, as the other end has it configured now.
+   *
+   * @returns `undefined` when it does not answer, or does not tell.
+   */
+  async deviceDirection(): Promise<ToldDirection | undefined> {
+    const ability = await this.#askOnce();
+    return ability.kind === "transactions" ? ability.deviceDirection : undefined;
+  }
+
   /** @returns why there is no answer, one line, where there is none. */
   async askDeviceKeys(question: DeviceKeysQuestion): Promise<DeviceKeysAnswer | string> {
     const message = formatDeviceKeysQuestion(this.#thisKme, question);
@@ -138,9 +149,12 @@ export class PeerKme implements Peer {
       return { kind: "unreached", reason: `KME ${this.kme} answered with status ${outcome.status}` };
     }
     const before = this.#ability;
-    const ability: PeerAbility = hello === undefined
-      ? { kind: "blocks" }
-      : { kind: "transactions", comparesStock: hello.protocol >= 2, sharesDeviceKeys: hello.protocol >= 3 };
+    const ability: PeerAbility = hello === undefined ? { kind: "blocks" } : {
+      kind: "transactions",
+      comparesStock: hello.protocol >= 2,
+      sharesDeviceKeys: hello.protocol >= 3,
+      deviceDirection: hello.device_direction,
+    };
     this.#ability = ability;
     if (ability.kind !== before?.kind) {
       log("inter_kme").info("KME {kme} understands {ability}", {

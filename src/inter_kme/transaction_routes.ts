@@ -13,6 +13,7 @@ import {
 import { requireNeighbour, requirePost } from "./callers.ts";
 import { inSlices } from "../domain/slices.ts";
 import type { StockAgreement } from "../delivery/stock_agreement.ts";
+import type { DeviceDirection } from "../domain/device_direction.ts";
 import type { KmeId } from "../domain/ids.ts";
 import type { DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
 import {
@@ -31,6 +32,8 @@ import { HttpProblem } from "../http/problem.ts";
 export interface TransactionRoutesOptions {
   readonly delivery: Delivery;
   readonly directory: Directory;
+  /** By the neighbour's id. */
+  readonly devices: ReadonlyMap<KmeId, Pick<DeviceKeysReceiver, "direction">>;
   /** Called for each transaction that is not accepted; its message is answered with 200. */
   readonly refused: (c: Context<FrontEnv>, status: number, reason: RefusalReason, message: string) => void;
 }
@@ -43,7 +46,7 @@ const REFUSALS: Partial<Record<ReceptionAnswer["kind"], RefusalReason>> = {
 
 export function transactionRoutes(
   app: Hono<FrontEnv>,
-  { delivery, directory, refused }: TransactionRoutesOptions,
+  { delivery, directory, devices, refused }: TransactionRoutesOptions,
 ): void {
   app.all(PeerPath.hello, async (c) => {
     const { sender } = await message(c, directory, readHello);
@@ -51,8 +54,9 @@ export function transactionRoutes(
       throw new HttpProblem(400, "Bad request");
     }
     const { text: thisKme } = directory.thisKme;
-    const answer = formatHelloAnswer(thisKme, directory.saesOf(thisKme), directory.saesOf(sender));
-    return answerJson(c, answer);
+    const direction = devices.get(sender)?.direction ?? "none";
+    const saes = [directory.saesOf(thisKme), directory.saesOf(sender)] as const;
+    return answerJson(c, formatHelloAnswer(thisKme, ...saes, direction));
   });
 
   app.all(PeerPath.transactions, async (c) => {
@@ -102,6 +106,8 @@ export function stockRoute(
 
 /** What answers questions about the keys of a QKD device. */
 export interface DeviceKeysReceiver {
+  /** Which end requests keys from its device. */
+  readonly direction: DeviceDirection;
   /** @throws StoreUnavailable */
   receive(question: DeviceKeysQuestion): Promise<DeviceKeysAnswer>;
 }

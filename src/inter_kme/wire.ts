@@ -8,6 +8,7 @@ import type { Recipients, TakeBackAnswer, TakeBackRequest, Transaction } from ".
 import type { ReceptionAnswer } from "../delivery/reception.ts";
 import { formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import { chunks } from "../domain/chunks.ts";
+import type { ToldDirection } from "../domain/device_direction.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import { MAX_REQUEST_BLOCKS } from "../domain/key.ts";
 import type { Steps } from "../domain/slices.ts";
@@ -55,6 +56,8 @@ export const helloAnswerSchema = z.object({
   SAE_IDs: z.array(z.string()),
   /** SAEs that its configuration assigns to the KME that asks. */
   sender_SAE_IDs: z.array(z.string()).optional(),
+  /** Which end requests keys from its QKD device, as this KME has it; an older version does not tell. */
+  device_direction: z.enum(["this", "other", "both", "none"]).optional().catch(undefined),
 });
 
 /** Why a message was refused. */
@@ -70,9 +73,21 @@ export function formatHello(sender: KmeId): string {
 /**
  * @param saes of this KME.
  * @param ofSender SAEs that this KME's configuration assigns to the KME that asks.
+ * @param direction of the link's QKD device.
  */
-export function formatHelloAnswer(kme: KmeId, saes: readonly SaeId[], ofSender: readonly SaeId[]): string {
-  return JSON.stringify({ protocol: PROTOCOL, KME_ID: kme, SAE_IDs: saes, sender_SAE_IDs: ofSender });
+export function formatHelloAnswer(
+  kme: KmeId,
+  saes: readonly SaeId[],
+  ofSender: readonly SaeId[],
+  direction?: ToldDirection,
+): string {
+  return JSON.stringify({
+    protocol: PROTOCOL,
+    KME_ID: kme,
+    SAE_IDs: saes,
+    sender_SAE_IDs: ofSender,
+    device_direction: direction,
+  });
 }
 
 /** One transaction of a message, see {@linkcode formatTransactions}. */

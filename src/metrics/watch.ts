@@ -106,6 +106,15 @@ export class Watch {
         same: `${link} ${problem === undefined}`,
       });
     },
+    conflict: (link, conflict) => {
+      const ended = conflict === undefined;
+      const message = ended
+        ? `both ends of the link with KME ${link} agree on which of them requests keys from its device`
+        : `key_source of the link with KME ${link}: ${conflict}`;
+      log("ingest")[ended ? "info" : "warn"]("{message}", { message });
+      const severity = ended ? "info" : "warning";
+      this.#incidents.report({ kind: "device", severity, message, same: `${link} direction ${ended}` });
+    },
   };
 
   /** Counts from the start, so that the first block is an increase. */

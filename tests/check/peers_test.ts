@@ -189,6 +189,12 @@ Deno.test("other answers", async () => {
     KME,
     new RegExp(`uses version ${PROTOCOL + 1}`),
   );
+  // An older version does not tell its direction, and a newer one may know another.
+  for (const direction of [undefined, "someday"]) {
+    const told = lines({ body: JSON.stringify({ ...hello, device_direction: direction }) });
+    found(told, "ok", SAES, /it has the 1 that are configured here/);
+    assert.ok(!told.some(({ what }) => what === "KME 2: QKD device"));
+  }
   found(lines({ clockAhead: 61_000 }), "warn", "KME 2: clock", /61 s ahead of this machine/);
   found(lines({ clockAhead: -10_000 }), "warn", "KME 2: clock", /10 s behind this machine/);
   found(lines({ status: 503, body: "{}" }), "fail", KME, /answers with status 503/);
