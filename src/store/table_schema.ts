@@ -191,7 +191,7 @@ export interface ByteCountsTable {
 /** The keys that encrypt bits; none: bits are stored in the clear. The one with the highest number is used. */
 export interface DataKeysTable {
   number: number;
-  /** Encrypted with the master key. */
+  /** Encrypted with the master key, and bound to the rest of the row: it opens only with that. */
   sealed_key: Uint8Array;
   /**
    * Not null while the bits that are already there are being encrypted with this key: `seq` of the last row of `blocks` for

@@ -9,9 +9,11 @@ import { clearBits, EncryptedBits } from "../../src/store/encryption/bits_cipher
 import { readMasterKey } from "../../src/store/encryption/master_key.ts";
 import { rekey } from "../../src/store/encryption/rekey.ts";
 import type { DamagedKey } from "../../src/store/damaged_key.ts";
-import { BlockState } from "../../src/store/table_schema.ts";
+import { BlockState, type DataKeysTable } from "../../src/store/table_schema.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
+import { withDatabase } from "./migration_breaks.ts";
 import {
+  assertDistinctBlocks,
   audit,
   closeOnce,
   delivery,
@@ -276,6 +278,69 @@ ledgerTest(
     const keys = (await again.deliver(delivery(again, 2496)))!;
     const known = new Set(blocks.map(({ bits }) => Buffer.from(bits).toString("hex")));
     assert.ok(keys.every(({ bits }) => known.has(Buffer.from(bits).toString("hex"))));
+    await audit(ledger);
+  },
+  DURABLE,
+);
+
+ledgerTest(
+  "how far a rekeying has come cannot be altered, nor can a data key be removed",
+  async (ledger) => {
+    await using dir = await makeTempDir("kme-keys-");
+    const encryption = await makeTestKey(dir.path);
+    const options = { database: ledger.database, thisKme: OWN, masterKey: await readMasterKey(encryption) };
+    const onProgress = () => {
+      throw new Error("interrupted");
+    };
+    const rows = () =>
+      withDatabase(ledger, (db) => db.selectFrom("data_keys").selectAll().orderBy("number").execute());
+    const put = (all: readonly DataKeysTable[]) =>
+      withDatabase(ledger, async (db) => {
+        await db.deleteFrom("data_keys").execute();
+        for (const row of all) await db.insertInto("data_keys").values(row).execute();
+      });
+    const refused = async (altered: readonly DataKeysTable[], line: RegExp) => {
+      await put(altered);
+      await refusal(rekey(options), line);
+      await refusal(ledger.open({ encryption }), line);
+      assert.deepEqual(await rows(), altered);
+    };
+    const store = await ledger.open({ encryption: undefined });
+    const blocks = await fill(store, 1500);
+    await closeOnce(store);
+
+    await assert.rejects(rekey({ ...options, onProgress }), /interrupted/);
+    const turningOn = await rows();
+    const [first] = turningOn as [DataKeysTable];
+    assert.ok(first.resealed_through! > 0);
+    for (const resealed_through of [0, first.resealed_through! - 1, first.resealed_through! + 500, null]) {
+      await refused(
+        [{ ...first, resealed_through }],
+        /is not the master key .*, or its table data_keys was altered/,
+      );
+    }
+    await put(turningOn);
+    assert.deepEqual(await rekey(options), { before: "unfinished", encrypted: 500, damaged: 0 });
+
+    // An old row that is put back is authentic. It changes nothing.
+    await put(turningOn);
+    assert.deepEqual(await rekey(options), { before: "unfinished", encrypted: 0, damaged: 0 });
+
+    await assert.rejects(rekey({ ...options, onProgress }), /interrupted/);
+    const changing = await rows();
+    const [old, fresh] = changing as [DataKeysTable, DataKeysTable];
+    const altered = /^the table data_keys of the database was altered/;
+    for (const resealed_through of [0, fresh.resealed_through! + 500, null]) {
+      await refused([old, { ...fresh, resealed_through }], altered);
+    }
+    await refused([{ ...old, resealed_through: 0 }, fresh], altered);
+    await refused([fresh], altered);
+    await put(changing);
+    assert.deepEqual(await rekey(options), { before: "unfinished", encrypted: 500, damaged: 0 });
+
+    const again = await ledger.open({ encryption });
+    const keys = (await again.deliver(delivery(again, 1500)))!;
+    assertDistinctBlocks(keys, blocks);
     await audit(ledger);
   },
   DURABLE,

@@ -18,8 +18,15 @@ export const SEALED_KEY_BYTES = KEY_BYTES + SEAL_BYTES;
 const MEMBER = "this_kme.store_encryption";
 const REKEY = "kme store rekey CONFIG";
 
-export const WRONG_MASTER_KEY =
-  `the key of ${MEMBER} is not the master key with which the keys in the database are encrypted, and nothing was changed; set it to that key`;
+const WRONG_MASTER_KEY =
+  `the key of ${MEMBER} is not the master key with which the keys in the database are encrypted, or its table data_keys was altered, and nothing was changed; set it to that key`;
+
+/** The master key is right. */
+export const ALTERED_DATA_KEYS =
+  "the table data_keys of the database was altered, and nothing was changed; find out who did it, and put its rows back from a backup";
+
+/** The first data key. Former bits are in the clear while they are encrypted with it, and only then. */
+const FIRST_NUMBER = 1;
 
 /** What the database says about encryption. */
 export interface EncryptionState {
@@ -55,7 +62,7 @@ export async function encryptionState(db: Kysely<Schema>): Promise<EncryptionSta
 
 /** Whether the bits are being encrypted for the first time: those of rows up to a number are. */
 export function isPartlyClear({ keys }: EncryptionState): boolean {
-  return keys.length === 1 && keys[0]!.resealed_through !== null;
+  return keys.some((key) => key.number === FIRST_NUMBER && key.resealed_through !== null);
 }
 
 /**
@@ -76,53 +83,68 @@ export async function encryptionObstacle(
     return `the keys in the database are encrypted, but ${MEMBER} is not set; set it to their master key`;
   }
   const opened = await openDataKeys(state, master);
-  if (opened === undefined) {
-    return WRONG_MASTER_KEY;
-  }
+  if (typeof opened === "string") return opened;
   for (const key of opened.values()) key.fill(0);
   return isPartlyClear(state)
     ? `only a part of the keys in the database is encrypted; continue with: ${REKEY}`
     : undefined;
 }
 
-/** The data keys by number; `undefined` if this is not their master key. */
+/** The data keys by number; one line if this is not their master key, or a row was altered. */
 export async function openDataKeys(
   { keys, databaseId }: EncryptionState,
   master: Uint8Array,
-): Promise<Map<number, Uint8Array> | undefined> {
-  if (databaseId === undefined) return undefined;
+): Promise<Map<number, Uint8Array> | string> {
+  if (databaseId === undefined) return WRONG_MASTER_KEY;
+  const opened = new Map<number, Uint8Array>();
+  for (const row of keys) {
+    const key = await openDataKey(row, databaseId, master);
+    if (key !== undefined) opened.set(row.number, key);
+  }
+  // Bits are encrypted again with a key after the first one only as long as the former key is there.
+  const isOneMissing = keys.length === 1 && keys[0]!.number !== FIRST_NUMBER &&
+    keys[0]!.resealed_through !== null;
+  if (opened.size === keys.length && !isOneMissing) return opened;
+  for (const key of opened.values()) key.fill(0);
+  return opened.size === 0 ? WRONG_MASTER_KEY : ALTERED_DATA_KEYS;
+}
+
+/** Decrypts a data key; `undefined` if this is not its master key, or the row was altered. */
+export async function openDataKey(
+  row: DataKeysTable,
+  databaseId: Uint8Array,
+  master: Uint8Array,
+): Promise<Uint8Array | undefined> {
   const aead = await Aead.of(master);
   try {
-    const opened = new Map<number, Uint8Array>();
-    for (const { number, sealed_key } of keys) {
-      const key = aead.open(sealed_key, keyData(databaseId, number));
-      if (key === undefined) return undefined;
-      opened.set(number, key);
-    }
-    return opened;
+    return aead.open(row.sealed_key, keyData(row, databaseId));
   } finally {
     aead.forget();
   }
 }
 
-/** Encrypts a data key with the master key. */
+/** Encrypts a data key with the master key, for this row. */
 export async function sealDataKey(
   key: Uint8Array,
-  number: number,
+  place: KeyPlace,
   databaseId: Uint8Array,
   master: Uint8Array,
 ): Promise<Uint8Array> {
   const aead = await Aead.of(master);
   try {
-    return buffer(aead.seal(key, keyData(databaseId, number)));
+    return buffer(aead.seal(key, keyData(place, databaseId)));
   } finally {
     aead.forget();
   }
 }
 
-/** Associated data of an encrypted data key: what it is, its database and its number. */
-function keyData(databaseId: Uint8Array, number: number): Uint8Array {
-  return Buffer.concat([Buffer.from(`kme data key ${number} `), databaseId]);
+/** What a row of `data_keys` says of its key. */
+type KeyPlace = Omit<DataKeysTable, "sealed_key">;
+
+/** Associated data of an encrypted data key: what it is, its database, and the rest of its row. */
+function keyData({ number, resealed_through }: KeyPlace, databaseId: Uint8Array): Uint8Array {
+  const progress = resealed_through === null ? "in use" : `resealed through ${resealed_through}`;
+  return Buffer.concat([Buffer.from(`kme data key ${number} ${progress} `), databaseId]);
 }
 
 /** @throws StoreUnusable with one line when a KME with this master key cannot use the database. */
@@ -155,7 +177,8 @@ export async function openCipher(
   const obstacle = await encryptionObstacle(state, master);
   if (obstacle !== undefined) throw new StoreUnusable(obstacle);
   if (master === undefined) return clearBits;
-  const keys = (await openDataKeys(state, master))!;
+  const keys = await openDataKeys(state, master);
+  if (typeof keys === "string") throw new StoreUnusable(keys);
   const cipher = await EncryptedBits.with(keys);
   for (const key of keys.values()) key.fill(0);
   return cipher;
@@ -174,9 +197,10 @@ export async function insertFirstKey(
   through: number | null,
 ): Promise<void> {
   const key = Uint8Array.from(randomBytes(KEY_BYTES));
-  const sealed_key = await sealDataKey(key, 1, databaseId, master);
+  const place = { number: FIRST_NUMBER, resealed_through: through };
+  const sealed_key = await sealDataKey(key, place, databaseId, master);
   key.fill(0);
-  await trx.insertInto("data_keys").values({ number: 1, sealed_key, resealed_through: through }).execute();
+  await trx.insertInto("data_keys").values({ ...place, sealed_key }).execute();
 }
 
 /** For a database of which all bits are to be removed: stores bits so that they can never be read again. */

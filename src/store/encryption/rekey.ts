@@ -15,13 +15,14 @@ import { KEY_BYTES } from "./aead.ts";
 import { clearBits, EncryptedBits, ownerOf } from "./bits_cipher.ts";
 import { BYTE_COUNTS_BYTES, openByteCounts } from "./byte_counts.ts";
 import {
+  ALTERED_DATA_KEYS,
   type EncryptionState,
   encryptionState,
   insertFirstKey,
   isPartlyClear,
+  openDataKey,
   openDataKeys,
   sealDataKey,
-  WRONG_MASTER_KEY,
 } from "./data_keys.ts";
 
 /** Rows in one transaction. */
@@ -106,6 +107,9 @@ async function requireIdle(trx: Transaction<Schema>, dialect: StoreDialect): Pro
 
 interface Begun {
   readonly before: Rekeyed["before"];
+  readonly databaseId: Uint8Array;
+  /** That of the data keys from now on. */
+  readonly masterKey: Uint8Array;
   /** Number of the new data key. */
   readonly number: number;
   readonly cipher: EncryptedBits;
@@ -132,23 +136,39 @@ function begin(db: Kysely<Schema>, dialect: StoreDialect, options: Rekeying): Pr
       await insertFirstKey(trx, databaseId, newMasterKey, 0);
       state = await encryptionState(trx);
     }
-    const keys = await openDataKeys(state, masterKey) ?? await openDataKeys(state, newMasterKey);
-    if (keys === undefined) {
-      throw new StoreUnusable(WRONG_MASTER_KEY);
+    const keys = await openWithEither(state, masterKey, newMasterKey);
+    for (const { number, resealed_through } of state.keys) {
+      const place = { number, resealed_through };
+      const sealed_key = await sealDataKey(keys.get(number)!, place, databaseId, newMasterKey);
+      await trx.updateTable("data_keys").set({ sealed_key }).where("number", "=", number).execute();
     }
-    const isNew = before === "encrypted";
-    const number = Math.max(...keys.keys()) + (isNew ? 1 : 0);
-    if (isNew) keys.set(number, Uint8Array.from(randomBytes(KEY_BYTES)));
-    for (const [each, key] of keys) {
-      const sealed_key = await sealDataKey(key, each, databaseId, newMasterKey);
-      if (isNew && each === number) {
-        await trx.insertInto("data_keys").values({ number, sealed_key, resealed_through: 0 }).execute();
-      } else await trx.updateTable("data_keys").set({ sealed_key }).where("number", "=", each).execute();
+    let number = Math.max(...keys.keys());
+    if (before === "encrypted") {
+      const key = Uint8Array.from(randomBytes(KEY_BYTES));
+      keys.set(++number, key);
+      const place = { number, resealed_through: 0 };
+      const sealed_key = await sealDataKey(key, place, databaseId, newMasterKey);
+      await trx.insertInto("data_keys").values({ ...place, sealed_key }).execute();
     }
     const cipher = await EncryptedBits.with(keys);
     for (const key of keys.values()) key.fill(0);
-    return { before, number, cipher, wasClear: isPartlyClear(state) };
+    return {
+      before,
+      databaseId,
+      masterKey: newMasterKey,
+      number,
+      cipher,
+      wasClear: isPartlyClear(state),
+    };
   });
+}
+
+async function openWithEither(state: EncryptionState, masterKey: Uint8Array, newMasterKey: Uint8Array) {
+  const opened = await openDataKeys(state, masterKey);
+  if (typeof opened !== "string") return opened;
+  const openedWithNew = await openDataKeys(state, newMasterKey);
+  if (typeof openedWithNew !== "string") return openedWithNew;
+  throw new StoreUnusable(opened === ALTERED_DATA_KEYS ? opened : openedWithNew);
 }
 
 function stateBefore({ keys }: EncryptionState): Rekeyed["before"] {
@@ -157,12 +177,13 @@ function stateBefore({ keys }: EncryptionState): Rekeyed["before"] {
 }
 
 /** Encrypts the bits of the next rows, and records how far it has come, in one transaction. */
-function reseal(db: Kysely<Schema>, dialect: StoreDialect, { number, cipher, wasClear }: Begun) {
+function reseal(db: Kysely<Schema>, dialect: StoreDialect, begun: Begun) {
+  const { cipher, wasClear } = begun;
   return db.transaction().execute(async (trx) => {
-    const after = await requireUnfinished(trx, dialect, number);
+    const { through, dataKey } = await lockProgress(trx, dialect, begun);
     const rows = await dialect.forUpdate(
       trx.selectFrom("blocks").select(["seq", "block_id", "key_id", "link_id", "bits"])
-        .where("seq", ">", after).orderBy("seq").limit(ROWS),
+        .where("seq", ">", through).orderBy("seq").limit(ROWS),
     ).execute();
     let [encrypted, damaged] = [0, 0];
     // Built once: only the parameters differ.
@@ -171,8 +192,10 @@ function reseal(db: Kysely<Schema>, dialect: StoreDialect, { number, cipher, was
     })
       .where("seq", "=", 0).compile();
     for (const { seq, bits, ...row } of rows) {
-      if (bits === null || (!wasClear && cipher.isCurrent(bits))) continue;
+      if (bits === null) continue;
       const owner = ownerOf(row);
+      // Bits in the clear may look as if they were encrypted.
+      if (cipher.isCurrent(bits) && (!wasClear || cipher.open(owner, bits) !== undefined)) continue;
       const opened = (wasClear ? clearBits : cipher).open(owner, bits);
       if (opened === undefined) {
         damaged++;
@@ -182,27 +205,39 @@ function reseal(db: Kysely<Schema>, dialect: StoreDialect, { number, cipher, was
       encrypted++;
     }
     const last = rows.at(-1)?.seq;
-    if (last !== undefined) {
-      await trx.updateTable("data_keys").set({ resealed_through: last }).where("number", "=", number)
-        .execute();
-    }
+    if (last !== undefined) await recordProgress(trx, begun, dataKey, last);
+    dataKey.fill(0);
     return { rows: rows.length, encrypted, damaged };
   });
 }
 
-/** Locks the new data key; returns `seq` of the last row that is done. */
-async function requireUnfinished(
+/** Locks the row of the new data key; returns `seq` of the last row of `blocks` that is done, which is authenticated, and the key. */
+async function lockProgress(
   trx: Transaction<Schema>,
   dialect: StoreDialect,
-  number: number,
-): Promise<number> {
+  { number, databaseId, masterKey }: Begun,
+): Promise<{ through: number; dataKey: Uint8Array }> {
   const row = await dialect.forUpdate(
-    trx.selectFrom("data_keys").select("resealed_through").where("number", "=", number),
+    trx.selectFrom("data_keys").selectAll().where("number", "=", number),
   ).executeTakeFirst();
   if (row === undefined || row.resealed_through === null) {
     throw new StoreUnusable("another process has finished this");
   }
-  return row.resealed_through;
+  const dataKey = await openDataKey(row, databaseId, masterKey);
+  if (dataKey === undefined) throw new StoreUnusable(ALTERED_DATA_KEYS);
+  return { through: row.resealed_through, dataKey };
+}
+
+/** @param through see `DataKeysTable.resealed_through`. */
+async function recordProgress(
+  trx: Transaction<Schema>,
+  { number, databaseId, masterKey }: Begun,
+  dataKey: Uint8Array,
+  through: number | null,
+): Promise<void> {
+  const sealed_key = await sealDataKey(dataKey, { number, resealed_through: through }, databaseId, masterKey);
+  await trx.updateTable("data_keys").set({ resealed_through: through, sealed_key })
+    .where("number", "=", number).execute();
 }
 
 /** Leaves no copies of the former bits in pages of the table. */
@@ -215,18 +250,15 @@ async function rewriteTables(db: Kysely<Schema>, { name }: StoreDialect): Promis
   for (const statement of statements) await sql.raw(statement).execute(db);
 }
 
-async function finish(
-  db: Kysely<Schema>,
-  dialect: StoreDialect,
-  { number, cipher, wasClear }: Begun,
-): Promise<void> {
+async function finish(db: Kysely<Schema>, dialect: StoreDialect, begun: Begun): Promise<void> {
+  const { number, cipher } = begun;
   await db.transaction().execute(async (trx) => {
-    await requireUnfinished(trx, dialect, number);
+    const { dataKey } = await lockProgress(trx, dialect, begun);
     const { counts } = await dialect.forUpdate(
       trx.selectFrom("byte_counts").select("counts").where("one", "=", 1),
     ).executeTakeFirstOrThrow();
     const isClear = buffer(counts as unknown as Uint8Array).length === BYTE_COUNTS_BYTES;
-    const bytes = openByteCounts(wasClear || isClear ? clearBits : cipher, counts);
+    const bytes = openByteCounts(isClear ? clearBits : cipher, counts);
     await trx.updateTable("byte_counts").set({ counts: cipher.seal("byteCounts", bytes) }).where(
       "one",
       "=",
@@ -234,6 +266,7 @@ async function finish(
     )
       .execute();
     await trx.deleteFrom("data_keys").where("number", "<>", number).execute();
-    await trx.updateTable("data_keys").set({ resealed_through: null }).where("number", "=", number).execute();
+    await recordProgress(trx, begun, dataKey, null);
+    dataKey.fill(0);
   });
 }
