@@ -89,12 +89,12 @@ export const activate: Operation<PeerActivation, Activated> = {
     const seen = await seenAmong(work, items, blocks);
     const damaged: StoredBlock[] = [];
     // A damaged block is as if it were not here from then on.
-    const open = (id: KeyIdBytes): OpenedBlock | undefined => {
-      const block = blocks.get(mapKey(id))!;
+    const open = (name: string): OpenedBlock | undefined => {
+      const block = blocks.get(name)!;
       const bits = work.cipher.open({ block: block.block_id, linkId: block.link_id }, block.bits);
       if (bits !== undefined) return { ...block, bits };
       damaged.push(block);
-      blocks.delete(mapKey(id));
+      blocks.delete(name);
       return undefined;
     };
     const results = items.map((item): Activated => {
@@ -103,23 +103,23 @@ export const activate: Operation<PeerActivation, Activated> = {
       if (item.keys.every((key) => isRepeated(keys.get(mapKey(key.id)), item))) return { kind: "repeated" };
       if (item.onlyRepeated) return { kind: "refused", blocks: [], absent: [] };
       const ids = item.keys.flatMap((key) => key.blocks);
-      const refused = ids.filter((id) => !mayActivate(blocks.get(mapKey(id)), item.link));
-      if (refused.length > 0 || new Set(ids.map(mapKey)).size !== ids.length) {
+      // Made once: the largest message has thousands.
+      const names = ids.map(mapKey);
+      const refused = ids.filter((_, i) => !mayActivate(blocks.get(names[i]!), item.link));
+      if (refused.length > 0 || new Set(names).size !== names.length) {
         return { kind: "refused", blocks: refused, absent: refused.filter((id) => !seen.has(mapKey(id))) };
       }
       if (item.keys.some(({ id }) => keys.has(mapKey(id)))) {
         return { kind: "refused", blocks: ids, absent: [] };
       }
-      const opened = new Map(ids.map((id) => [mapKey(id), open(id)]));
-      const unusable = ids.filter((id) => opened.get(mapKey(id)) === undefined);
+      const opened = names.map(open);
+      const unusable = ids.filter((_, i) => opened[i] === undefined);
       if (unusable.length > 0) return { kind: "refused", blocks: unusable, absent: [] };
+      for (const name of names) blocks.delete(name); // so that a later item does not use them again
+      let next = 0;
       const made = item.keys.map(({ id, size, blocks: parts, padded }) => {
-        const used = parts.map((part) => {
-          const block = opened.get(mapKey(part))!;
-          blocks.delete(mapKey(part)); // so that a later item does not use it again
-          if (block.state === BlockState.free) work.stock.add(block.link_id, -1);
-          return block;
-        });
+        const used = (opened as OpenedBlock[]).slice(next, next += parts.length);
+        for (const block of used) if (block.state === BlockState.free) work.stock.add(block.link_id, -1);
         const composed = composeBits(used, size);
         keys.set(mapKey(id), {
           origin: item.origin,
