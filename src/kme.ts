@@ -52,6 +52,7 @@ import { CrlFile, type CrlKeeping } from "./tls/crl_file.ts";
 import { type Front, type FrontOptions, startFront } from "./tls/front.ts";
 import type { SaeRequestObserver } from "./http/request_observer.ts";
 import type { RefusedClient } from "./tls/client_refusal.ts";
+import type { VerifiedServer } from "./tls/verified_server.ts";
 import { formatHostPort } from "./domain/address.ts";
 import { errorMessage } from "./domain/text.ts";
 
@@ -147,6 +148,19 @@ export async function startKme(config: Config): Promise<Kme> {
     keep: ({ number, ...crl }) => store.keepCrl({ ...crl, number: number?.toString() }),
   };
 
+  const watchServerCrl = (path: string | undefined, use: string, server: RevocableServer) => {
+    if (path === undefined) return;
+    const crl = new CrlFile({
+      path,
+      name: use,
+      keeping: crlKeeping,
+      onStatus: (status) => watch.crl(use, status),
+    });
+    opened.defer(() => crl.close());
+    server.useRevocations((authorities) => crl.revocations(authorities));
+    crl.watch(() => server.revocationsChanged());
+  };
+
   const peers = new Map<KmeId, Peer>();
   const kmes = new Map<KmeId, PeerKme>();
   const channels = new Map<KmeId, PeerChannel>();
@@ -154,18 +168,7 @@ export async function startKme(config: Config): Promise<Kme> {
     const channel = new PeerChannel(neighbour, thisKme);
     opened.defer(() => channel.close());
     channels.set(neighbour.id.text, channel);
-    if (neighbour.serverCrl !== undefined) {
-      const use = `server of KME ${neighbour.id.text}`;
-      const crl = new CrlFile({
-        path: neighbour.serverCrl,
-        name: use,
-        keeping: crlKeeping,
-        onStatus: (status) => watch.crl(use, status),
-      });
-      opened.defer(() => crl.close());
-      channel.useRevocations((authorities) => crl.revocations(authorities));
-      crl.watch(() => channel.revocationsChanged());
-    }
+    watchServerCrl(neighbour.serverCrl, `server of KME ${neighbour.id.text}`, channel);
     startProbing(channel, thisKme, incidents);
     const kme = new PeerKme(thisKme.id.text, channel);
     kmes.set(neighbour.id.text, kme);
@@ -238,6 +241,7 @@ export async function startKme(config: Config): Promise<Kme> {
       observer: trail === undefined ? watch.devices : recordedDevices(watch.devices, trail),
     });
     opened.defer(() => opening.client.close());
+    watchServerCrl(device.serverCrl, `device of the link with KME ${link}`, opening.client.server);
     devices.set(link, opening);
   }
 
@@ -326,7 +330,8 @@ export async function startKme(config: Config): Promise<Kme> {
     skipAddress = `, SKIP interface on ${formatHostPort(front.address)}`;
   }
 
-  const reloading = new Reloading(config, { fronts, channels, directory });
+  const deviceServers = new Map([...devices].map(([link, { client }]) => [link, client.server] as const));
+  const reloading = new Reloading(config, { fronts, channels, devices: deviceServers, directory });
   current = () => reloading.running;
 
   phase = "running";
@@ -372,6 +377,9 @@ export async function startKme(config: Config): Promise<Kme> {
 function notRecordable(trail: AuditTrail | undefined): string | undefined {
   return trail?.failure && `the audit log cannot be written: ${trail.failure}`;
 }
+
+/** A server that is called, whose certificate may be revoked. */
+type RevocableServer = Pick<VerifiedServer, "useRevocations" | "revocationsChanged">;
 
 /** Opens an mTLS listener that closes with the KME, and watches the CRLs of its clients. */
 async function openFront(

@@ -23,17 +23,22 @@ export async function checkCrlFiles(
     ...httpsInterfacesOf(thisKme).map(({ member, material: { clientCrl, clientCa } }) =>
       check(`${member}.client_crl_path`, clientCrl, () => issuersOf(clientCa), kept, now)
     ),
-    ...otherKmes.map((kme, index) =>
-      isNeighbour(kme)
-        ? check(
-          `other_kmes[${index}].inter_kme_crl_path`,
-          kme.serverCrl,
-          () => serverVerifier(kme.serverCa).authorities,
+    ...otherKmes.flatMap((kme, index) => {
+      if (!isNeighbour(kme)) return [];
+      const ofServer = (member: string, { serverCrl, serverCa }: { serverCrl?: string; serverCa?: string }) =>
+        check(
+          `other_kmes[${index}].${member}`,
+          serverCrl,
+          () => serverVerifier(serverCa).authorities,
           kept,
           now,
-        )
-        : []
-    ),
+        );
+      const { device } = kme;
+      return [
+        ofServer("inter_kme_crl_path", kme),
+        ...device === undefined ? [] : [ofServer("key_source.crl_path", device)],
+      ];
+    }),
   ];
   return (await Promise.all(lines)).flat();
 }

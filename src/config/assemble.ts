@@ -126,6 +126,7 @@ function device(
     url: file.url,
     clientCertificate: loaded.clientCertificate!,
     serverCa: loaded.serverCa,
+    serverCrl: loaded.serverCrl,
     localSae: file.local_SAE_id,
     remoteSae: file.remote_SAE_id,
     keySize: file.key_size,

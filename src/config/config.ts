@@ -126,6 +126,8 @@ export interface DeviceSource {
   readonly clientCertificate: ClientCertificate;
   /** PEM; absent: the system's trust store. */
   readonly serverCa?: string;
+  /** Absolute path of a file with CRLs of the CAs of the device's server; absent: nothing is revoked. */
+  readonly serverCrl?: string;
   /** The SAE that the device knows this KME as. */
   readonly localSae: string;
   /** The SAE that the other end's device knows the other KME as. */

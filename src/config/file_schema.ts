@@ -209,6 +209,7 @@ const keySource = z.strictObject({
   url: z.string(expected('the URL of the device, as in "https://qkd1.example:8443"'))
     .transform(parseWith(parseDeviceUrl)),
   ca_cert_path: optional(path("a CA certificate (PEM)")),
+  crl_path: optional(path("a file with certificate revocation lists")),
   https_client_authentication_certificate: path("a .pfx, .p12 or .pem file"),
   https_client_authentication_certificate_password: optional(
     z.string(expected("a password in quotes; it may be empty")),

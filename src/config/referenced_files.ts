@@ -70,6 +70,7 @@ export interface LoadedKme {
 export interface LoadedDevice {
   readonly clientCertificate?: ClientCertificate;
   readonly serverCa?: string;
+  readonly serverCrl?: string;
 }
 
 /** Reports what is missing, unreadable, out of date or does not match. */
@@ -241,6 +242,7 @@ class Loader {
         source.https_client_authentication_certificate_password ?? "",
       ),
       serverCa: (await this.#ca(at("ca_cert_path"), source.ca_cert_path, "downLink"))?.pem,
+      serverCrl: await this.#path(at("crl_path"), source.crl_path),
     };
   }
 

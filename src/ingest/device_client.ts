@@ -1,17 +1,13 @@
 /** This KME as an SAE of a QKD device: a client of ETSI GS QKD 014 V1.1.1 over mutual TLS. */
 import { Buffer } from "node:buffer";
 import https from "node:https";
-import type tls from "node:tls";
 import { z } from "zod";
 import type { DeviceSource, NeighbourKme, ThisKme } from "../config/config.ts";
 import { formatHostPort } from "../domain/address.ts";
 import { MAX_DEVICE_KEY_ID } from "../domain/device_keys.ts";
 import { toOneLine } from "../domain/text.ts";
-import { connectTls, explain } from "../tls/connect.ts";
-import { clientContext } from "../tls/credentials.ts";
-import { proxyFor } from "../tls/proxy.ts";
-import { serverVerifier } from "../tls/server_trust.ts";
-import { VerifiedAgent } from "../tls/verified_agent.ts";
+import { explain } from "../tls/connect.ts";
+import { VerifiedServer } from "../tls/verified_server.ts";
 
 /** Bytes of an answer: keys in base64, and what a device may add. */
 const MAX_ANSWER_BYTES = 8 * 1024 * 1024;
@@ -95,10 +91,10 @@ export interface DeviceHealth {
 }
 
 export class DeviceClient {
+  /** The connections with the device. */
+  readonly server: VerifiedServer;
   readonly #device: DeviceSource;
   readonly #timeout: number;
-  readonly #agent: VerifiedAgent;
-  readonly #closed = new AbortController();
   #usedAt = -Infinity;
   #health: DeviceHealth = {};
 
@@ -106,18 +102,19 @@ export class DeviceClient {
   constructor({ device, ignoreSystemProxySettings, timeout, tlsMinVersion }: DeviceClientOptions) {
     this.#device = device;
     this.#timeout = timeout;
-    const { address } = device.url;
-    const verifier = serverVerifier(device.serverCa);
-    let secureContext: tls.SecureContext;
-    try {
-      secureContext = clientContext(device.clientCertificate, device.serverCa, `TLSv${tlsMinVersion}`);
-    } catch (error) {
-      throw new Error(`the client certificate for the device ${this.name} cannot be used: ${explain(error)}`);
-    }
-    this.#agent = new VerifiedAgent(() => {
-      const proxy = ignoreSystemProxySettings ? undefined : proxyFor(address, (name) => Deno.env.get(name));
-      return connectTls({ address, secureContext, verifier, proxy }, timeout, this.#closed.signal);
-    }, CONNECTIONS);
+    this.server = new VerifiedServer(
+      {
+        name: `the device ${this.name}`,
+        address: device.url.address,
+        ignoreSystemProxySettings,
+        timeout,
+        minVersion: `TLSv${tlsMinVersion}`,
+        verify: true,
+        env: (name) => Deno.env.get(name),
+      },
+      device,
+      [CONNECTIONS],
+    );
   }
 
   /** Address of the device, for people. */
@@ -162,8 +159,7 @@ export class DeviceClient {
 
   /** Closes all connections; requests under way fail. */
   close(): void {
-    this.#closed.abort();
-    this.#agent.destroy();
+    this.server.close();
   }
 
   async #call(method: "status" | "enc_keys" | "dec_keys", body?: unknown): Promise<unknown> {
@@ -174,7 +170,7 @@ export class DeviceClient {
     } catch (error) {
       // A refusal shows that it answers, unless it refuses this KME, or has failed itself.
       const isUp = error instanceof DeviceRefusal && error.status < 500 && ![401, 403].includes(error.status);
-      if (!this.#closed.signal.aborted) this.#report(isUp ? undefined : (error as Error).message);
+      if (!this.server.isClosed) this.#report(isUp ? undefined : (error as Error).message);
       throw error;
     }
   }
@@ -187,7 +183,7 @@ export class DeviceClient {
   }
 
   #exchange(method: string, json: unknown): Promise<unknown> {
-    const agent = this.#agent;
+    const agent = this.server.agents[0]!;
     agent.closeExpired();
     if (performance.now() - this.#usedAt > MAX_IDLE_MS) agent.closeIdle();
     const { url: { address, path }, remoteSae } = this.#device;

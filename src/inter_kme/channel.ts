@@ -2,19 +2,14 @@
 import { Buffer } from "node:buffer";
 import type { ClientRequest } from "node:http";
 import https from "node:https";
-import type tls from "node:tls";
 import type { NeighbourKme, ThisKme } from "../config/config.ts";
 import { log } from "../log.ts";
-import { connectTls, explain } from "../tls/connect.ts";
-import { clientContext } from "../tls/credentials.ts";
-import { serverVerifier } from "../tls/server_trust.ts";
-import { socketsOf, VerifiedAgent } from "../tls/verified_agent.ts";
-import { verifyServer } from "../tls/peer_certificates.ts";
+import { explain } from "../tls/connect.ts";
+import { type ServerMaterial, VerifiedServer } from "../tls/verified_server.ts";
 import { type Certificate, certificatesInPem } from "../x509/certificate.ts";
 import { checkCaDates } from "../x509/certificate_files.ts";
 import type { Revocations } from "../x509/revocations.ts";
-import type { ServerVerifier } from "../x509/verifier.ts";
-import { type Env, proxyFor } from "../tls/proxy.ts";
+import type { Env } from "../tls/proxy.ts";
 import { Slots } from "./slots.ts";
 import { MAX_MESSAGE_BYTES } from "./wire.ts";
 import { formatHostPort } from "../domain/address.ts";
@@ -39,9 +34,6 @@ export type PostOutcome =
   | { readonly kind: "unreached"; readonly reason: string }
   /** The peer may have processed it: it was sent, at least in part, and no whole answer came back. */
   | { readonly kind: "unknown"; readonly reason: string };
-
-/** The client certificate of a channel, and the CA that it trusts. */
-export type ChannelMaterial = Pick<NeighbourKme, "clientCertificate" | "serverCa">;
 
 /** Whether a peer can be reached, according to the last message or probe. */
 export interface PeerHealth {
@@ -78,21 +70,15 @@ export class PeerChannel {
   readonly kmeId: string;
   readonly #neighbour: NeighbourKme;
   readonly #timeout: number;
-  readonly #minVersion: tls.SecureVersion;
-  readonly #env: Env;
   readonly #verifyServer: boolean;
-  /** Absent: any server is accepted. */
-  #verifier: ServerVerifier | undefined;
   /** What the configuration trusts; empty: the system's trust store, or any server is accepted. */
   #serverCa: readonly Certificate[] = [];
-  #revocations: (authorities: readonly Certificate[]) => Revocations = () => [];
-  #kept: VerifiedAgent;
-  #fresh: VerifiedAgent;
+  /** Pools of connections: the first for many messages, the second for one each. */
+  readonly #server: VerifiedServer;
   readonly #slots = new Slots(MAX_SOCKETS);
-  readonly #closed = new AbortController();
   readonly #log = log("inter_kme");
   #health: PeerHealth = { up: undefined };
-  #material: ChannelMaterial;
+  #material: ServerMaterial;
   #probing: Promise<PostOutcome> | undefined;
   /** The probe until {@linkcode startProbing} sets another one: a path that no KME has; every KME answers with an error. */
   #probeMessage: Pick<Probes, "path" | "json"> = { path: "/", json: "{}" };
@@ -114,8 +100,6 @@ export class PeerChannel {
     this.#neighbour = neighbour;
     this.kmeId = neighbour.id.text;
     this.#timeout = settings.interKmeTimeoutSeconds * 1000;
-    this.#env = env;
-    this.#minVersion = `TLSv${settings.tlsMinVersion ?? "1.2"}`;
     this.#verifyServer = env("QKD_KME_SERVER_DANGER_INTER_KME_IGNORE_CERT") !== "Y";
     if (!this.#verifyServer) {
       this.#log.warn(
@@ -125,8 +109,20 @@ export class PeerChannel {
       );
     }
     this.#material = neighbour;
-    [this.#kept, this.#fresh] = this.#agents(neighbour);
-    this.#reportMaterial();
+    this.#server = new VerifiedServer(
+      {
+        name: `KME ${this.kmeId}`,
+        address: neighbour.address,
+        ignoreSystemProxySettings: neighbour.ignoreSystemProxySettings,
+        timeout: this.#timeout,
+        minVersion: `TLSv${settings.tlsMinVersion ?? "1.2"}`,
+        verify: this.#verifyServer,
+        env,
+      },
+      neighbour,
+      [MAX_SOCKETS, 0],
+    );
+    this.#use(neighbour);
   }
 
   /** Whether the peer can be reached, according to the last message or probe. */
@@ -144,13 +140,13 @@ export class PeerChannel {
     const next = () => {
       const pause = 1000 * (this.#health.up === false ? seconds / 3 : seconds);
       const idle = performance.now() - this.#reportedAt;
-      if (this.#closed.signal.aborted) return;
+      if (this.#server.isClosed) return;
       if (idle < pause) {
         this.#probeTimer = setTimeout(next, pause - idle);
         return;
       }
       void this.#probe().finally(() => {
-        if (!this.#closed.signal.aborted) this.#probeTimer = setTimeout(next, pause);
+        if (!this.#server.isClosed) this.#probeTimer = setTimeout(next, pause);
       });
     };
     next();
@@ -179,16 +175,9 @@ export class PeerChannel {
    *
    * @throws Error when the client certificate cannot be used; then the old one stays.
    */
-  renew(material: ChannelMaterial): void {
-    const old = [this.#kept, this.#fresh];
-    [this.#kept, this.#fresh] = this.#agents(material);
-    this.#material = material;
-    this.#reportMaterial();
-    for (const agent of old) {
-      // Connections that are idle now, or become idle later, are closed.
-      agent.maxFreeSockets = 0;
-      for (const socket of socketsOf(agent.freeSockets)) socket.destroy();
-    }
+  renew(material: ServerMaterial): void {
+    this.#server.renew(material);
+    this.#use(material);
   }
 
   /**
@@ -197,57 +186,18 @@ export class PeerChannel {
    * @param revocations what the given CAs have revoked.
    */
   useRevocations(revocations: (authorities: readonly Certificate[]) => Revocations): void {
-    this.#revocations = revocations;
-    this.revocationsChanged();
+    this.#server.useRevocations(revocations);
   }
 
   /** What is revoked has changed: connections with a server that is revoked now are closed. */
   revocationsChanged(): void {
-    const verifier = this.#verifier;
-    if (!verifier) return;
-    verifier.revocations = this.#revocations(verifier.authorities);
-    for (const agent of [this.#kept, this.#fresh]) {
-      for (const socket of [...socketsOf(agent.sockets), ...socketsOf(agent.freeSockets)]) {
-        try {
-          verifyServer(socket, verifier, this.#neighbour.address.hostname);
-        } catch (error) {
-          this.#log.warn("connection with KME {kme} closed: {reason}", {
-            kme: this.kmeId,
-            reason: explain(error),
-          });
-          socket.destroy();
-        }
-      }
-    }
+    this.#server.revocationsChanged();
   }
 
   /** Closes all connections. Messages under way end as if their connection had broken. */
   close(): void {
-    this.#closed.abort();
     clearTimeout(this.#probeTimer);
-    this.#kept.destroy();
-    this.#fresh.destroy();
-  }
-
-  /** Pools of connections: `kept` for many messages, `fresh` for one each. */
-  #agents({ clientCertificate, serverCa }: ChannelMaterial): [kept: VerifiedAgent, fresh: VerifiedAgent] {
-    let secureContext: tls.SecureContext;
-    try {
-      secureContext = clientContext(clientCertificate, serverCa, this.#minVersion);
-    } catch (error) {
-      throw new Error(`the client certificate for KME ${this.kmeId} cannot be used: ${explain(error)}`);
-    }
-    const verifier = this.#verifyServer ? serverVerifier(serverCa) : undefined;
-    if (verifier) verifier.revocations = this.#revocations(verifier.authorities);
-    this.#verifier = verifier;
-    this.#serverCa = this.#verifyServer && serverCa !== undefined ? certificatesInPem(serverCa) : [];
-    const { address, ignoreSystemProxySettings } = this.#neighbour;
-    const connect = () => {
-      const proxy = ignoreSystemProxySettings ? undefined : proxyFor(address, this.#env);
-      const target = { address, secureContext, verifier, proxy };
-      return connectTls(target, this.#timeout, this.#closed.signal);
-    };
-    return [new VerifiedAgent(connect, MAX_SOCKETS), new VerifiedAgent(connect, 0)];
+    this.#server.close();
   }
 
   /** Sends the probe; callers at the same time share one message. */
@@ -274,9 +224,9 @@ export class PeerChannel {
     }
     try {
       const body = Buffer.from(json);
-      let attempt = await this.#attempt(this.#kept, path, body);
+      let attempt = await this.#attempt("kept", path, body);
       if (attempt.kind === "stale") {
-        const again = await this.#attempt(this.#fresh, path, body);
+        const again = await this.#attempt("fresh", path, body);
         // Not `unreached`: the peer may have processed what came over the broken connection.
         attempt = again.kind === "answer" ? again : { ...again, kind: "unknown" };
       }
@@ -288,12 +238,13 @@ export class PeerChannel {
     }
   }
 
-  #attempt(agent: VerifiedAgent, path: string, body: Buffer): Promise<Attempt> {
-    if (this.#closed.signal.aborted) {
+  #attempt(connection: "kept" | "fresh", path: string, body: Buffer): Promise<Attempt> {
+    if (this.#server.isClosed) {
       return Promise.resolve({ kind: "unreached", reason: "the channel is closed", ended: true });
     }
     const invalid = this.#materialInvalid();
     if (invalid !== undefined) return Promise.resolve({ kind: "unreached", reason: invalid });
+    const agent = this.#server.agents[connection === "kept" ? 0 : 1]!;
     agent.closeExpired();
     return new Promise((resolve) => {
       const seconds = this.#timeout / 1000;
@@ -303,7 +254,7 @@ export class PeerChannel {
 
       const finish = (attempt: Attempt) => {
         clearTimeout(timer);
-        resolve(this.#closed.signal.aborted ? { ...attempt, ended: true } : attempt);
+        resolve(this.#server.isClosed ? { ...attempt, ended: true } : attempt);
       };
       const stop = (attempt: Attempt) => {
         finish(attempt);
@@ -399,7 +350,11 @@ export class PeerChannel {
     return problem === undefined ? undefined : `the CA file for the server of KME ${this.kmeId}: ${problem}`;
   }
 
-  #reportMaterial(): void {
+  /** What messages are sent with from now on; reports when it cannot be used. */
+  #use(material: ServerMaterial): void {
+    this.#material = material;
+    const { serverCa } = material;
+    this.#serverCa = this.#verifyServer && serverCa !== undefined ? certificatesInPem(serverCa) : [];
     const reason = this.#materialInvalid();
     if (reason !== undefined) this.#report({ kind: "unreached", reason });
   }

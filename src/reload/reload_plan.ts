@@ -1,5 +1,5 @@
 /** Decides what of a changed configuration a running KME applies, and what needs a restart. Pure. */
-import type { Config, OtherKme, ThisKme } from "../config/config.ts";
+import type { Config, DeviceSource, OtherKme, ThisKme } from "../config/config.ts";
 import { HTTPS_INTERFACE_NAMES, HTTPS_INTERFACES, httpsInterfacesOf } from "../config/https_interfaces.ts";
 import { isNeighbour } from "../domain/network.ts";
 
@@ -93,17 +93,29 @@ function planOtherKme(running: OtherKme, all: readonly OtherKme[], ignored: stri
     if (!same(running, wanted)) ignored.push(`the route to ${kme}`);
     return isNeighbour(wanted) ? running : withoutAccess(running);
   }
-  const { clientCertificate, serverCa, certificates, ...link } = wanted;
+  const { clientCertificate, serverCa, certificates, device, ...link } = wanted;
   const {
     clientCertificate: _certificate,
     serverCa: _ca,
     certificates: _certificates,
+    device: runningDevice,
     ...runningLink
   } = running;
-  if (!same(link, runningLink)) {
+  const plannedDevice = planDevice(runningDevice, device);
+  if (!same(link, runningLink) || !same(device, plannedDevice)) {
     ignored.push(`the link with ${kme} (its id, directory, QKD device, address, proxy or CRL file)`);
   }
-  return { ...runningLink, clientCertificate, serverCa, certificates };
+  return { ...runningLink, device: plannedDevice, clientCertificate, serverCa, certificates };
+}
+
+/** The device with the certificates that are wanted now. */
+function planDevice(
+  running: DeviceSource | undefined,
+  wanted: DeviceSource | undefined,
+): DeviceSource | undefined {
+  if (running === undefined || wanted === undefined) return running;
+  const { clientCertificate, serverCa } = wanted;
+  return { ...running, clientCertificate, serverCa };
 }
 
 /** No certificate identifies the KME any more; the link itself stays until the next start. */

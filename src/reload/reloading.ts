@@ -1,12 +1,12 @@
 /** Applies a changed configuration to a running KME. */
 import type { Access } from "../config/access.ts";
-import type { Config, ThisKme } from "../config/config.ts";
+import type { Config, NeighbourKme, ThisKme } from "../config/config.ts";
 import type { HttpsInterfaceName } from "../config/https_interfaces.ts";
 import { isNeighbour } from "../domain/network.ts";
 import type { Directory } from "../delivery/directory.ts";
 import type { KmeId } from "../domain/ids.ts";
-import type { PeerChannel } from "../inter_kme/channel.ts";
 import type { Front } from "../tls/front.ts";
+import type { ServerMaterial, VerifiedServer } from "../tls/verified_server.ts";
 import { keptCa, planAccess } from "./access_plan.ts";
 import { planReload, same } from "./reload_plan.ts";
 
@@ -15,7 +15,9 @@ export interface Reloadable {
   /** Those of the configuration with which the KME started. */
   readonly fronts: ReadonlyMap<HttpsInterfaceName, Pick<Front, "reload">>;
   /** By the neighbour's id. */
-  readonly channels: ReadonlyMap<KmeId, Pick<PeerChannel, "renew">>;
+  readonly channels: ReadonlyMap<KmeId, Pick<VerifiedServer, "renew">>;
+  /** QKD devices, by the neighbour's id. */
+  readonly devices: ReadonlyMap<KmeId, Pick<VerifiedServer, "renew">>;
   readonly directory: Pick<Directory, "replace">;
 }
 
@@ -56,15 +58,15 @@ export class Reloading {
   }
 
   #apply(config: Config): void {
-    const { fronts, channels, directory } = this.#parts;
+    const { fronts, directory } = this.#parts;
     this.#takeAway(config);
     const before = this.#running;
     try {
       reloadFronts(fronts, config.thisKme);
-      renewChannels(channels, before, config);
+      renewServers(this.#parts, before, config);
     } catch (error) {
       reloadFronts(fronts, before.thisKme);
-      renewChannels(channels, config, before);
+      renewServers(this.#parts, config, before);
       directory.replace(before);
       throw error;
     }
@@ -76,7 +78,7 @@ export class Reloading {
    * first and separately, and never rolled back, so that access is revoked even if the rest fails.
    */
   #takeAway(config: Config): void {
-    const { fronts, channels, directory } = this.#parts;
+    const { fronts, directory } = this.#parts;
     directory.replace(config);
     const before = this.#running;
     this.#running = { ...before, otherKmes: withCertificates(before, config), saes: config.saes };
@@ -100,18 +102,23 @@ export class Reloading {
         this.#running = { ...this.#running, thisKme: { ...thisKme, [name]: material } };
       });
     }
-    for (const kme of this.#running.otherKmes.filter(isNeighbour)) {
-      attempt(() => {
-        const wanted = config.otherKmes.filter(isNeighbour).find(({ id }) => id.text === kme.id.text)
-          ?.serverCa;
-        // The system's trust store is not a list of the configuration: a change from it or to it is made with the rest.
-        if (kme.serverCa === undefined || wanted === undefined) return;
-        const material = { ...kme, serverCa: keptCa(kme.serverCa, wanted) };
-        if (material.serverCa === kme.serverCa) return;
-        channels.get(kme.id.text)?.renew(material);
-        const otherKmes = this.#running.otherKmes.map((other) => other === kme ? material : other);
-        this.#running = { ...this.#running, otherKmes };
-      });
+    for (const kme of neighboursOf(this.#running)) {
+      for (const part of SERVERS) {
+        attempt(() => {
+          const running = MATERIAL[part](kme);
+          const wanted = neighboursOf(config).find(({ id }) => id.text === kme.id.text);
+          const wantedCa = wanted && MATERIAL[part](wanted)?.serverCa;
+          // The system's trust store is not a list of the configuration: a change from it or to it is made with the rest.
+          if (running?.serverCa === undefined || wantedCa === undefined) return;
+          const serverCa = keptCa(running.serverCa, wantedCa);
+          if (serverCa === running.serverCa) return;
+          this.#parts[part].get(kme.id.text)?.renew({ ...running, serverCa });
+          const otherKmes = this.#running.otherKmes.map((other) =>
+            other.id.text === kme.id.text && isNeighbour(other) ? WITH_CA[part](other, serverCa) : other
+          );
+          this.#running = { ...this.#running, otherKmes };
+        });
+      }
     }
     if (errors.length > 0) throw errors[0];
   }
@@ -133,11 +140,36 @@ function withCertificates(before: Config, config: Config): Config["otherKmes"] {
   });
 }
 
-function renewChannels(channels: Reloadable["channels"], before: Config, config: Config): void {
-  for (const kme of config.otherKmes.filter(isNeighbour)) {
-    const old = before.otherKmes.filter(isNeighbour).find(({ id }) => id.text === kme.id.text);
-    const isUnchanged = old !== undefined && same(old.clientCertificate, kme.clientCertificate) &&
-      old.serverCa === kme.serverCa;
-    if (!isUnchanged) channels.get(kme.id.text)?.renew(kme);
+/** Servers that are called because of a neighbour: the neighbour itself, and the QKD device of the link with it. */
+const SERVERS = ["channels", "devices"] as const;
+
+/** What each of them is called with. */
+const MATERIAL = {
+  channels: (kme: NeighbourKme): ServerMaterial => kme,
+  devices: (kme: NeighbourKme): ServerMaterial | undefined => kme.device,
+};
+
+const WITH_CA = {
+  channels: (kme: NeighbourKme, serverCa: string): NeighbourKme => ({ ...kme, serverCa }),
+  devices: (kme: NeighbourKme, serverCa: string): NeighbourKme => ({
+    ...kme,
+    device: kme.device && { ...kme.device, serverCa },
+  }),
+};
+
+function neighboursOf({ otherKmes }: Config): NeighbourKme[] {
+  return otherKmes.filter(isNeighbour);
+}
+
+function renewServers(parts: Pick<Reloadable, "channels" | "devices">, before: Config, config: Config): void {
+  for (const kme of neighboursOf(config)) {
+    const old = neighboursOf(before).find(({ id }) => id.text === kme.id.text);
+    for (const part of SERVERS) {
+      const [was, now] = [old && MATERIAL[part](old), MATERIAL[part](kme)];
+      if (now === undefined) continue;
+      const isUnchanged = was !== undefined && same(was.clientCertificate, now.clientCertificate) &&
+        was.serverCa === now.serverCa;
+      if (!isUnchanged) parts[part].get(kme.id.text)?.renew(now);
+    }
   }
 }

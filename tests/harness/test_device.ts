@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { Buffer } from "node:buffer";
 import type { DeviceAddress } from "./device_network.ts";
-import { makeTestCa } from "./test_certificates.ts";
+import { type IssuedCertificate, makeTestCa } from "./test_certificates.ts";
 
 export interface DeviceRequest {
   readonly device: 0 | 1;
@@ -16,6 +16,8 @@ export interface DeviceRequest {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   /** Parsed JSON; undefined without a body. */
   readonly body: unknown;
+  /** Serial of the client's certificate as lower-case hexadecimal digits. */
+  readonly serial: string;
 }
 
 export interface DeviceAnswer {
@@ -48,9 +50,26 @@ export interface TestDevices extends AsyncDisposable {
 
 const SAES = ["201", "202"] as const;
 
-export async function startTestDevices(stock = 100_000): Promise<TestDevices> {
+/** PEM. */
+export interface DeviceCertificates {
+  readonly ca: string;
+  /** Of both devices, for loopback. */
+  readonly server: Pick<IssuedCertificate, "cert" | "key">;
+  /** As which both KMEs call their device. */
+  readonly client: Pick<IssuedCertificate, "cert" | "key">;
+}
+
+async function makeCertificates(): Promise<DeviceCertificates> {
   const ca = await makeTestCa("CA of test devices");
-  const [client, server] = [await ca.client({ commonName: "SAE of a device" }), await ca.server()];
+  return { ca: ca.ca, server: await ca.server(), client: await ca.client({ commonName: "SAE of a device" }) };
+}
+
+/** @param certificates fresh ones by default. */
+export async function startTestDevices(
+  stock = 100_000,
+  certificates?: DeviceCertificates,
+): Promise<TestDevices> {
+  const { ca, server, client } = certificates ?? await makeCertificates();
   const requests: DeviceRequest[] = [];
   /** Keys that the other device still has. */
   const waiting: [Map<string, string>, Map<string, string>] = [new Map(), new Map()];
@@ -113,7 +132,7 @@ export async function startTestDevices(stock = 100_000): Promise<TestDevices> {
   };
 
   const servers = await Promise.all(([0, 1] as const).map(async (device) => {
-    const options = { cert: server.cert, key: server.key, ca: ca.ca, requestCert: true };
+    const options = { cert: server.cert, key: server.key, ca, requestCert: true };
     const sockets = new Set<TLSSocket>();
     const listener = https.createServer(options, async (incoming, outgoing) => {
       const chunks: Uint8Array[] = [];
@@ -125,6 +144,7 @@ export async function startTestDevices(stock = 100_000): Promise<TestDevices> {
         path: incoming.url!,
         headers: incoming.headers,
         body: text === "" ? undefined : JSON.parse(text),
+        serial: (incoming.socket as TLSSocket).getPeerX509Certificate()!.serialNumber.toLowerCase(),
       };
       requests.push(request);
       const answer = await devices.misbehave(request, () => answerTo(request));
@@ -141,7 +161,7 @@ export async function startTestDevices(stock = 100_000): Promise<TestDevices> {
   }));
   const address = (device: 0 | 1): DeviceAddress => ({
     port: servers[device]!.port,
-    ca: ca.ca,
+    ca,
     client,
     localSae: Number(SAES[device]),
     remoteSae: Number(SAES[1 - device]),

@@ -6,6 +6,7 @@ import type { KmeProcess } from "../harness/kme_process.ts";
 import { type Ledger, ledgerOf } from "../harness/ledger_queries.ts";
 import {
   type DeviceAnswer,
+  type DeviceCertificates,
   type DeviceRequest,
   type Misbehaviour,
   startTestDevices,
@@ -35,16 +36,18 @@ export interface Site extends AsyncDisposable {
 }
 
 export interface SiteOptions extends Partial<DeviceNetworkOptions> {
+  /** Of the devices, and of the KMEs towards them. */
+  readonly certificates?: DeviceCertificates;
   /** Called before the KMEs are started. */
   readonly prepare?: (network: TestNetwork) => Promise<void>;
 }
 
 export async function makeSite(
   misbehave?: Misbehaviour,
-  { prepare, ...options }: SiteOptions = {},
+  { certificates, prepare, ...options }: SiteOptions = {},
 ): Promise<Site> {
   await using opened = new AsyncDisposableStack();
-  const devices = opened.use(await startTestDevices());
+  const devices = opened.use(await startTestDevices(undefined, certificates));
   if (misbehave !== undefined) devices.misbehave = misbehave;
   const network = opened.use(await makeDeviceNetwork({ devices: devices.addresses, ...options }));
   await prepare?.(network);

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { planReload } from "../../src/reload/reload_plan.ts";
 import { Reloading } from "../../src/reload/reloading.ts";
-import type { Config, NeighbourKme } from "../../src/config/config.ts";
+import type { Config, DeviceSource, NeighbourKme } from "../../src/config/config.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import type { ChannelMaterial } from "../../src/inter_kme/channel.ts";
+import type { ServerMaterial } from "../../src/tls/verified_server.ts";
 import type { FrontMaterial } from "../../src/tls/front.ts";
 import { certificatesInPem } from "../../src/x509/certificate.ts";
 import { makeTestCa } from "../harness/test_certificates.ts";
@@ -60,6 +60,26 @@ Deno.test("a link stays as it is, its certificates and serial change", async () 
   });
 });
 
+Deno.test("the QKD device of a link gets new certificates, anything else of it needs a restart", async () => {
+  await using network = await makeTestNetwork(SPEC);
+  const config = withCa(await loaded(network), "old");
+  const [neighbour] = config.otherKmes as [NeighbourKme];
+  const clientCertificate = { ...neighbour.clientCertificate, validity: { notBefore: 1, notAfter: 2 } };
+  const renewed = { ...neighbour.device!, clientCertificate, serverCa: "new" };
+  const changed = (device: DeviceSource | undefined): Config => ({
+    ...config,
+    otherKmes: [{ ...neighbour, device }],
+  });
+  assert.deepEqual(planReload(config, changed(renewed)), { config: changed(renewed), ignored: [] });
+  for (const device of [{ ...renewed, targetStock: 7 }, { ...renewed, serverCrl: "/crl" }]) {
+    const plan = planReload(config, changed(device));
+    assert.deepEqual(plan.config, changed(renewed));
+    assert.match(plan.ignored.join(), /^the link with KME 2 .*QKD device/);
+  }
+  const without = planReload(config, changed(undefined));
+  assert.deepEqual([without.config, without.ignored.length], [config, 1]);
+});
+
 Deno.test("if a part fails, the others are restored, except for who may connect", async () => {
   await using network = await makeTestNetwork(SPEC);
   const config = await loaded(network);
@@ -73,6 +93,7 @@ Deno.test("if a part fails, the others are restored, except for who may connect"
   const reloading = new Reloading(config, {
     fronts: new Map([["saesInterface", front("saes")], ["kmesInterface", front("kmes", true)]]),
     channels: new Map(),
+    devices: new Map(),
     directory: { replace: ({ saes }) => applied.push(`directory ${saes.length}`) },
   });
   const { thisKme } = config;
@@ -98,7 +119,7 @@ Deno.test("CA certificates that are removed stay removed, whatever part fails", 
     await makeTestCa("comes"),
   ].map(({ ca }) => ca) as [string, string, string];
   const config = withCa(await loaded(network), stays + goes);
-  for (const failing of ["saes", "kmes", "channel"]) {
+  for (const failing of ["saes", "kmes", "channel", "device"]) {
     // What each part runs with, and whether the new server certificate is in use.
     const trusted: Record<string, string[]> = {};
     const part = (name: string, ca: string, isNew: boolean) => {
@@ -108,24 +129,45 @@ Deno.test("CA certificates that are removed stay removed, whatever part fails", 
     const front = (name: string) => ({
       reload: ({ clientCa, serverCert }: FrontMaterial) => part(name, clientCa, serverCert === "new"),
     });
+    const server = (name: string) => ({
+      renew: ({ serverCa }: ServerMaterial) => part(name, serverCa!, serverCa!.includes(comes)),
+    });
     const reloading = new Reloading(config, {
       fronts: new Map([["saesInterface", front("saes")], ["kmesInterface", front("kmes")]]),
-      channels: new Map([["2", {
-        renew: ({ serverCa }: ChannelMaterial) => part("channel", serverCa!, serverCa!.includes(comes)),
-      }]]),
+      channels: new Map([["2", server("channel")]]),
+      devices: new Map([["2", server("device")]]),
       directory: { replace: () => {} },
     });
     const wanted = withCa(config, stays + comes, "new");
     assert.throws(() => reloading.reload(wanted), /does not serve/);
-    const all = { saes: ["CN=stays"], kmes: ["CN=stays"], channel: ["CN=stays"] };
+    const all = { saes: ["CN=stays"], kmes: ["CN=stays"], channel: ["CN=stays"], device: ["CN=stays"] };
     assert.deepEqual(trusted, all, failing);
     const { thisKme, otherKmes } = reloading.running;
     assert.ok(!thisKme.saesInterface.clientCa.includes(goes));
     assert.ok(!thisKme.kmesInterface.clientCa.includes(goes));
-    assert.ok(!(otherKmes as NeighbourKme[])[0]!.serverCa!.includes(goes));
+    const [neighbour] = otherKmes as NeighbourKme[];
+    assert.ok(!neighbour!.serverCa!.includes(goes));
+    assert.ok(!neighbour!.device!.serverCa!.includes(goes));
     assert.equal(thisKme.saesInterface.serverCert, config.thisKme.saesInterface.serverCert);
   }
 });
+
+/** A device with the certificates of a neighbour. */
+function deviceOf({ clientCertificate, serverCa }: NeighbourKme): DeviceSource {
+  return {
+    kind: "etsi014",
+    url: { address: { hostname: "127.0.0.1", port: 1 }, path: "" },
+    clientCertificate,
+    serverCa,
+    localSae: "201",
+    remoteSae: "202",
+    keySize: 256,
+    keysPerRequest: 128,
+    targetStock: 200,
+    lowStock: 100,
+    pollSeconds: 10,
+  };
+}
 
 /** A configuration in which everything trusts these CA certificates. */
 function withCa({ thisKme, otherKmes, ...config }: Config, ca: string, serverCert?: string): Config {
@@ -137,6 +179,10 @@ function withCa({ thisKme, otherKmes, ...config }: Config, ca: string, serverCer
       saesInterface: { ...thisKme.saesInterface, ...material },
       kmesInterface: { ...thisKme.kmesInterface, ...material },
     },
-    otherKmes: (otherKmes as NeighbourKme[]).map((kme) => ({ ...kme, serverCa: ca })),
+    otherKmes: (otherKmes as NeighbourKme[]).map((kme) => ({
+      ...kme,
+      serverCa: ca,
+      device: { ...deviceOf(kme), serverCa: ca },
+    })),
   };
 }
