@@ -6,6 +6,7 @@ import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { Sae } from "../domain/network.ts";
 import { mapKey } from "../domain/bytes.ts";
 import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS, newKeyIds } from "../domain/key.ts";
+import { StoreUnavailable } from "../domain/store_errors.ts";
 import { errorMessage } from "../domain/text.ts";
 import type { Activated } from "../store/operations/activate.ts";
 import type { Store } from "../store/store.ts";
@@ -16,6 +17,7 @@ import {
   LimitReached,
   NotAuthorized,
   NotRecorded,
+  Refusal,
   Unavailable,
 } from "../domain/refusals.ts";
 import type { Peer, PeerAbility } from "./peer.ts";
@@ -29,6 +31,7 @@ import { noLink, Routes } from "./routes.ts";
 import { ReservationFinisher } from "./reservation_finisher.ts";
 import { type ReceivedAdmission, SaeLimiter, type Wanted } from "./sae_limiter.ts";
 import { shortage } from "./shortage.ts";
+import type { AdmittedKeys } from "./waiting_keys.ts";
 import {
   outcomeOf,
   type TakeBackAnswer,
@@ -79,6 +82,8 @@ interface CollectedKeys {
   readonly repeated: ReadonlySet<string>;
   /** Of these, those that another process gave, or this one before it was started again. */
   readonly readElsewhere: ReadonlySet<string>;
+  /** How many of them no longer wait for any slave, by this read. */
+  readonly finished: number;
 }
 
 /** Records keys of a request. */
@@ -237,12 +242,12 @@ export class Delivery {
       });
     const end = await this.#limiter.admit(master, wantedBy(request, plan));
     const { keys, recorded } = await this.#newKeys(master, slaves, request, plan, record).catch((error) => {
-      end(false);
+      end(afterError(error));
       // Of the database, or of the slave's KME, which applies its own.
       if (error instanceof LimitReached) this.#observer.limited(master.id.text, error.limit);
       throw error;
     });
-    end(true);
+    end("delivered");
     return await onceRecorded(keys, recorded ?? record(keys.map(({ id }) => id)));
   }
 
@@ -286,9 +291,14 @@ export class Delivery {
     const master = this.#directory.sae(masterId);
     if (master !== undefined) this.#limiter.requireReach(master, [slave.id.text]);
     this.#records.require();
-    const { keys, repeated, readElsewhere } = await this.#collect(slave, masterId, ids, client.identity);
-    // A key_ID that is requested twice in one request is one key.
-    this.#limiter.fetched(masterId, new Set(keys).size - repeated.size);
+    const fetched = this.#limiter.fetching(masterId);
+    const { keys, repeated, readElsewhere, finished } = await this.#collect(
+      slave,
+      masterId,
+      ids,
+      client.identity,
+    );
+    fetched(finished);
     const record = { client, slave: slave.id.text, master: masterId };
     if (repeated.size === 0) {
       return await onceRecorded(keys, this.#fetched({ ...record, ids, outcome: "first" }));
@@ -349,7 +359,8 @@ export class Delivery {
           });
         }
         const byId = new Map(collected.keys.map((key) => [mapKey(key.id), key]));
-        return { keys: ids.map((id) => byId.get(mapKey(id))!), repeated, readElsewhere };
+        const { finished } = collected;
+        return { keys: ids.map((id) => byId.get(mapKey(id))!), repeated, readElsewhere, finished };
       }
     }
   }
@@ -394,7 +405,8 @@ export class Delivery {
     const admission = await this.#limiter.admitReceived(origin, [remoteId], unique.length);
     const refused = "refusal" in admission;
     if (refused && admission.limit === undefined) return "unauthorized";
-    let activated: Activated | undefined;
+    const end = refused ? () => {} : admission.end;
+    let activated: Activated;
     try {
       activated = await this.#store.activate({
         link,
@@ -407,9 +419,11 @@ export class Delivery {
         // A repeated message must not be refused: its keys are here.
         onlyRepeated: refused,
       });
-    } finally {
-      if (!refused) admission.end(activated?.kind === "activated");
+    } catch (error) {
+      end(afterError(error));
+      throw error;
     }
+    end(activated.kind === "activated" ? "delivered" : "undelivered");
     switch (activated.kind) {
       case "repeated":
         return "activated";
@@ -675,6 +689,12 @@ async function onceRecorded(keys: readonly Key[], recorded: Promise<unknown>): P
 
 function setOf(ids: readonly KeyIdBytes[] | undefined): ReadonlySet<string> {
   return ids === undefined ? NONE : new Set(ids.map(mapKey));
+}
+
+/** What became of keys whose request failed. */
+function afterError(error: unknown): AdmittedKeys {
+  const isCertain = error instanceof Refusal || error instanceof StoreUnavailable && error.nothingDone;
+  return isCertain ? "undelivered" : "unknown";
 }
 
 /** What a request takes of the limits of its master. */

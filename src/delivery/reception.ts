@@ -19,6 +19,7 @@ import { formatPlan, type Hop } from "./delivery_plan.ts";
 import type { Recovery } from "./recovery.ts";
 import type { Routes } from "./routes.ts";
 import type { ReservationFinisher } from "./reservation_finisher.ts";
+import type { AdmittedKeys } from "./waiting_keys.ts";
 import type {
   TakeBackAnswer,
   TakeBackRequest,
@@ -143,7 +144,7 @@ export class Reception {
     try {
       return answer = await this.#admitted(link, transaction);
     } finally {
-      admission.end(answer?.kind === "activated");
+      admission.end(becameOf(answer));
     }
   }
 
@@ -339,6 +340,19 @@ export class Reception {
     }
     if (new Set(keys.map(({ id }) => mapKey(id))).size !== keys.length) return "a key_ID is named twice";
     return undefined;
+  }
+}
+
+/** What became of keys that were admitted; no answer: an error. */
+function becameOf(answer: ReceptionAnswer | undefined): AdmittedKeys {
+  switch (answer?.kind) {
+    case "activated":
+      return "delivered";
+    case "refused":
+    case "rejected":
+      return "undelivered";
+    default:
+      return "unknown";
   }
 }
 

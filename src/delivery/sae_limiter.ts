@@ -6,7 +6,7 @@ import type { Store } from "../store/store.ts";
 import { BitRate } from "./bit_rate.ts";
 import type { Directory } from "./directory.ts";
 import type { KeyObserver } from "./key_observer.ts";
-import { WaitingKeys } from "./waiting_keys.ts";
+import { type AdmittedKeys, WaitingKeys } from "./waiting_keys.ts";
 
 /** Seconds after which a request is worth a try that found too many waiting keys, or too few blocks. */
 export const RETRY_SECONDS = { max_waiting_keys: 5, reserve_share: 30 } as const;
@@ -29,8 +29,8 @@ export interface ReceivedRefusal {
   readonly refused?: () => void;
 }
 
-/** Ends an admission; told whether the keys were delivered. */
-export type EndAdmission = (delivered: boolean) => void;
+/** Ends an admission; told what became of the keys. */
+export type EndAdmission = (keys: AdmittedKeys) => void;
 
 export interface SaeLimitsOptions {
   readonly directory: Pick<Directory, "reserveOf">;
@@ -73,11 +73,11 @@ export class SaeLimiter {
       }
       if (maxBitsPerSecond !== undefined) ends.push(this.#admitBits(master, wanted.bits, maxBitsPerSecond));
     } catch (error) {
-      for (const end of ends) end(false);
+      for (const end of ends) end("undelivered");
       throw error;
     }
-    return (delivered) => {
-      for (const end of ends) end(delivered);
+    return (keys) => {
+      for (const end of ends) end(keys);
     };
   }
 
@@ -109,9 +109,13 @@ export class SaeLimiter {
     };
   }
 
-  /** A slave of this KME has fetched keys of a master. */
-  fetched(master: SaeId, keys: number): void {
-    this.#waiting.fetched(master, keys);
+  /**
+   * A slave of this KME begins to fetch keys of a master.
+   *
+   * @returns to be called with the number of keys that then wait for no slave any more.
+   */
+  fetching(master: SaeId): (keys: number) => void {
+    return this.#waiting.fetching(master);
   }
 
   /** Blocks of a link that are kept from an SAE. The database leaves them when it takes blocks for a request. */
@@ -123,8 +127,8 @@ export class SaeLimiter {
   #admitBits(master: Sae, bits: number, perSecond: number): EndAdmission {
     const seconds = this.#rate.take(master.id.text, bits, perSecond);
     if (seconds > 0) throw this.#reached(master, "max_bits_per_second", seconds);
-    return (delivered) => {
-      if (!delivered) this.#rate.giveBack(master.id.text, bits);
+    return (keys) => {
+      if (keys !== "delivered") this.#rate.giveBack(master.id.text, bits);
     };
   }
 

@@ -142,6 +142,24 @@ Deno.test("the number of a master's waiting keys is limited, here and at the sla
   assert.equal(await limitedCount(network, 1, "max_waiting_keys"), 22);
 });
 
+Deno.test("a key for several slaves waits until the last of them has fetched it", async () => {
+  await using network = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [1, 2, 4], database: "sqlite" }],
+    edit: (config) => saeIn(config, 1).max_waiting_keys = 2,
+  });
+  await network.writeKeyFile(1, 1, 10);
+  await network.start(1);
+  const one = network.client(1);
+  const ids = keyIdsOf(await one.encKeys(2, { number: 2, additional_slave_SAE_IDs: ["4"] }));
+  const limited = async () => assertLimit(await one.encKeys(2), "max_waiting_keys", (after) => after === 5);
+  assert.equal((await network.client(2).decKeys(1, ids)).status, 200);
+  await limited();
+  // A key_ID that is named twice is one key.
+  assert.equal((await network.client(4).decKeys(1, [ids[0]!, ids[0]!])).status, 200);
+  assert.equal((await one.encKeys(2)).status, 200);
+  await limited();
+});
+
 Deno.test("requests at the same time do not exceed the keys that may wait", async () => {
   await using network = await limited((config) => saeIn(config, 1).max_waiting_keys = 7);
   const one = network.client(1);

@@ -42,6 +42,8 @@ export type Collected =
     readonly repeated?: readonly KeyIdBytes[];
     /** Those of `repeated` that another process had read, or this one before it was started again; absent: none. */
     readonly readElsewhere?: readonly KeyIdBytes[];
+    /** How many of them no longer wait for any slave, by this read. */
+    readonly finished: number;
   }
   /** A key was handed out, but not for the caller; nothing was read. */
   | { readonly kind: "foreign" }
@@ -96,6 +98,7 @@ export const collect: Operation<Collection, Collected> = {
       const { caller, repeat, processId } = item;
       const repeated: KeyIdBytes[] = [];
       const readElsewhere: KeyIdBytes[] = [];
+      let finished = 0;
       for (const { key } of opened) {
         const { seq, slaves } = key;
         const first = slaves.get(caller);
@@ -115,6 +118,7 @@ export const collect: Operation<Collection, Collected> = {
           });
         }
         if (![...slaves.values()].every((first) => first !== undefined)) continue;
+        finished++;
         if (repeat === undefined) {
           key.bits = null;
           emptied.push(seq);
@@ -125,6 +129,7 @@ export const collect: Operation<Collection, Collected> = {
         keys: opened.map(({ key: { id }, bits }) => ({ id, bits })),
         ...repeated.length === 0 ? {} : { repeated },
         ...readElsewhere.length === 0 ? {} : { readElsewhere },
+        finished,
       };
     });
     // The database decides which read is first: no read is recorded twice.
