@@ -28,6 +28,14 @@ export function isInState(state: number): RawBuilder<SqlBool> {
   return sql<SqlBool>`${sql.ref("state")} + 0 = ${state}`;
 }
 
+/**
+ * Ids of keys or blocks that one statement for each part locks, in their order: all operations lock in this order, over all
+ * parts, so that two transactions do not wait for each other.
+ */
+export function partsToLock(ids: readonly KeyIdBytes[]): Iterable<KeyIdBytes[]> {
+  return chunks(ids.length > ROWS ? ids.toSorted(Buffer.compare) : ids, ROWS);
+}
+
 /** Inserts rows that all name the same columns in the same order. */
 export async function insertRows<Table extends keyof Schema & string>(
   work: Work,

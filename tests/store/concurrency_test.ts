@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { sql } from "kysely";
 import type { Key } from "../../src/domain/key.ts";
+import { ROWS } from "../../src/store/statements.ts";
 import type { Store } from "../../src/store/store.ts";
 import { eventually } from "../harness/eventually.ts";
 import {
@@ -355,10 +356,10 @@ ledgerTest(
 ledgerTest("whoever locks several blocks locks them by their key_IDs, lowest first", async (ledger) => {
   const store = await ledger.open();
   const link = store.link(PEER.text)!;
-  // Stored the other way round.
-  const blocks = freshBlocks(12).sort((a, b) => hex(a.id) < hex(b.id) ? 1 : -1);
+  // Stored the other way round; more than one statement takes.
+  const blocks = freshBlocks(ROWS + 12).sort((a, b) => hex(a.id) < hex(b.id) ? 1 : -1);
   const file = { name: "a.cor", size: blocks.length * 32, digest: TEST_DIGEST, offset: 0 };
-  await store.addBlocks({ link: PEER.text, blocks, maxFree: 100, file });
+  await store.addBlocks({ link: PEER.text, blocks, maxFree: 1000, file });
   const ids = blocks.map((block) => block.id);
   const transaction = freshId();
   const activation = {
@@ -370,9 +371,17 @@ ledgerTest("whoever locks several blocks locks them by their key_IDs, lowest fir
     expiresAt: Date.now() + 3_600_000,
     transaction,
   };
+  const repeat = { certificate: new Uint8Array(32), ms: 1 };
+  const expiry = { limit: 1000, refusedBefore: 0, absentBefore: 0, voidedBefore: 0 };
   const steps: [expected: string, step: () => Promise<{ kind: string }>][] = [
     ["activated", () => store.activate(activation)],
     ["takenBack", () => store.takeBack({ link, transaction, blocks: ids, reuse: true })],
+    ["activated", () => store.activate({ ...activation, transaction: freshId() })],
+    ["keys", () => store.collect({ caller: "11", master: "21", ids, repeat })],
+    ["erased", async () => {
+      const { erased } = await store.expire({ ...expiry, keptBefore: store.now() });
+      return { kind: erased === ids.length ? "erased" : `${erased} erased` };
+    }],
   ];
   for (const [expected, step] of steps) {
     const other = await ledger.tables.startTransaction().execute();

@@ -14,7 +14,7 @@ import { removeDamaged } from "../damaged_bits.ts";
 import type { StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
-import { ROWS, run } from "../statements.ts";
+import { partsToLock, ROWS, run } from "../statements.ts";
 import { handOver, type NewDelivery, type UsedBlock } from "./hand_over.ts";
 import {
   holdTransactions,
@@ -201,7 +201,7 @@ function isRepeated(key: StoredKey | undefined, item: PeerActivation): boolean {
 
 async function loadBlocks(work: Work, ids: readonly KeyIdBytes[]) {
   const blocks = new Map<string, StoredBlock>();
-  for (const part of chunks(ids, ROWS)) {
+  for (const part of partsToLock(ids)) {
     const values = part.map(buffer);
     const rows = await run(work, `blocks ${values.length}`, values, () =>
       work.dialect.forUpdate(
@@ -214,7 +214,6 @@ async function loadBlocks(work: Work, ids: readonly KeyIdBytes[]) {
           "reservation_id",
           "bits",
         ]).$narrowType<{ bits: NotNull }>() // of a key they may be absent, but it is not activated again
-          // In the same order as the other operations.
           .where("block_id", "in", values).orderBy("block_id"),
       ));
     const phases = await loadPhases(work.trx, rows.flatMap((row) => row.reservation_id ?? []));

@@ -10,8 +10,7 @@ import type { Key } from "../../domain/key.ts";
 import type { Insertable } from "kysely";
 import { type BitsOwner, ownerOf, type StoredBits } from "../encryption/bits_cipher.ts";
 import type { KeptKeysTable, KeyReadsTable } from "../table_schema.ts";
-import { chunks } from "../../domain/chunks.ts";
-import { forgetBits, insertRows, ROWS, run } from "../statements.ts";
+import { forgetBits, insertRows, partsToLock, run } from "../statements.ts";
 
 export interface Collection {
   /** The SAE that requests the keys. */
@@ -154,7 +153,7 @@ function mayRepeat({ at, certificate }: FirstRead, repeat: Repeat | undefined, n
 
 async function loadKeys(work: Work, ids: readonly KeyIdBytes[]) {
   const keys = new Map<string, StoredKey>();
-  for (const part of chunks([...new Map(ids.map((id) => [mapKey(id), id])).values()], ROWS)) {
+  for (const part of partsToLock([...new Map(ids.map((id) => [mapKey(id), id])).values()])) {
     const rows = await lockKeys(work, part);
     if (rows.length === 0) continue;
     // Read after the keys are locked, so that changes of other transactions are seen.
