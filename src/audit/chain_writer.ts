@@ -1,6 +1,13 @@
 /** Appends records to a chain of its own, file after file. */
 import { log } from "../log.ts";
-import { BEGINNING, type ChainedRecord, chainRecord, formatRecord, type Position } from "./audit_chain.ts";
+import {
+  BEGINNING,
+  type ChainedRecord,
+  chainRecord,
+  formatRecord,
+  type Position,
+  readRecord,
+} from "./audit_chain.ts";
 import { type AuditFile, auditFile, auditFiles, byChain, lockPath, syncDirectory } from "./audit_files.ts";
 import type { AuditRecord, ChainRecord } from "./audit_record.ts";
 import { readFirst, readTail } from "./chain_tail.ts";
@@ -25,6 +32,9 @@ const MAX_AGE_MS = 24 * 3600 * 1000;
 
 /** Milliseconds for which a lock is waited for, in steps: `kme audit verify` holds it for a moment. */
 const LOCK_WAITS_MS = [20, 80, 200];
+
+/** Bytes of the longest first record of a file. */
+const MAX_FIRST = 4096;
 
 /** Chains in one directory. */
 const MAX_CHAINS = 1000;
@@ -250,11 +260,12 @@ async function lockChain(directory: string): Promise<{ chain: number; lock: Deno
 /** A new file, which comes into the directory with its first record. */
 async function create(options: ChainOptions, file: AuditFile, before: Position): Promise<Opened> {
   const { directory, kme } = options;
+  const begun = await reopenBegun(options, file, before);
+  if (begun !== undefined) return begun;
   const first = chainRecord(
     formatRecord({ kind: "file", kme, file: file.number, version: VERSION }),
     before,
   );
-  if (await exists(file.path)) throw new Error(`${file.path} is there already`);
   const temporary = `${file.path}.new`;
   await Deno.remove(temporary).catch(() => {});
   const handle = await Deno.open(temporary, { append: true, createNew: true, mode: 0o600 });
@@ -267,6 +278,39 @@ async function create(options: ChainOptions, file: AuditFile, before: Position):
   } catch (error) {
     handle.close();
     await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * The file if it is there already with its first record only, as an attempt leaves it that failed after the file had got its name.
+ *
+ * @throws Error when it is there with anything else.
+ */
+async function reopenBegun(
+  { directory, kme }: ChainOptions,
+  file: AuditFile,
+  before: Position,
+): Promise<Opened | undefined> {
+  const there = await Deno.lstat(file.path).catch(() => undefined);
+  if (there === undefined) return undefined;
+  const { isFile, size } = there;
+  const text = isFile && size < MAX_FIRST ? await Deno.readTextFile(file.path) : "";
+  const first = text.endsWith("\n") ? readRecord(text.slice(0, -1)) : undefined;
+  if (
+    first === undefined || first.kind !== "file" || first.content.kme !== kme ||
+    first.content.file !== file.number || first.sequence !== before.sequence + 1 ||
+    first.before !== before.hash
+  ) {
+    throw new Error(`${file.path} is there already`);
+  }
+  const handle = await Deno.open(file.path, { read: true, append: true });
+  try {
+    await syncDirectory(directory);
+    const { sequence, hash } = first;
+    return { file, handle, size, begun: Date.parse(first.time), position: { sequence, hash } };
+  } catch (error) {
+    handle.close();
     throw error;
   }
 }
@@ -317,8 +361,4 @@ async function giveAway(path: string, directory: string): Promise<void> {
   if (!platform.isRoot) return;
   const { uid, gid } = await Deno.stat(directory);
   if (uid !== null && gid !== null) await Deno.chown(path, uid, gid);
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.lstat(path).then(() => true, () => false);
 }

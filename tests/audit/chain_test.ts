@@ -1,6 +1,7 @@
 /** How an audit log goes on: after a crash, in the next file, beside another process, on a full disk. */
 import assert from "node:assert/strict";
 import { NotRecorded } from "../../src/domain/refusals.ts";
+import { chainRecord, formatRecord, type Position } from "../../src/audit/audit_chain.ts";
 import { headsOf } from "../../src/audit/find_records.ts";
 import { eventually } from "../harness/eventually.ts";
 import { fullDiskTest } from "../store/full_disk.ts";
@@ -152,6 +153,41 @@ Deno.test("a file that is removed while it is written is followed by another one
   await trail.write(deliveryRecord(2));
   await trail.close({ kind: "stop" });
   assert.match(problemsOf(await log.verify())[0]!.message, /records before it are missing/);
+});
+
+Deno.test("a file that an attempt has begun before it failed is continued, and no other file is", async () => {
+  const begin = (state: Position, kme = "1") =>
+    chainRecord(formatRecord({ kind: "file", kme, file: 2, version: "0.0.0" }), state);
+  const others: ((state: Position) => string)[] = [
+    () => "",
+    (state) => begin({ ...state, hash: "0".repeat(64) }).line,
+    (state) => begin({ ...state, sequence: 7 }).line,
+    (state) => begin(state, "2").line,
+    (state) => begin(state).line.slice(0, -1),
+    (state) => {
+      const first = begin(state);
+      return first.line + chainRecord(formatRecord(deliveryRecord(3)), first).line;
+    },
+  ];
+  for (const other of others) {
+    await using log = await makeLogDirectory();
+    const trail = await log.open({ periodMs: 20 });
+    await trail.write(deliveryRecord(1));
+    const next = "audit-1-000002.jsonl";
+    const put = (text: string) => log.write(next, new TextEncoder().encode(text));
+    const { state } = trail;
+    put(other(state));
+    await Deno.remove(`${log.path}/${log.files()[0]}`);
+    await eventually(() => trail.failure?.endsWith(`${next} is there already`), { what: "the failure" });
+    put(begin(state).line);
+    await eventually(() => trail.failure === undefined, { what: "the end of the failure" });
+    await trail.write(deliveryRecord(2));
+    await trail.close({ kind: "stop" });
+    const problems = problemsOf(await log.verify());
+    assert.equal(problems.length, 1);
+    assert.match(problems[0]!.message, /records before it are missing/);
+    assert.deepEqual(log.files(), [next]);
+  }
 });
 
 fullDiskTest("on a full disk nothing is recorded, and nothing of it is in the chain", 4, async (disk) => {

@@ -16,6 +16,7 @@ export const PARTS: Readonly<Record<string, readonly string[]>> = {
  * belongs to the whole process, such as its user.
  */
 export const ALONE: readonly string[] = [
+  "audit/directory_sync_test.ts",
   "check/environment_test.ts",
   "config/load_test.ts",
   "store/store_thread_test.ts",
