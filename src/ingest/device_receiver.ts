@@ -25,6 +25,12 @@ const MAX_REQUESTS = 64;
 /** Refused keys that are remembered. */
 const MAX_REFUSED = 100_000;
 
+/**
+ * Blocks that are remembered as lost although this end never had them, besides as many as came into stock. The other end can name
+ * any, so without a limit it could fill the database.
+ */
+export const MAX_LOST = 10_000;
+
 const warnings = new RateLimitedLog("ingest");
 
 export interface DeviceReceiverOptions {
@@ -62,6 +68,8 @@ export class DeviceReceiver {
   #isRightPair = false;
   /** When the device refused a key first, in milliseconds of the monotonic clock. */
   readonly #refusedAt = new Map<string, number>();
+  /** Lost blocks that may still be remembered. */
+  #lostRoom = MAX_LOST;
 
   constructor(options: DeviceReceiverOptions) {
     this.#options = options;
@@ -122,6 +130,8 @@ export class DeviceReceiver {
     const given = new Map(fetched.given.map(({ id, bits }) => [id, bits]));
     const refused = new Set(fetched.refused);
     const [blocks, lost]: [Block[], KeyIdBytes[]] = [[], []];
+    /** Lost blocks that only the other end says it has. */
+    const named: KeyIdBytes[] = [];
     const reasons = new Set(fetched.reason === undefined ? [] : [fetched.reason]);
     for (const key of wanted) {
       const bits = given.get(key.id);
@@ -129,7 +139,7 @@ export class DeviceReceiver {
         if (!refused.has(key.id) && !this.#refusedAt.has(key.id)) continue;
         reasons.add(`the device ${client.name} does not have some of the keys`);
         if (!refused.has(key.id) || !this.#isBelieved(key.id)) continue;
-        lost.push(...key.blocks);
+        named.push(...key.blocks);
         observer.lost(kme, "refused", key.blocks.length);
         continue;
       }
@@ -139,7 +149,7 @@ export class DeviceReceiver {
         continue;
       }
       reasons.add("the two devices gave different bits for the same key_ID");
-      lost.push(...key.blocks);
+      named.push(...key.blocks);
       observer.lost(kme, "different", key.blocks.length);
     }
     const problem = healthProblemOf(blocks, health);
@@ -161,13 +171,24 @@ export class DeviceReceiver {
         blocks.length = 0;
       }
     }
+    const remembered = this.#remembered(named);
+    lost.push(...remembered);
     if (blocks.length + lost.length > 0) {
       const received = await store.receiveDeviceKeys(kme, { blocks, lost });
       [...blocks.map(({ id }) => id), ...lost].forEach((id, i) =>
         known.set(mapKey(id), received.presence[i]!)
       );
+      this.#lostRoom += received.stored;
       rate.add(received.stored);
       observer.stored(kme, received.stored, false);
+    }
+    const beyond = named.slice(remembered.length);
+    if (beyond.length > 0) {
+      // Another process may have stored them. Otherwise they are gone too: the other end would wait for them for ever.
+      const now = await store.presenceOf(link, beyond);
+      beyond.forEach((id, i) =>
+        known.set(mapKey(id), now[i] === BlockPresence.absent ? BlockPresence.gone : now[i]!)
+      );
     }
     for (const key of keys) if (!key.blocks.some(isAbsent)) this.#refusedAt.delete(key.id);
     const reason = [...reasons].join("; ");
@@ -178,6 +199,22 @@ export class DeviceReceiver {
       presence: Uint8Array.from(ids, (id) => known.get(mapKey(id))!),
       ...reason === "" ? {} : { reason },
     };
+  }
+
+  /** Those of the lost blocks for which there is room. */
+  #remembered(named: readonly KeyIdBytes[]): readonly KeyIdBytes[] {
+    if (named.length <= this.#lostRoom) {
+      this.#lostRoom -= named.length;
+      return named;
+    }
+    const remembered = named.slice(0, this.#lostRoom);
+    this.#lostRoom = 0;
+    warnings.warn(
+      `lost ${this.#options.link}`,
+      "KME {link} has named too many blocks that are not of the device {device}: no more of them are remembered as lost",
+      { link: this.#options.link, device: this.#options.client.name },
+    );
+    return remembered;
   }
 
   /** Asks for all at once; where the device refuses that, for halves, so that one missing key does not cost the others. */
