@@ -6,6 +6,7 @@ import { makeDeviceNetwork } from "../harness/device_network.ts";
 import { startTestDevices } from "../harness/test_device.ts";
 import { findProgram, testWith } from "../harness/installed.ts";
 import { keyIdsOf } from "../harness/sae_client.ts";
+import { damageBits, encryptStore } from "../harness/stored_bits.ts";
 import { makeTestNetwork, type NetworkSpec, type TestNetwork } from "../harness/test_network.ts";
 import { startUnreadKme } from "../harness/unread_kme.ts";
 import { RustKme } from "../inter_kme/rust_kme.ts";
@@ -220,6 +221,22 @@ alertTest("KmeDatabaseErrors", "the disk of the database is full", async () => {
   await disk.fill();
   await eventually(async () => (await network.client(1).encKeys(2, { number: 128 })).status === 503);
   return { before, after: await metrics(network), minutes: 2 };
+});
+
+alertTest("KmeStoreDamaged", "stored bits were altered", async () => {
+  await using network = await makeTestNetwork({
+    kmes: [{ id: 1, saes: [1, 2], console: true, database: "sqlite" }],
+  });
+  await encryptStore(network, 1);
+  await network.writeKeyFile(1, 1, 5);
+  const first = await network.start(1);
+  await eventually(async () => (await network.client(1).status(2)).json.stored_key_count === 5);
+  await first.stop();
+  damageBits(network.kme(1), "state = 0");
+  await network.start(1);
+  const before = await metrics(network);
+  assert.equal((await network.client(1).encKeys(2)).status, 503);
+  return { before, after: await metrics(network), minutes: 30 };
 });
 
 alertTest("KmeAuditLogFailed", "the directory of the audit log is gone", async () => {
