@@ -3,6 +3,7 @@ import { statfs } from "node:fs/promises";
 import { setImmediate } from "node:timers";
 import { NotRecorded } from "../domain/refusals.ts";
 import { errorMessage } from "../domain/text.ts";
+import { within } from "../domain/within.ts";
 import { log } from "../log.ts";
 import { formatRecord, type Position } from "./audit_chain.ts";
 import type { AuditRecord } from "./audit_record.ts";
@@ -108,8 +109,8 @@ export class AuditTrail implements AsyncDisposable {
 
   /** @throws NotRecorded when nothing can be recorded now. */
   require(): void {
-    if (this.#failure !== undefined) throw new NotRecorded(this.#failure.reason);
-    if (this.#closed) throw new NotRecorded("it is closed");
+    const refusal = this.#refusal();
+    if (refusal !== undefined) throw refusal;
   }
 
   /**
@@ -118,12 +119,8 @@ export class AuditTrail implements AsyncDisposable {
    * @throws NotRecorded
    */
   write(record: AuditRecord): Promise<void> {
-    try {
-      this.require();
-    } catch (error) {
-      return Promise.reject(error);
-    }
-    return this.#add(record, true).done.promise;
+    const refusal = this.#refusal();
+    return refusal === undefined ? this.#add(record, true).done.promise : Promise.reject(refusal);
   }
 
   /** Records something that cannot be undone or refused any more, as soon as the log can be written. */
@@ -133,6 +130,12 @@ export class AuditTrail implements AsyncDisposable {
       this.#dropped++;
       this.#droppingSince ??= new Date();
     } else this.#add(record, false);
+  }
+
+  /** Why nothing can be recorded now. */
+  #refusal(): NotRecorded | undefined {
+    if (this.#failure !== undefined) return new NotRecorded(this.#failure.reason);
+    return this.#closed ? new NotRecorded("it is closed") : undefined;
   }
 
   #add(record: AuditRecord, isAwaited: boolean): Batch {
@@ -157,10 +160,7 @@ export class AuditTrail implements AsyncDisposable {
     if (last !== undefined) this.#add(last, false);
     this.#closed = true;
     clearInterval(this.#timer);
-    let limit: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<void>((resolve) => limit = setTimeout(resolve, TIME_LIMIT_MS));
-    await Promise.race([this.#idle(), late]);
-    clearTimeout(limit);
+    await within(this.#idle(), TIME_LIMIT_MS, () => {});
     this.#refuseWaiting("it is closed");
     this.#writer.close();
   }

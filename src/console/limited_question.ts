@@ -1,4 +1,5 @@
 /** Questions to a database that may not answer. */
+import { within } from "../domain/within.ts";
 
 export interface QuestionLimits {
   /** Milliseconds to wait for an answer. */
@@ -31,8 +32,6 @@ export function limitQuestion<T>(
         return answer;
       });
     }
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<null>((resolve) => timer = setTimeout(() => resolve(null), timeout));
-    return await Promise.race([asking, late]).finally(() => clearTimeout(timer));
+    return await within(asking, timeout, () => null);
   };
 }

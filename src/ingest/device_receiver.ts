@@ -8,6 +8,7 @@ import type { DeviceDirection } from "../domain/device_direction.ts";
 import type { KmeId } from "../domain/ids.ts";
 import { BlockPresence } from "../domain/stock_questions.ts";
 import { errorMessage } from "../domain/text.ts";
+import { within } from "../domain/within.ts";
 import { log } from "../log.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import type { Store } from "../store/store.ts";
@@ -94,12 +95,8 @@ export class DeviceReceiver {
       // Whoever still waits gets the error.
       running.catch(() => {});
     }
-    const late = Promise.withResolvers<DeviceKeysAnswer>();
-    const timer = setTimeout(
-      () => late.resolve(undecided(`the device ${this.#options.client.name} has not answered yet`)),
-      this.#options.answerMs,
-    );
-    return await Promise.race([running, late.promise]).finally(() => clearTimeout(timer));
+    const { answerMs, client } = this.#options;
+    return await within(running, answerMs, () => undecided(`the device ${client.name} has not answered yet`));
   }
 
   async #receive({ keys }: DeviceKeysQuestion): Promise<DeviceKeysAnswer> {

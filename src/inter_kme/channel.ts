@@ -13,6 +13,7 @@ import type { Env } from "../tls/proxy.ts";
 import { Slots } from "./slots.ts";
 import { MAX_MESSAGE_BYTES } from "./wire.ts";
 import { formatHostPort } from "../domain/address.ts";
+import { within } from "../domain/within.ts";
 
 /** Connections to one peer at the same time; further messages wait for a free one. */
 export const MAX_SOCKETS = 32;
@@ -34,6 +35,12 @@ export type PostOutcome =
   | { readonly kind: "unreached"; readonly reason: string }
   /** The peer may have processed it: it was sent, at least in part, and no whole answer came back. */
   | { readonly kind: "unknown"; readonly reason: string };
+
+/** Of a probe that takes longer than {@linkcode PROBE_WAIT_MS}. */
+const NO_ANSWER_SOON: PostOutcome = {
+  kind: "unreached",
+  reason: `no answer to a probe within ${PROBE_WAIT_MS / 1000} s`,
+};
 
 /** Whether a peer can be reached, according to the last message or probe. */
 export interface PeerHealth {
@@ -164,7 +171,8 @@ export class PeerChannel {
    */
   async post(path: string, json: string): Promise<PostOutcome> {
     if (this.#health.up === false) {
-      const found = await this.#soon(this.#probe());
+      // The probe itself goes on for as long as any message.
+      const found = await within(this.#probe(), PROBE_WAIT_MS, () => NO_ANSWER_SOON);
       if (found.kind !== "answer") return { kind: "unreached", reason: found.reason };
     }
     return await this.#exchange(path, json);
@@ -204,18 +212,6 @@ export class PeerChannel {
   #probe(): Promise<PostOutcome> {
     const { path, json } = this.#probeMessage;
     return this.#probing ??= this.#exchange(path, json).finally(() => this.#probing = undefined);
-  }
-
-  /** What a probe finds within {@linkcode PROBE_WAIT_MS}; the probe itself goes on for as long as any message. */
-  async #soon(probe: Promise<PostOutcome>): Promise<PostOutcome> {
-    const late = Promise.withResolvers<PostOutcome>();
-    const reason = `no answer to a probe within ${PROBE_WAIT_MS / 1000} s`;
-    const timer = setTimeout(() => late.resolve({ kind: "unreached", reason }), PROBE_WAIT_MS);
-    try {
-      return await Promise.race([probe, late.promise]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 
   async #exchange(path: string, json: string): Promise<PostOutcome> {

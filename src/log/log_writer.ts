@@ -2,6 +2,7 @@
  * Writes log lines without ever blocking the program: a bounded buffer and one asynchronous write at a time. When the
  * stream is not read, the buffer fills up, and further records are dropped and counted.
  */
+import { within } from "../domain/within.ts";
 
 /** Where lines go; `Deno.stderr` is one. */
 export interface LogStream {
@@ -63,11 +64,7 @@ export class LogWriter<Item> {
 
   /** Resolves when everything was written, or after `limitMs`. */
   async flush(limitMs: number): Promise<void> {
-    if (this.#writing === undefined) return;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const limit = new Promise<void>((resolve) => timer = setTimeout(resolve, limitMs));
-    await Promise.race([this.#writing, limit]);
-    clearTimeout(timer);
+    if (this.#writing !== undefined) await within(this.#writing, limitMs, () => {});
   }
 
   /** Writes what waits at once, for a program that is about to end; not behind a write that may never end. */
@@ -84,9 +81,9 @@ export class LogWriter<Item> {
   }
 
   async #writeAll(): Promise<void> {
-    // The records of one turn go together, and under load those of several.
-    await pause(this.#lastWrite + PAUSE_MS - performance.now());
     while (this.#waiting.length > 0) {
+      // The records of one turn go together, and under load those of several.
+      if (this.#waiting.length < MAX_BATCH) await pause(this.#lastWrite + PAUSE_MS - performance.now());
       this.#lastWrite = performance.now();
       const bytes = this.#nextBytes();
       this.#inFlight = true;
@@ -101,9 +98,6 @@ export class LogWriter<Item> {
       if (dropped > 0 && this.#waiting.length <= this.#maxWaiting / 2) {
         this.#droppedUntold = 0;
         this.#onRecovered(dropped);
-      }
-      if (this.#waiting.length > 0 && this.#waiting.length < MAX_BATCH) {
-        await pause(this.#lastWrite + PAUSE_MS - performance.now());
       }
     }
   }

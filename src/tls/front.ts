@@ -17,6 +17,7 @@ import { CertificateRefused } from "../x509/refusal.ts";
 import { ClientVerifier, type VerifiedClient } from "../x509/verifier.ts";
 import { formatHostPort, type HostPort } from "../domain/address.ts";
 import { cutShort, errorMessage } from "../domain/text.ts";
+import { within } from "../domain/within.ts";
 import { RateLimitedLog } from "../rate_limited_log.ts";
 import { formatSerial, parseCertificate } from "../x509/certificate.ts";
 import type { Revocations } from "../x509/revocations.ts";
@@ -288,16 +289,16 @@ class MtlsFront implements Front {
     this.#checkEmpty();
     // The inner server closes each connection after the current answer.
     const shutdown = this.#inner.shutdown();
-    await within(graceMs, empty);
+    await within(empty, graceMs, () => {});
     for (const pipe of this.#pipes) pipe.abort();
-    await within(CUT_OFF_MS, empty);
+    await within(empty, CUT_OFF_MS, () => {});
     await this.#stopInner(shutdown);
   }
 
   /** A handler that never returns must not delay the end of the program. */
   async #stopInner(shutdown = this.#inner.shutdown()): Promise<void> {
     this.#clock.stop();
-    await within(CUT_OFF_MS, shutdown);
+    await within(shutdown.catch(() => {}), CUT_OFF_MS, () => {});
   }
 
   #checkEmpty(): void {
@@ -522,14 +523,6 @@ class MtlsFront implements Front {
       return failed(error);
     }
   }
-}
-
-/** Waits for the promise, but at most this many milliseconds; ignores its result and failure. */
-async function within(ms: number, promise: Promise<unknown>): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const timeout = new Promise<void>((resolve) => timer = setTimeout(resolve, ms));
-  await Promise.race([promise.catch(() => {}), timeout]);
-  clearTimeout(timer);
 }
 
 /**

@@ -13,6 +13,7 @@ import type {
 } from "kysely";
 import type * as mysql from "mysql2";
 import type * as pg from "pg";
+import { within } from "../../domain/within.ts";
 
 /** The server did not answer in time. The statement may have been carried out. */
 class NoAnswer extends Error {
@@ -167,16 +168,9 @@ class LimitedStatements {
 }
 
 /** @throws NoAnswer when the promise takes longer; its later result is ignored. */
-async function withinLimit<T>(answer: Promise<T>, limit?: number): Promise<T> {
-  if (limit === undefined) return await answer;
-  answer.catch(() => {});
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const noAnswer = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new NoAnswer(limit)), limit);
+function withinLimit<T>(answer: Promise<T>, limit?: number): Promise<T> {
+  if (limit === undefined) return answer;
+  return within(answer, limit, () => {
+    throw new NoAnswer(limit);
   });
-  try {
-    return await Promise.race([answer, noAnswer]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
