@@ -243,6 +243,20 @@ export class Site implements AsyncDisposable {
     return await this.#run(request, times);
   }
 
+  /** As {@linkcode runAfresh}, after another load on the same processes, which is not measured. */
+  async runAfter(
+    before: Request,
+    beforeTimes: Times,
+    request: Request,
+    times: Times,
+    stock: number,
+  ): Promise<SiteResult> {
+    await this.renewWith(request.slave, stock);
+    const { failed, firstFailure } = await this.#run(before, beforeTimes);
+    if (failed > 0) throw new Error(`the load before the run failed ${failed} times: ${firstFailure}`);
+    return await this.#run(request, times);
+  }
+
   /** {@linkcode renew}, and a stock. */
   async renewWith(slave: Request["slave"], stock: number): Promise<void> {
     await this.#clear();
