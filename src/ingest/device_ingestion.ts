@@ -14,6 +14,7 @@ import type { KmeId } from "../domain/ids.ts";
 import { BlockPresence } from "../domain/stock_questions.ts";
 import { errorMessage, toOneLine } from "../domain/text.ts";
 import { sameBytes } from "../domain/bytes.ts";
+import { within } from "../domain/within.ts";
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import { blocksFromKey, healthProblemOf } from "./device_blocks.ts";
@@ -24,7 +25,7 @@ import type { KeySource } from "./key_source.ts";
 
 const logger = log("ingest");
 
-/** Batches under way at the same time: while one is confirmed, the next is requested. */
+/** Batches that are not confirmed at the same time: while one is confirmed, the next is requested. */
 const SIDE_BY_SIDE = 3;
 
 /** Milliseconds before the first repetition of something that failed; doubled up to the limit. */
@@ -101,8 +102,10 @@ export class DeviceIngestion implements KeySource {
   readonly #waiting = new Map<string, string>();
   #reported: string | undefined;
   #conflict: string | undefined;
-  /** Batches that an earlier process has left. */
-  readonly #resumed = new Set<Promise<void>>();
+  /** Batches that the other end has not decided yet; none of them keeps the loop from turning. */
+  readonly #confirming = new Set<Promise<void>>();
+  /** Why a batch will never be confirmed; reported by the next turn. */
+  #failure: Error | undefined;
   /** Keys at the device, as far as is known. */
   #left = 0;
   #stock: number | undefined;
@@ -143,10 +146,12 @@ export class DeviceIngestion implements KeySource {
   async run(): Promise<void> {
     while (!this.#isStopped) {
       try {
-        await this.#turn();
-        this.#failures = 0;
+        const isMore = await this.#turn();
+        // While batches are undecided, nothing shows yet that keys come again.
+        if (this.#confirming.size === 0) this.#failures = 0;
         this.#problem = undefined;
         this.#report();
+        if (isMore) continue;
         const poll = this.#polledAt + 1000 * this.#options.device.pollSeconds - performance.now();
         await this.#pause(Math.min(MAX_LOOK_MS, poll), true);
       } catch (error) {
@@ -158,7 +163,7 @@ export class DeviceIngestion implements KeySource {
         await this.#pause(pause);
       }
     }
-    await Promise.all(this.#resumed);
+    await Promise.all(this.#confirming);
   }
 
   stop(): void {
@@ -172,8 +177,10 @@ export class DeviceIngestion implements KeySource {
     this.#wake();
   }
 
-  async #turn(): Promise<void> {
+  /** @returns whether more keys can be requested at once. */
+  async #turn(): Promise<boolean> {
     const { client, device, peer, mayIngest } = this.#options;
+    this.#throwFailure();
     if (this.#asks) await this.#resume();
     if (performance.now() >= this.#polledAt + 1000 * device.pollSeconds) {
       const [status, theirs] = await Promise.all([client.status(), peer.deviceDirection()]);
@@ -183,8 +190,17 @@ export class DeviceIngestion implements KeySource {
       const [wrong] = wrongSaes(device, status);
       if (wrong !== undefined) throw new DeviceProblem(wrong.message);
       if (theirs !== undefined) this.#compare(theirs);
+      // Another process may have ended meanwhile.
+      if (this.#asks) await this.#resume();
     }
-    if (this.#asks && mayIngest()) await this.#fill();
+    return this.#asks && mayIngest() && await this.#fill();
+  }
+
+  /** @throws DeviceProblem when the other end has refused a whole batch: the next one comes after a pause. */
+  #throwFailure(): void {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
   }
 
   /** @throws DeviceProblem when no keys can come. */
@@ -204,11 +220,13 @@ export class DeviceIngestion implements KeySource {
    */
   async #resume(): Promise<void> {
     const { store, observer, mayIngest } = this.#options;
+    // One of them may be settled while the database answers.
+    const underWay = new Set(this.#underWay.keys());
     const opened = await store.openedDeviceBatches(this.link);
     for (const { batch, processId, asked, keys } of opened) {
       const name = batch.toHex();
       const own = sameBytes(processId, store.processId);
-      if (this.#underWay.has(name) || !own && !mayIngest()) continue;
+      if (underWay.has(name) || !own && !mayIngest()) continue;
       if (keys === undefined) {
         const none = { batch, held: [], gone: [], done: true };
         if (!(await store.settleDeviceBatch(this.link, none)).closed) continue;
@@ -220,53 +238,79 @@ export class DeviceIngestion implements KeySource {
         observer.lost(this.link, "unanswered", asked);
         continue;
       }
-      this.#underWay.set(name, blocksOfKeys(keys).length);
-      const confirming = this.#confirm(batch, keys)
-        .catch((error) => {
-          this.#problem = errorMessage(error);
-          this.#report();
-        })
-        .finally(() => {
-          this.#underWay.delete(name);
-          this.#resumed.delete(confirming);
-        });
-      this.#resumed.add(confirming);
+      this.#startConfirming(batch, keys);
     }
   }
 
-  /** Fetches keys until there are enough, or the device has no more. */
-  async #fill(): Promise<void> {
-    const { store, device: { lowStock, targetStock }, peer } = this.#options;
+  /** @returns what ends, without an error, when the batch is settled or this source stops. */
+  #startConfirming(batch: Uint8Array, keys: readonly DeviceKey[]): Promise<void> {
+    const name = batch.toHex();
+    this.#underWay.set(name, blocksOfKeys(keys).length);
+    const confirming = this.#confirm(batch, keys)
+      .then(() => {
+        this.#failures = 0;
+      }, (error) => {
+        this.#failure = error;
+        this.#left = 0;
+      })
+      .finally(() => {
+        this.#underWay.delete(name);
+        this.#confirming.delete(confirming);
+        this.#wake?.();
+      });
+    this.#confirming.add(confirming);
+    return confirming;
+  }
+
+  /**
+   * Fetches keys until there are enough, the device has no more, or it is time for another turn.
+   *
+   * @returns whether more can be requested at once.
+   */
+  async #fill(): Promise<boolean> {
+    const { store, device: { lowStock, targetStock, pollSeconds }, peer, mayIngest } = this.#options;
     this.#lookedAt = performance.now();
     const free = await store.freeBlocks(this.link);
     if (free < lowStock) this.#fetching = true;
     if (free >= targetStock) this.#fetching = false;
-    if (!this.#fetching) return;
+    const lanes = SIDE_BY_SIDE - this.#confirming.size;
+    if (!this.#fetching || lanes <= 0) return false;
     const ability = await peer.ability();
     if (ability.kind === "unreached") throw new DeviceProblem(ability.reason);
     if (ability.kind === "blocks" || !ability.sharesDeviceKeys) {
       throw new DeviceProblem(`KME ${peer.kme} runs a version that cannot fetch keys from a device`);
     }
-    const lanes = await Promise.allSettled(Array.from({ length: SIDE_BY_SIDE }, () => this.#lane()));
-    for (const lane of lanes) if (lane.status === "rejected") throw lane.reason;
+    const until = Math.min(performance.now() + MAX_LOOK_MS, this.#polledAt + 1000 * pollSeconds);
+    const ends = await Promise.allSettled(Array.from({ length: lanes }, () => this.#lane(until)));
+    for (const end of ends) if (end.status === "rejected") throw end.reason;
+    this.#throwFailure();
     // Otherwise the device has no more, or this source ends.
-    if (this.#left > 0) this.#fetching = false;
+    const isEnough = ends.every((end) => end.status === "fulfilled" && end.value);
+    if (isEnough && this.#left > 0) this.#fetching = false;
+    return !isEnough && this.#confirming.size < SIDE_BY_SIDE && mayIngest();
   }
 
-  /** One batch after the other, until another lane fails. */
-  async #lane(): Promise<void> {
+  /**
+   * One batch after the other, until another lane fails, or until that time. A batch that is not decided by then is left to itself.
+   *
+   * @returns whether no more keys are needed or there.
+   */
+  async #lane(until: number): Promise<boolean> {
     const { store, device: { targetStock }, mayIngest } = this.#options;
-    while (!this.#isStopped && this.#fetching && mayIngest()) {
+    while (!this.#isStopped && this.#fetching && mayIngest() && performance.now() < until) {
       const need = targetStock - await store.freeBlocks(this.link) - this.#unconfirmed;
       const number = this.#numberOfKeys(need);
-      if (number === 0) return;
+      if (number === 0) return true;
       try {
-        await this.#batch(number);
+        // In an object, as `await` would wait for it too.
+        const { settled } = await this.#batch(number);
+        await within(settled, Math.max(0, until - performance.now()), () => {});
       } catch (error) {
         this.#left = 0;
         throw error;
       }
     }
+    return false;
   }
 
   #numberOfKeys(need: number): number {
@@ -285,13 +329,15 @@ export class DeviceIngestion implements KeySource {
     );
   }
 
-  async #batch(number: number): Promise<void> {
+  /** @returns what ends when the batch is settled. */
+  async #batch(number: number): Promise<{ readonly settled: Promise<void> }> {
     const { store, client, device: { keySize }, observer } = this.#options;
     const asked = number * blocksFromKey(keySize);
     this.#left -= number;
     const reserved = crypto.randomUUID();
     this.#underWay.set(reserved, asked);
     let name: string = reserved;
+    let settled: Promise<void> | undefined;
     try {
       const batch = await store.openDeviceBatch(this.link, asked);
       this.#underWay.delete(reserved);
@@ -317,12 +363,12 @@ export class DeviceIngestion implements KeySource {
       }
       const left = keys.reduce((sum, key) => sum + key.blocks.length, 0) - blocksOfKeys(stored).length;
       if (left > 0) observer.lost(this.link, "repeated", left);
-      this.#underWay.set(name, blocksOfKeys(stored).length);
-      if (stored.length > 0) await this.#confirm(batch, stored);
+      if (stored.length > 0) settled = this.#startConfirming(batch, stored);
       if (problem !== undefined) throw new DeviceProblem(problem);
       if (left > 0) throw new DeviceProblem(`the device ${client.name} gave ${left} blocks a second time`);
+      return { settled: settled ?? Promise.resolve() };
     } finally {
-      this.#underWay.delete(name);
+      if (settled === undefined) this.#underWay.delete(name);
     }
   }
 

@@ -5,6 +5,7 @@ import addFormats from "ajv-formats";
 import { parse } from "yaml";
 import { eventually } from "../harness/eventually.ts";
 import { PROJECT_ROOT } from "../harness/kme_process.ts";
+import { assertSameKeys, keyIdsOf } from "../harness/sae_client.ts";
 import { scrape } from "../metrics/scrape.ts";
 import { stockOf } from "../sae_api/api_fixture.ts";
 import { isCall, makeSite, once, TIMEOUT } from "./device_site.ts";
@@ -126,6 +127,34 @@ Deno.test("a device that is down at one end: keys wait until it is back, and no 
   down = false;
   await site.untilStocked(200);
   await eventually(async () => (await site.device(1)).problem === null, TIMEOUT);
+  await site.close();
+});
+
+Deno.test("a batch that is never decided does not keep other keys from coming, nor the device from being polled", async () => {
+  let missing: string | undefined;
+  let broken = true;
+  await using site = await makeSite((request, right) => {
+    if (!isCall(1, "dec_keys")(request)) return right();
+    const ids = (request.body as { key_IDs: { key_ID: string }[] }).key_IDs.map(({ key_ID }) => key_ID);
+    missing ??= ids[0]!;
+    return broken && ids.includes(missing) ? { status: 500, json: { message: "out of order" } } : right();
+  }, { source: { keys_per_request: 50 } });
+  // 50 of 200 are undecided.
+  await site.untilStocked(150);
+  const polls = () => site.devices.requests.filter(isCall(0, "status")).length;
+  const before = polls();
+  await eventually(() => polls() > before + 1, { what: "polls of the device", ...TIMEOUT });
+  for (let time = 0; time < 2; time++) {
+    const enc = await site.network.client(1).encKeys(2, { number: 60 });
+    assertSameKeys(await site.network.client(2).decKeys(1, keyIdsOf(enc)), enc);
+  }
+  // 30 were left, which is below low_stock.
+  await site.untilStocked(150);
+  assert.match((await site.device(1)).problem, /out of order/);
+  assert.equal((await site.device(1)).unconfirmed, 50);
+  broken = false;
+  await site.untilStocked(200);
+  assert.deepEqual([await site.lost(1), await site.lost(2)], [{}, {}]);
   await site.close();
 });
 
