@@ -181,7 +181,7 @@ export class DeviceIngestion implements KeySource {
   async #turn(): Promise<boolean> {
     const { client, device, peer, mayIngest } = this.#options;
     this.#throwFailure();
-    if (this.#asks) await this.#resume();
+    await this.#resume();
     if (performance.now() >= this.#polledAt + 1000 * device.pollSeconds) {
       const [status, theirs] = await Promise.all([client.status(), peer.deviceDirection()]);
       this.#polledAt = performance.now();
@@ -191,7 +191,7 @@ export class DeviceIngestion implements KeySource {
       if (wrong !== undefined) throw new DeviceProblem(wrong.message);
       if (theirs !== undefined) this.#compare(theirs);
       // Another process may have ended meanwhile.
-      if (this.#asks) await this.#resume();
+      await this.#resume();
     }
     return this.#asks && mayIngest() && await this.#fill();
   }

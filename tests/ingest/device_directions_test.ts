@@ -96,3 +96,27 @@ Deno.test("without a direction, and with both at both ends, check finds nothing 
     assert.ok(!site.processes.some(({ lines }) => lines.some((line) => /direction/.test(line))));
   }
 });
+
+Deno.test("keys that were not confirmed before a restart are confirmed, also if the end requests none any more", async () => {
+  let broken = true;
+  await using site = await makeSite((request, right) =>
+    broken && isCall(1, "dec_keys")(request) ? { status: 500, json: { message: "out of order" } } : right()
+  );
+  const { network, processes } = site;
+  await eventually(async () => /out of order/.test((await site.device(1)).problem ?? ""), TIMEOUT);
+  await eventually(async () => (await site.device(1)).unconfirmed === 200, TIMEOUT);
+  await processes[0]!.stop();
+  await network.writeConfig(1, ({ other_kmes }) => {
+    other_kmes[0]!.key_source.direction = "other";
+  });
+  processes[0] = await network.start(1);
+  await eventually(async () => (await site.device(1)).unconfirmed === 200, {
+    what: "the state shows what is not confirmed",
+    ...TIMEOUT,
+  });
+  assert.equal((await site.device(1)).asks, false);
+  broken = false;
+  await site.untilStocked(200);
+  assert.deepEqual([await site.lost(1), await site.lost(2)], [{}, {}]);
+  await site.close();
+});
