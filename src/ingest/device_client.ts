@@ -139,12 +139,13 @@ export class DeviceClient {
   /**
    * Get key (clause 5.2) for the SAE at the other device.
    *
-   * @returns what the device gave, which may be more or fewer keys, of any size.
+   * @returns what the device gave, which may be fewer keys, or one more, of any size. What is beyond that is not read: an answer has
+   * room for hundreds of thousands.
    * @throws DeviceRefusal
    * @throws DeviceFailure
    */
   async encKeys(number: number, size: number): Promise<GivenKey[]> {
-    return keysOf(await this.#call("enc_keys", { number, size }));
+    return keysOf(await this.#call("enc_keys", { number, size }), number + 1);
   }
 
   /**
@@ -316,8 +317,11 @@ function read<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
   return parsed.data;
 }
 
-function keysOf(value: unknown): GivenKey[] {
-  return read(containerSchema, value).keys.map(({ key_ID, key }) => ({
+/** @param limit keys that are read. */
+function keysOf(value: unknown, limit = Infinity): GivenKey[] {
+  const keys = (value as { keys?: unknown } | null)?.keys;
+  const container = Array.isArray(keys) ? { keys: keys.slice(0, limit) } : value;
+  return read(containerSchema, container).keys.map(({ key_ID, key }) => ({
     id: key_ID,
     bits: Uint8Array.from(Buffer.from(key, "base64")),
   }));

@@ -379,6 +379,8 @@ export class DeviceIngestion implements KeySource {
     const keys: DeviceKeyBits[] = [];
     const [ids, blocks] = [new Set<string>(), new Set<string>()];
     let problem: string | undefined;
+    // An answer can have many odd keys, and each call makes a record.
+    const lost = { size: 0, repeated: 0, unhealthy: 0 };
     for (const { id, bits } of given) {
       if (bits.length * 8 !== keySize || keys.length === number) {
         problem = `the device ${client.name} gave ${
@@ -386,13 +388,13 @@ export class DeviceIngestion implements KeySource {
             ? "more keys than were requested"
             : `a key of another size than ${keySize} bits`
         }`;
-        observer.lost(this.link, "size", blocksFromKey(8 * bits.length));
+        lost.size += Math.max(1, blocksFromKey(8 * bits.length));
         continue;
       }
       const cut = blocksOf(bits);
       if (ids.has(id) || cut.some((block) => blocks.has(block.id.toHex()))) {
         problem = `the device ${client.name} gave a key twice`;
-        observer.lost(this.link, "repeated", per);
+        lost.repeated += per;
         continue;
       }
       ids.add(id);
@@ -402,14 +404,20 @@ export class DeviceIngestion implements KeySource {
     const rest = keySize - BLOCK_BITS * per;
     if (rest > 0) observer.rest(this.link, rest * keys.length);
     const unhealthy = healthProblemOf(keys.flatMap((key) => key.blocks), health);
-    if (unhealthy === undefined) return { keys, problem };
-    problem = `keys of the device ${client.name} do not look random (${unhealthy})`;
-    if (health === "warn") {
-      logger.warn("{problem}; they are used all the same", { problem });
-      return { keys };
+    if (unhealthy !== undefined) {
+      problem = `keys of the device ${client.name} do not look random (${unhealthy})`;
+      if (health === "warn") {
+        logger.warn("{problem}; they are used all the same", { problem });
+        problem = undefined;
+      } else {
+        lost.unhealthy = per * keys.length;
+        keys.length = 0;
+      }
     }
-    observer.lost(this.link, "unhealthy", per * keys.length);
-    return { keys: [], problem };
+    for (const loss of ["size", "repeated", "unhealthy"] as const) {
+      if (lost[loss] > 0) observer.lost(this.link, loss, lost[loss]);
+    }
+    return { keys, problem };
   }
 
   /** Tells the other end which keys there are, until it has them or will not have them. Ends early when this source stops. */

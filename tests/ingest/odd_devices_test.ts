@@ -3,9 +3,11 @@ import assert from "node:assert/strict";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { parse } from "yaml";
+import { findRecords } from "../../src/audit/find_records.ts";
 import { eventually } from "../harness/eventually.ts";
 import { PROJECT_ROOT } from "../harness/kme_process.ts";
 import { assertSameKeys, keyIdsOf } from "../harness/sae_client.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
 import { scrape } from "../metrics/scrape.ts";
 import { stockOf } from "../sae_api/api_fixture.ts";
 import { isCall, makeSite, once, TIMEOUT } from "./device_site.ts";
@@ -200,6 +202,34 @@ Deno.test("a device gives a key twice: it is in stock once", async () => {
   // Fetching ends there.
   await site.untilSettled(200);
   await site.close();
+});
+
+Deno.test("many odd keys in an answer: as many as were requested are counted, with one record for the answer", async () => {
+  await using directory = await makeTempDir();
+  let answers = 0;
+  const odd = (number: number) =>
+    Array.from({ length: number }, () => ({ key_ID: crypto.randomUUID(), key: btoa("for tests only") }));
+  await using site = await makeSite((request, right) => {
+    const answer = right();
+    if (!isCall(0, "enc_keys")(request)) return answer;
+    answers++;
+    if (answers === 1) answer.json.keys = odd(1000);
+    else if (answers === 2) answer.json.keys.push(...odd(1000));
+    return answer;
+  }, {
+    source: { keys_per_request: 200 },
+    prepare: (network) =>
+      network.writeConfig(1, ({ this_kme }) => {
+        this_kme.audit_log = { directory: directory.path };
+      }),
+  });
+  await site.untilStocked(200);
+  // 200 were requested each time.
+  assert.deepEqual(await site.lost(1), { size: 201 + 1 });
+  await site.close();
+  const found = await Array.fromAsync(findRecords(directory.path, { kind: "ingestion" }));
+  const records = found.map(({ line }) => JSON.parse(line)).filter(({ outcome }) => outcome === "lost");
+  assert.deepEqual(records.map(({ lost, reason }) => [lost, reason]), [[201, "size"], [1, "size"]]);
 });
 
 Deno.test("the two devices give different bits: the keys are lost, and requests become rare", async () => {
