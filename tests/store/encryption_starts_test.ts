@@ -4,7 +4,7 @@ import { Buffer } from "node:buffer";
 import type { Transaction } from "kysely";
 import type { StoreEncryption } from "../../src/config/config.ts";
 import { buffer } from "../../src/domain/bytes.ts";
-import { StoreUnusable } from "../../src/domain/store_errors.ts";
+import { StoreUnavailable, StoreUnusable } from "../../src/domain/store_errors.ts";
 import { readMasterKey } from "../../src/store/encryption/master_key.ts";
 import { rekey } from "../../src/store/encryption/rekey.ts";
 import { OPENING_LEASE_MS } from "../../src/store/operations/leases.ts";
@@ -182,5 +182,81 @@ encryptionTest(
     await closeOnce(started);
     const next = await ledger.open({ encryption });
     assert.equal((await next.deliver(delivery(next, 2)))?.length, 2);
+  },
+);
+
+/** As after a process was stopped for longer than its lease. */
+async function endLeases({ tables }: Ledger): Promise<void> {
+  await tables.updateTable("processes").set({ lease_until: 0 }).execute();
+}
+
+const CHANGED = /^the keys that encrypt the database were changed while this process did not renew its lease/;
+
+/** The process does nothing any more, and says why. */
+async function assertLost(store: Store): Promise<void> {
+  await assert.rejects(store.renewLease(OPENING_LEASE_MS, []), StoreUnavailable);
+  assert.match(await store.failed, CHANGED);
+  await assert.rejects(store.deliver(delivery(store)), StoreUnavailable);
+  await assert.rejects(store.totalEntropy(), StoreUnavailable);
+  await assert.rejects(store.renewLease(OPENING_LEASE_MS, []), StoreUnavailable);
+}
+
+encryptionTest(
+  "a process whose lease has ended uses the database again only if its keys are the same",
+  async (ledger, encryption) => {
+    const back = await ledger.open({ encryption });
+    await fill(back, 3);
+    for (const end of [endLeases, ({ tables }: Ledger) => tables.deleteFrom("processes").execute()]) {
+      await end(ledger);
+      await back.renewLease(OPENING_LEASE_MS, []);
+      await refusal(rekeyOf(ledger, encryption), IN_USE);
+      assert.equal((await back.deliver(delivery(back)))?.length, 1);
+    }
+    await endLeases(ledger);
+    assert.equal((await rekeyOf(ledger, encryption)).damaged, 0);
+    await assertLost(back);
+    const next = await ledger.open({ encryption, onDamaged: () => assert.fail("bits are damaged") });
+    assert.equal((await next.deliver(delivery(next)))?.length, 1);
+    assert.equal(await next.livingProcesses(), 0);
+  },
+);
+
+encryptionTest(
+  "a process whose lease has ended stores nothing in the clear after encryption was turned on",
+  async (ledger, encryption) => {
+    const clear = await ledger.open({ encryption: undefined });
+    await endLeases(ledger);
+    const encrypts = await ledger.open({ encryption });
+    await fill(encrypts, 2);
+    await assertLost(clear);
+    assert.equal((await encrypts.deliver(delivery(encrypts, 2)))?.length, 2);
+  },
+);
+
+encryptionTest(
+  "a process whose lease has ended does not go on with the data key of burnt keys",
+  async (ledger, encryption) => {
+    const back = await ledger.open({ encryption });
+    await endLeases(ledger);
+    const burning = await ledger.open({ encryption: "discard" });
+    await burning.burn();
+    await burning.discardDataKeys();
+    await closeOnce(burning);
+    // Its data key has the same number.
+    await ledger.open({ encryption });
+    await assertLost(back);
+  },
+);
+
+encryptionTest(
+  "a process without encryption never gives out encrypted bits as a key",
+  async (ledger, encryption) => {
+    const damaged: string[] = [];
+    const clear = await ledger.open({ encryption: undefined, onDamaged: ({ what }) => damaged.push(what) });
+    await endLeases(ledger);
+    const encrypts = await ledger.open({ encryption });
+    await fill(encrypts, 2);
+    assert.equal(await clear.deliver(delivery(clear, 2)), undefined);
+    assert.deepEqual(damaged, ["block", "block"]);
   },
 );

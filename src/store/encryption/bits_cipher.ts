@@ -2,8 +2,9 @@
  * The form in which bits of blocks and keys are stored. Bits are sealed where a row is written and opened where it is read:
  * {@linkcode StoredBits} cannot be made or used in any other way.
  */
-import type { KeyIdBytes } from "../../domain/block.ts";
+import { BLOCK_BYTES, type KeyIdBytes } from "../../domain/block.ts";
 import { buffer } from "../../domain/bytes.ts";
+import type { DataKeysTable } from "../table_schema.ts";
 import { Aead, SEAL_BYTES } from "./aead.ts";
 
 declare const stored: unique symbol;
@@ -34,16 +35,30 @@ export function ownerOf({ block_id, key_id, link_id }: OwnedRow): BitsOwner {
 
 export interface BitsCipher {
   readonly encrypts: boolean;
+  /** Fingerprint of the rows of `data_keys` that it was made from, see {@linkcode dataKeysFingerprint}; absent: it fits any. */
+  readonly madeFrom?: string;
   seal(owner: BitsOwner, bits: Uint8Array): StoredBits;
   /** The bits; `undefined` if they were altered, or are not those of this row. Not to be changed: it may be the driver's memory. */
   open(owner: BitsOwner, bits: StoredBits): Uint8Array | undefined;
 }
 
+/** Says which rows these are, and is the same for the same ones. They are encrypted, so this is no secret. */
+export function dataKeysFingerprint(rows: readonly DataKeysTable[]): string {
+  return rows.map(({ number, sealed_key }) => `${number} ${buffer(sealed_key).toString("hex")}`).sort().join(
+    ", ",
+  );
+}
+
 /** Stores bits in the clear. */
 export const clearBits: BitsCipher = {
   encrypts: false,
+  madeFrom: dataKeysFingerprint([]),
   seal: (_, bits) => buffer(bits) as unknown as StoredBits,
-  open: (_, bits) => bits as unknown as Uint8Array,
+  open(owner, bits) {
+    const bytes = bits as unknown as Uint8Array;
+    // Encrypted bits of a block are longer. They must not be taken for a key.
+    return owner !== "byteCounts" && "block" in owner && bytes.length !== BLOCK_BYTES ? undefined : bytes;
+  },
 };
 
 const NUMBER_BYTES = 4;
@@ -57,17 +72,23 @@ export class EncryptedBits implements BitsCipher {
   readonly #number: number;
   readonly #key: Aead;
 
-  private constructor(keys: ReadonlyMap<number, Aead>) {
+  private constructor(keys: ReadonlyMap<number, Aead>, readonly madeFrom?: string) {
     this.#keys = keys;
     this.#number = Math.max(...keys.keys());
     this.#key = keys.get(this.#number)!;
   }
 
-  /** @param dataKeys 32 bytes each, by number; at least one. They are copied. */
-  static async with(dataKeys: ReadonlyMap<number, Uint8Array>): Promise<EncryptedBits> {
+  /**
+   * @param dataKeys 32 bytes each, by number; at least one. They are copied.
+   * @param rows where they are from.
+   */
+  static async with(
+    dataKeys: ReadonlyMap<number, Uint8Array>,
+    rows?: readonly DataKeysTable[],
+  ): Promise<EncryptedBits> {
     const keys = new Map<number, Aead>();
     for (const [number, key] of dataKeys) keys.set(number, await Aead.of(key));
-    return new EncryptedBits(keys);
+    return new EncryptedBits(keys, rows && dataKeysFingerprint(rows));
   }
 
   seal(owner: BitsOwner, bits: Uint8Array): StoredBits {

@@ -179,7 +179,7 @@ export async function openCipher(
   if (master === undefined) return clearBits;
   const keys = await openDataKeys(state, master);
   if (typeof keys === "string") throw new StoreUnusable(keys);
-  const cipher = await EncryptedBits.with(keys);
+  const cipher = await EncryptedBits.with(keys, state.keys);
   for (const key of keys.values()) key.fill(0);
   return cipher;
 }

@@ -36,8 +36,7 @@ export class LocalExecutor implements Executor {
   readonly links: ReadonlyMap<KmeId, Link>;
   readonly stock: Map<number, number>;
   readonly blocking: boolean;
-  /** Never resolves: the database is lost only with this process. */
-  readonly failed: Promise<string> = new Promise(() => {});
+  readonly failed: Promise<string>;
   readonly lanes: number;
   /** False: the dialects of servers have their own time limits. */
   readonly mayHang = false;
@@ -51,6 +50,9 @@ export class LocalExecutor implements Executor {
   readonly #onDamaged: (found: readonly DamagedBits[]) => void;
   readonly #now: () => number;
   readonly #texts: StatementTexts = new Map();
+  readonly #failed = Promise.withResolvers<string>();
+  /** Why this process must not use the database any more. */
+  #over?: StoreUnusable;
 
   private constructor(
     db: Kysely<Schema>,
@@ -64,6 +66,7 @@ export class LocalExecutor implements Executor {
     { dialect, processId, onFailure, onDamaged, now }: LocalOptions,
   ) {
     this.#db = db;
+    this.failed = this.#failed.promise;
     this.databaseId = databaseId;
     this.openedAt = time;
     this.links = links;
@@ -104,10 +107,12 @@ export class LocalExecutor implements Executor {
   async run(batch: readonly Call[], lane: number): Promise<readonly Outcome[]> {
     const progress = { begun: false };
     try {
+      if (this.#over !== undefined) throw this.#over;
       const results = await this.#transaction(batch, lane, progress);
       return results.map((result) => ({ result }));
     } catch (error) {
-      if (this.#dialect.classify(error) === "fault" && batch.length > 1) {
+      if (error instanceof StoreUnusable) this.#lose(error);
+      else if (this.#dialect.classify(error) === "fault" && batch.length > 1) {
         // One caller's statement must not fail the others.
         const outcomes: Outcome[] = [];
         for (const call of batch) outcomes.push(...await this.run([call], lane));
@@ -120,6 +125,7 @@ export class LocalExecutor implements Executor {
 
   async read<Item, Result>(query: Query<Item, Result>, item: Item): Promise<Result> {
     try {
+      if (this.#over !== undefined) throw this.#over;
       return await query.run(this.#db, item, this.#cipher);
     } catch (error) {
       this.#onFailure(error);
@@ -132,6 +138,11 @@ export class LocalExecutor implements Executor {
   }
 
   terminate(): void {}
+
+  #lose(reason: StoreUnusable): void {
+    this.#over ??= reason;
+    this.#failed.resolve(reason.message);
+  }
 
   async #transaction(
     batch: readonly Call[],

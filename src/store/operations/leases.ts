@@ -2,7 +2,9 @@
 import type { Kysely, Transaction } from "kysely";
 import { buffer } from "../../domain/bytes.ts";
 import type { StoreDialect } from "../dialects/dialect.ts";
-import type { Operation } from "../work.ts";
+import { StoreUnusable } from "../../domain/store_errors.ts";
+import { dataKeysFingerprint } from "../encryption/bits_cipher.ts";
+import type { Operation, Work } from "../work.ts";
 import { recordTime } from "../store_clock.ts";
 import type { Schema } from "../table_schema.ts";
 
@@ -24,22 +26,29 @@ export interface Renewed {
   readonly time: number;
 }
 
-/** Renews the process's lease, and records the time. */
+/**
+ * Renews the process's lease, and records the time.
+ *
+ * @throws StoreUnusable when the lease had ended and the data keys were changed since: the process must not store or open bits any more.
+ */
 export const renewLease: Operation<LeaseRenewal, Renewed> = {
   name: "renewLease",
-  async run({ trx, dialect, now: begun }, items) {
-    const now = await recordTime(trx, dialect, begun);
+  async run(work, items) {
+    const { trx, dialect } = work;
+    const now = await recordTime(trx, dialect, work.now);
     const results: Renewed[] = [];
-    for (const { processId, lease, work } of items) {
+    for (const { processId, lease, work: names } of items) {
       const own = buffer(processId);
       const until = now + lease;
       const renewed = await trx.updateTable("processes").set({ lease_until: until })
-        .where("process_id", "=", own).executeTakeFirst();
+        .where("process_id", "=", own).where("lease_until", ">", now).executeTakeFirst();
       if (Number(renewed.numUpdatedRows) === 0) {
+        await requireSameDataKeys(work);
+        await trx.deleteFrom("processes").where("process_id", "=", own).execute();
         await trx.insertInto("processes").values({ process_id: own, lease_until: until }).execute();
       }
       const mine: string[] = [];
-      for (const name of work) {
+      for (const name of names) {
         const taken = await trx.updateTable("leases").set({ process_id: own, lease_until: until })
           .where("name", "=", name)
           .where((e) => e.or([e("process_id", "=", own), e("lease_until", "<", now)]))
@@ -90,6 +99,18 @@ export async function livingProcesses(db: Kysely<Schema>, now: number, own?: Uin
  */
 export async function lockOpening(trx: Transaction<Schema>, dialect: StoreDialect): Promise<void> {
   await dialect.forUpdate(trx.selectFrom("kme").select("one").where("one", "=", 1)).execute();
+}
+
+/** For a process that did not count as running for a while: as long as it holds the lock, no other one changes the data keys. */
+async function requireSameDataKeys({ trx, dialect, cipher: { madeFrom } }: Work): Promise<void> {
+  // Nobody else could have changed them.
+  if (dialect.exclusive || madeFrom === undefined) return;
+  await lockOpening(trx, dialect);
+  const rows = await trx.selectFrom("data_keys").selectAll().execute();
+  if (dataKeysFingerprint(rows) === madeFrom) return;
+  throw new StoreUnusable(
+    "the keys that encrypt the database were changed while this process did not renew its lease; start it again",
+  );
 }
 
 /** The first lease of a process that opens the database. */
