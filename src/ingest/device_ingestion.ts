@@ -68,6 +68,7 @@ export interface DeviceIngestionOptions {
     | "freeBlocks"
     | "openDeviceBatch"
     | "storeDeviceBatch"
+    | "giveUpDeviceBatch"
     | "settleDeviceBatch"
     | "openedDeviceBatches"
     | "processId"
@@ -228,8 +229,7 @@ export class DeviceIngestion implements KeySource {
       const own = sameBytes(processId, store.processId);
       if (underWay.has(name) || !own && !mayIngest()) continue;
       if (keys === undefined) {
-        const none = { batch, held: [], gone: [], done: true };
-        if (!(await store.settleDeviceBatch(this.link, none)).closed) continue;
+        if (!await store.giveUpDeviceBatch(batch)) continue;
         logger.warn("{blocks} blocks that were requested from the device of link {link} are lost: {why}", {
           blocks: asked,
           link: this.link,
@@ -342,20 +342,19 @@ export class DeviceIngestion implements KeySource {
       const batch = await store.openDeviceBatch(this.link, asked);
       this.#underWay.delete(reserved);
       this.#underWay.set(name = batch.toHex(), asked);
-      const none = { batch, held: [], gone: [], done: true };
       let given: GivenKey[];
       try {
         given = await client.encKeys(number, keySize);
       } catch (error) {
-        const { closed } = await store.settleDeviceBatch(this.link, none);
-        if (closed && error instanceof DeviceFailure && error.sent) {
+        const isGivenUp = await store.giveUpDeviceBatch(batch);
+        if (isGivenUp && error instanceof DeviceFailure && error.sent) {
           observer.lost(this.link, "unanswered", asked);
         }
         throw error;
       }
       const { keys, problem } = this.#accept(given, number);
       const stored = keys.length === 0 ? [] : await store.storeDeviceBatch(this.link, batch, keys);
-      if (keys.length === 0) await store.settleDeviceBatch(this.link, none);
+      if (keys.length === 0) await store.giveUpDeviceBatch(batch);
       // Without a problem it would be asked again at once.
       if (given.length === 0) throw new DeviceProblem(`the device ${client.name} gave no keys`);
       if (stored === undefined) {

@@ -56,6 +56,7 @@ import { burn, type Burnt, discardDataKeys } from "./operations/burn_blocks.ts";
 import { collect, type Collected, type Collection } from "./operations/collect.ts";
 import { deliver, type Delivery } from "./operations/deliver.ts";
 import {
+  giveUpBatch,
   openBatch,
   type OpenedBatch,
   type ReceivedKeys,
@@ -428,6 +429,11 @@ export class Store implements BlockStore {
     keys: readonly DeviceKeyBits[],
   ): Promise<DeviceKey[] | undefined> {
     return this.#queue.submit(storeBatch, { link: this.#requireLink(link), batch, keys });
+  }
+
+  /** Gives up a batch for which no keys were stored; see {@linkcode giveUpBatch} for the result. */
+  giveUpDeviceBatch(batch: Uint8Array): Promise<boolean> {
+    return this.#queue.submit(giveUpBatch, batch);
   }
 
   /** Does what the other end said about the blocks of a batch. */

@@ -47,12 +47,12 @@ ledgerTest(
       Uint8Array[],
     ];
     const some = { batch, held: first, gone: second, done: false };
-    assert.deepEqual(await store.settleDeviceBatch(LINK, some), { confirmed: 2, removed: 2, closed: false });
-    assert.deepEqual(await store.settleDeviceBatch(LINK, some), { confirmed: 0, removed: 0, closed: false });
+    assert.deepEqual(await store.settleDeviceBatch(LINK, some), { confirmed: 2, removed: 2 });
+    assert.deepEqual(await store.settleDeviceBatch(LINK, some), { confirmed: 0, removed: 0 });
     assert.equal((await store.openedDeviceBatches(LINK)).length, 1);
     const rest = { batch, held: third, gone: [], done: true };
-    assert.deepEqual(await store.settleDeviceBatch(LINK, rest), { confirmed: 2, removed: 0, closed: true });
-    assert.equal((await store.settleDeviceBatch(LINK, rest)).closed, false);
+    assert.deepEqual(await store.settleDeviceBatch(LINK, rest), { confirmed: 2, removed: 0 });
+    assert.deepEqual(await store.settleDeviceBatch(LINK, rest), { confirmed: 0, removed: 0 });
     assert.deepEqual(await store.openedDeviceBatches(LINK), []);
     assert.equal(await store.freeBlocks(LINK), 4);
     assert.deepEqual(await freeIds(store), [...first, ...third].map(hex).sort());
@@ -88,9 +88,23 @@ ledgerTest("a block that was given up never comes into stock", async (ledger) =>
 ledgerTest("a batch that another process has given up is not stored", async (ledger) => {
   const store = await ledger.open();
   const batch = await store.openDeviceBatch(LINK, 2);
-  await store.settleDeviceBatch(LINK, { batch, held: [], gone: [], done: true });
+  assert.equal(await store.giveUpDeviceBatch(batch), true);
+  // Of several processes, one counts it.
+  assert.equal(await store.giveUpDeviceBatch(batch), false);
   assert.equal(await store.storeDeviceBatch(LINK, batch, freshKeys(1)), undefined);
   assert.equal(await store.freeBlocks(LINK), 0);
+});
+
+ledgerTest("a batch is not given up any more when its keys are stored", async (ledger) => {
+  const store = await ledger.open();
+  const batch = await store.openDeviceBatch(LINK, 2);
+  const keys = freshKeys(1);
+  await store.storeDeviceBatch(LINK, batch, keys);
+  assert.equal(await store.giveUpDeviceBatch(batch), false);
+  const [opened] = await store.openedDeviceBatches(LINK);
+  assert.deepEqual(opened!.keys!.flatMap(({ blocks }) => blocks.map(hex)), idsOf(keys).map(hex));
+  await store.settleDeviceBatch(LINK, { batch, held: idsOf(keys), gone: [], done: true });
+  assert.equal(await store.freeBlocks(LINK), 2);
 });
 
 ledgerTest("a batch is continued by another process when its own has ended, not before", async (ledger) => {

@@ -9,7 +9,13 @@ import { expire } from "../operations/expire.ts";
 import { advance } from "../operations/advance_generation.ts";
 import { releaseLease, renewLease } from "../operations/leases.ts";
 import { reserve } from "../operations/reserve.ts";
-import { openBatch, receiveKeys, settleBatch, storeBatch } from "../operations/device_batches.ts";
+import {
+  giveUpBatch,
+  openBatch,
+  receiveKeys,
+  settleBatch,
+  storeBatch,
+} from "../operations/device_batches.ts";
 import { setAside } from "../operations/set_aside.ts";
 import { finishReservation } from "../operations/finish_reservation.ts";
 import { keepCrl } from "../operations/keep_crl.ts";
@@ -37,6 +43,7 @@ export const OPERATIONS = [
   ingestBlocks,
   openBatch,
   storeBatch,
+  giveUpBatch,
   settleBatch,
   receiveKeys,
 ] as const satisfies readonly Operation<never, unknown>[];

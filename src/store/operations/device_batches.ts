@@ -108,8 +108,6 @@ export interface Settled {
   readonly confirmed: number;
   /** Blocks that were removed. */
   readonly removed: number;
-  /** Whether the batch was open until now: of several processes that give it up, one counts it. */
-  readonly closed: boolean;
 }
 
 /** Does what the other end has said. Repeating it changes nothing. */
@@ -136,11 +134,22 @@ async function settleOne(work: Work, { link, batch, held, gone, done }: SettleBa
     removed += Number(numDeletedRows);
   }
   stock.add(link.id, confirmed);
-  if (!done) return { confirmed, removed, closed: false };
-  const { numDeletedRows } = await trx.deleteFrom("device_batches").where("batch_id", "=", buffer(batch))
-    .executeTakeFirst();
-  return { confirmed, removed, closed: Number(numDeletedRows) > 0 };
+  if (done) await trx.deleteFrom("device_batches").where("batch_id", "=", buffer(batch)).execute();
+  return { confirmed, removed };
 }
+
+/**
+ * Gives up a batch for which no keys were stored. The result is whether this call did that: of several processes that give it up, one
+ * counts it. A batch whose keys another process has stored meanwhile stays.
+ */
+export const giveUpBatch: Operation<Uint8Array, boolean> = oneByOne(
+  "giveUpDeviceBatch",
+  async ({ trx }, batch) => {
+    const { numDeletedRows } = await trx.deleteFrom("device_batches").where("batch_id", "=", buffer(batch))
+      .where("keys", "is", null).executeTakeFirst();
+    return Number(numDeletedRows) > 0;
+  },
+);
 
 export interface ReceiveKeys {
   readonly link: Link;
