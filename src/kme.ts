@@ -330,8 +330,7 @@ export async function startKme(config: Config): Promise<Kme> {
     skipAddress = `, SKIP interface on ${formatHostPort(front.address)}`;
   }
 
-  const deviceServers = new Map([...devices].map(([link, { client }]) => [link, client.server] as const));
-  const reloading = new Reloading(config, { fronts, channels, devices: deviceServers, directory });
+  const reloading = new Reloading(config, { fronts, channels, devices, directory });
   current = () => reloading.running;
 
   phase = "running";

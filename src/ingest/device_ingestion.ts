@@ -172,6 +172,13 @@ export class DeviceIngestion implements KeySource {
     for (const end of this.#pauses) end();
   }
 
+  /** The device is called with other certificates from now on: keys are requested when its status says that it is the same SAE. */
+  renewed(): void {
+    this.#polledAt = -Infinity;
+    this.#left = 0;
+    this.#wake?.();
+  }
+
   roomMade(): void {
     if (this.#wake === undefined || performance.now() - this.#lookedAt < LOOK_MS) return;
     this.#lookedAt = performance.now();
@@ -184,8 +191,10 @@ export class DeviceIngestion implements KeySource {
     this.#throwFailure();
     await this.#resume();
     if (performance.now() >= this.#polledAt + 1000 * device.pollSeconds) {
-      const [status, theirs] = await Promise.all([client.status(), peer.deviceDirection()]);
       this.#polledAt = performance.now();
+      const [status, theirs] = await Promise.all([client.status(), peer.deviceDirection()]);
+      // The certificates were renewed meanwhile.
+      if (this.#polledAt === -Infinity) return true;
       this.#stock = this.#left = status.stored_key_count;
       this.#maxPerRequest = status.max_key_per_request || Infinity;
       const [wrong] = wrongSaes(device, status);

@@ -77,6 +77,11 @@ export class DeviceReceiver {
     this.direction = options.direction;
   }
 
+  /** The device is called with other certificates from now on: it may know this KME as another SAE. */
+  renewed(): void {
+    this.#isRightPair = false;
+  }
+
   /**
    * Answers which of the blocks are in stock here. The first time it fetches them from the device. Repeating a question changes
    * nothing.

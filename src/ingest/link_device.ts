@@ -7,6 +7,7 @@ import { type DeviceClient, deviceClient } from "./device_client.ts";
 import { DeviceIngestion, type DevicePeer } from "./device_ingestion.ts";
 import { type DeviceObserver, LastMinute } from "./device_observer.ts";
 import { DeviceReceiver } from "./device_receiver.ts";
+import type { ServerMaterial } from "../tls/verified_server.ts";
 
 /** Milliseconds after which a device that refuses a key again is believed: at first it may not have the key yet. */
 const BELIEVED_MS = 3000;
@@ -17,6 +18,12 @@ export interface LinkDevice {
   readonly source: DeviceIngestion;
   /** Fetches keys that the other end has requested. */
   readonly receiver: DeviceReceiver;
+  /**
+   * Calls the device with other certificates, which may be those of another SAE.
+   *
+   * @throws Error with one line when the client certificate cannot be used; then the old one stays.
+   */
+  renew(material: ServerMaterial): void;
 }
 
 export interface LinkDeviceOptions {
@@ -52,19 +59,22 @@ export function openDevice(
     rate: new LastMinute(),
     direction: directionOf(device, thisKme, neighbour),
   };
+  const source = new DeviceIngestion({ ...common, peer, mayIngest });
+  const receiver = new DeviceReceiver({
+    ...common,
+    // The other KME most likely waits as long as this one would.
+    answerMs: timeout / 2,
+    believedMs: BELIEVED_MS + (isShared ? timeout : 0),
+  });
   return {
     client,
-    source: new DeviceIngestion({
-      ...common,
-      peer,
-      mayIngest,
-    }),
-    receiver: new DeviceReceiver({
-      ...common,
-      // The other KME most likely waits as long as this one would.
-      answerMs: timeout / 2,
-      believedMs: BELIEVED_MS + (isShared ? timeout : 0),
-    }),
+    source,
+    receiver,
+    renew: (material) => {
+      client.server.renew(material);
+      source.renewed();
+      receiver.renewed();
+    },
   };
 }
 

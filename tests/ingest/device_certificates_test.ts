@@ -90,6 +90,35 @@ Deno.test("a device whose certificate is revoked is not called any more, until i
 });
 
 Deno.test(
+  "SIGHUP: no keys are requested with the certificate of another SAE, however rarely the device is polled",
+  { ignore: Deno.build.os === "windows" },
+  async () => {
+    const ca = await makeTestCa("CA of test devices");
+    const certificates = { ca: ca.ca, server: await ca.server(), client: await ca.client() };
+    const other = await ca.client({ commonName: "another SAE" });
+    const plain = (serial: string) => serial.toLowerCase().replace(/^0+/, "");
+    const isOther = ({ serial }: { serial: string }) => plain(serial) === plain(other.serialHex);
+    await using site = await makeSite((request, right) => {
+      const answer = right();
+      if (request.path.endsWith("/status") && isOther(request)) answer.json.master_SAE_ID = "999";
+      return answer;
+    }, { certificates, source: { poll_seconds: 3600 } });
+    const { network, devices, processes: [process] } = site;
+    await site.untilStocked(200);
+    await Deno.writeTextFile(`${network.kme(1).directory}/device.pem`, other.cert + other.key);
+    process!.signal("SIGHUP");
+    await process!.waitForLine(/was reloaded/);
+    await use(site);
+    await eventually(async () => /knows this KME as SAE 999/.test((await site.device(1)).problem), TIMEOUT);
+    assert.deepEqual(
+      devices.requests.filter((request) => isOther(request) && isCall(0, "enc_keys")(request)),
+      [],
+    );
+    await site.close();
+  },
+);
+
+Deno.test(
   "SIGHUP: a device is called with the new certificate from then on",
   { ignore: Deno.build.os === "windows" },
   async () => {
