@@ -34,7 +34,7 @@ export function directionConflict(
     return {
       stopsKeys: true,
       message:
-        `neither end requests keys from its device: direction is "other" here and at KME ${kme}, or by its default`,
+        `neither end requests keys from its device: here direction is "other" (written, or the default), and at KME ${kme} too`,
       fix: 'write direction: "this" at one end',
     };
   }
