@@ -347,14 +347,81 @@ ledgerTest(
 );
 
 ledgerTest(
+  "rows of data keys from before a rekeying are refused, and no bits are encrypted twice or given up",
+  async (ledger) => {
+    await using dir = await makeTempDir("kme-keys-");
+    const encryption = await makeTestKey(dir.path);
+    const options = { database: ledger.database, thisKme: OWN, masterKey: await readMasterKey(encryption) };
+    const rows = () => withDatabase(ledger, (db) => db.selectFrom("data_keys").selectAll().execute());
+    const put = (all: readonly DataKeysTable[]) =>
+      withDatabase(ledger, async (db) => {
+        await db.deleteFrom("data_keys").execute();
+        for (const row of all) await db.insertInto("data_keys").values(row).execute();
+      });
+    const bits = () =>
+      withDatabase(ledger, (db) => db.selectFrom("blocks").select(["seq", "bits"]).orderBy("seq").execute());
+    const store = await ledger.open({ encryption: undefined });
+    const blocks = await fill(store, 1500);
+    await closeOnce(store);
+    const interrupt = () => {
+      throw new Error("interrupted");
+    };
+    await assert.rejects(rekey({ ...options, onProgress: interrupt }), /interrupted/);
+    const turningOn = await rows();
+    await rekey(options);
+    const first = await rows();
+    await rekey(options);
+    const current = await rows();
+    const before = await bits();
+    const line = /from a backup made after the last `kme store rekey`$/;
+    for (const former of [turningOn, first]) {
+      await put(former);
+      await refusal(ledger.open({ encryption }), line);
+      await refusal(rekey(options), line);
+      assert.deepEqual([await rows(), await bits()], [former, before]);
+    }
+    await put(current);
+    const again = await ledger.open({ encryption, onDamaged: () => assert.fail("bits are damaged") });
+    assertDistinctBlocks((await again.deliver(delivery(again, 1500)))!, blocks);
+  },
+  DURABLE,
+);
+
+ledgerTest(
+  "turning encryption on leaves a block that cannot be in the clear as it is",
+  async (ledger) => {
+    await using dir = await makeTempDir("kme-keys-");
+    const masterKey = await readMasterKey(await makeTestKey(dir.path));
+    const store = await ledger.open({ encryption: undefined });
+    const [block] = await fill(store, 3);
+    await closeOnce(store);
+    const odd = clearBits.seal("byteCounts", new Uint8Array(76).fill(7));
+    await withDatabase(
+      ledger,
+      (db) =>
+        db.updateTable("blocks").set({ bits: odd }).where("block_id", "=", Buffer.from(block!.id)).execute(),
+    );
+    const rekeyed = await rekey({ database: ledger.database, thisKme: OWN, masterKey });
+    assert.deepEqual(rekeyed, { before: "clear", encrypted: 2, damaged: 1 });
+  },
+  DURABLE,
+);
+
+ledgerTest(
   "bits that are burnt need no master key, and the next start makes a new data key",
   async (ledger) => {
     await using dir = await makeTempDir("kme-keys-");
-    const store = await ledger.open({ encryption: await makeTestKey(dir.path) });
+    const encryption = await makeTestKey(dir.path);
+    const store = await ledger.open({ encryption });
     await fill(store, 5);
     await closeOnce(store);
+    const broken = await ledger.open({ encryption: "discard" });
+    await fill(broken, 1);
+    // It is not burnt after all.
+    await closeOnce(broken);
+    await closeOnce(await ledger.open({ encryption }));
     const without = await ledger.open({ encryption: "discard" });
-    await fill(without, 3);
+    await fill(without, 2);
     assert.deepEqual(await without.burn(), { blocks: 8, keys: 0 });
     await without.discardDataKeys();
     await closeOnce(without);

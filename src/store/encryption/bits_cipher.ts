@@ -35,7 +35,7 @@ export function ownerOf({ block_id, key_id, link_id }: OwnedRow): BitsOwner {
 
 export interface BitsCipher {
   readonly encrypts: boolean;
-  /** Fingerprint of the rows of `data_keys` that it was made from, see {@linkcode dataKeysFingerprint}; absent: it fits any. */
+  /** Fingerprint of the rows of `data_keys` that it was made from, see {@linkcode dataKeysFingerprint}; absent: bits can never be read again. */
   readonly madeFrom?: string;
   seal(owner: BitsOwner, bits: Uint8Array): StoredBits;
   /** The bits; `undefined` if they were altered, or are not those of this row. Not to be changed: it may be the driver's memory. */

@@ -10,7 +10,8 @@ import { livingProcesses } from "../operations/leases.ts";
 import { databaseTime } from "../store_clock.ts";
 import type { DataKeysTable, Schema } from "../table_schema.ts";
 import { Aead, KEY_BYTES, SEAL_BYTES } from "./aead.ts";
-import { type BitsCipher, clearBits, EncryptedBits } from "./bits_cipher.ts";
+import { type BitsCipher, clearBits, EncryptedBits, type StoredBits } from "./bits_cipher.ts";
+import { BYTE_COUNTS_BYTES } from "./byte_counts.ts";
 
 /** Bytes of an encrypted data key. */
 export const SEALED_KEY_BYTES = KEY_BYTES + SEAL_BYTES;
@@ -23,7 +24,11 @@ const WRONG_MASTER_KEY =
 
 /** The master key is right. */
 export const ALTERED_DATA_KEYS =
-  "the table data_keys of the database was altered, and nothing was changed; find out who did it, and put its rows back from a backup";
+  "the table data_keys of the database was altered, and nothing was changed; find out who did it, and put its rows back from a backup made after the last `kme store rekey`";
+
+/** The rows are authentic, but not of this time. */
+const FORMER_DATA_KEYS =
+  "the rows of the table data_keys are not those with which the keys in the database are encrypted, or its table byte_counts was altered, and nothing was changed; put these tables back from a backup made after the last `kme store rekey`";
 
 /** The first data key. Former bits are in the clear while they are encrypted with it, and only then. */
 const FIRST_NUMBER = 1;
@@ -36,6 +41,8 @@ export interface EncryptionState {
   readonly databaseId?: Uint8Array;
   /** Whether there are bits that are not encrypted. */
   readonly hasBits: boolean;
+  /** The counts of byte values, which are encrypted with a data key from the first key file on; absent before the first start. */
+  readonly counts?: StoredBits;
 }
 
 /** Looks at it; the tables may not exist yet. */
@@ -48,6 +55,7 @@ export async function inspectEncryption(db: Kysely<Schema>): Promise<EncryptionS
 export async function encryptionState(db: Kysely<Schema>): Promise<EncryptionState> {
   const keys = await db.selectFrom("data_keys").selectAll().orderBy("number").execute();
   const kme = await db.selectFrom("kme").select("database_id").executeTakeFirst();
+  const counted = await db.selectFrom("byte_counts").select("counts").executeTakeFirst();
   // Only if nothing is encrypted: the search may read every row.
   const bits = keys.length > 0
     ? undefined
@@ -57,6 +65,7 @@ export async function encryptionState(db: Kysely<Schema>): Promise<EncryptionSta
     keys,
     databaseId: kme && Uint8Array.from(kme.database_id),
     hasBits: bits !== undefined,
+    counts: counted?.counts,
   };
 }
 
@@ -84,10 +93,21 @@ export async function encryptionObstacle(
   }
   const opened = await openDataKeys(state, master);
   if (typeof opened === "string") return opened;
+  const cipher = await EncryptedBits.with(opened);
   for (const key of opened.values()) key.fill(0);
+  const former = formerKeys(state, cipher);
+  if (former !== undefined) return former;
   return isPartlyClear(state)
     ? `only a part of the keys in the database is encrypted; continue with: ${REKEY}`
     : undefined;
+}
+
+/** Rows that are authentic, but were put back from an older backup: with them every block would be damaged. One line if they were. */
+export function formerKeys({ counts }: EncryptionState, cipher: BitsCipher): string | undefined {
+  if (counts === undefined || buffer(counts as unknown as Uint8Array).length === BYTE_COUNTS_BYTES) {
+    return undefined;
+  }
+  return cipher.open("byteCounts", counts) === undefined ? FORMER_DATA_KEYS : undefined;
 }
 
 /** The data keys by number; one line if this is not their master key, or a row was altered. */

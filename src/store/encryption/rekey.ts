@@ -18,6 +18,7 @@ import {
   ALTERED_DATA_KEYS,
   type EncryptionState,
   encryptionState,
+  formerKeys,
   insertFirstKey,
   isPartlyClear,
   openDataKey,
@@ -137,6 +138,8 @@ function begin(db: Kysely<Schema>, dialect: StoreDialect, options: Rekeying): Pr
       state = await encryptionState(trx);
     }
     const keys = await openWithEither(state, masterKey, newMasterKey);
+    const former = formerKeys(state, await EncryptedBits.with(keys));
+    if (former !== undefined) throw new StoreUnusable(former);
     for (const { number, resealed_through } of state.keys) {
       const place = { number, resealed_through };
       const sealed_key = await sealDataKey(keys.get(number)!, place, databaseId, newMasterKey);

@@ -92,7 +92,8 @@ export async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): P
 
 /** Adds the bytes of new blocks to the counts of which the entropy is computed. */
 export async function countBytes({ trx, dialect, cipher }: Work, blocks: readonly Block[]): Promise<void> {
-  if (blocks.length === 0) return;
+  // Bits that nobody can read again do not count, and the counts stay readable if nothing is burnt after all.
+  if (blocks.length === 0 || cipher.madeFrom === undefined) return;
   const { counts } = await dialect.forUpdate(
     trx.selectFrom("byte_counts").select("counts").where("one", "=", 1),
   )
