@@ -57,8 +57,8 @@ export interface IngestionOptions {
   /** Milliseconds before the first retry after the store failed, doubled up to 30 s; default 500. */
   readonly retryMs?: number;
   /**
-   * Milliseconds of a transaction below which the next one may be larger; after one that takes 2.5 times as long it is small
-   * again; default 200.
+   * Milliseconds of a transaction below which the next one may be larger while no request comes; after one that takes 2.5 times
+   * as long it is small again; default 200.
    */
   readonly quickMs?: number;
   /** Starts a watcher; default `Deno.watchFs`, not recursive. */

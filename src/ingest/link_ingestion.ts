@@ -21,16 +21,10 @@ import {
   wholeBytes,
 } from "./key_file.ts";
 import { ServedFiles } from "./served_files.ts";
+import { FIRST_BLOCKS, TransactionSize } from "./transaction_size.ts";
 
 const logger = log("ingest");
 
-/** Blocks in one transaction: about 3 ms of hashing between two turns of the event loop, then some more of inserting. */
-const BATCH_BLOCKS = 2048;
-/**
- * Most blocks in one transaction while no request is waiting for the store. Key_IDs are random, so a transaction writes to many
- * pages, and a larger one writes fewer of them twice. But a request that comes meanwhile waits for it.
- */
-const MAX_BATCH_BLOCKS = 16_384;
 /** Files that are looked at at once. */
 const LOOKS = 32;
 /** Files that share one transaction, and most blocks of such a file. */
@@ -81,7 +75,6 @@ export class LinkIngestion implements KeySource {
   readonly #quietMs: number;
   readonly #rescanMs: number;
   readonly #retryMs: number;
-  readonly #quickMs: number;
   readonly #watch: DirectoryWatch;
   readonly #served: ServedFiles;
   readonly #files = new FileTable();
@@ -99,8 +92,7 @@ export class LinkIngestion implements KeySource {
   #roomMade = false;
   #saidFull = false;
   #storeFailures = 0;
-  /** Blocks in the next transaction. */
-  #batch = BATCH_BLOCKS;
+  readonly #size: TransactionSize;
 
   constructor(watched: WatchedDirectory, options: IngestionOptions) {
     this.link = watched.link;
@@ -110,7 +102,7 @@ export class LinkIngestion implements KeySource {
     this.#quietMs = options.quietMs ?? 60_000;
     this.#rescanMs = options.rescanMs ?? 10_000;
     this.#retryMs = options.retryMs ?? 500;
-    this.#quickMs = options.quickMs ?? 200;
+    this.#size = new TransactionSize(options.quickMs ?? 200);
     this.#served = new ServedFiles(watched.directory, options.kme, options.store.databaseId);
     this.started = this.#started.promise;
     const watch = options.watch ?? ((directory) => Deno.watchFs(directory, { recursive: false }));
@@ -311,8 +303,12 @@ export class LinkIngestion implements KeySource {
   async #ingest(next: readonly KnownFile[]): Promise<void> {
     this.#triedAt = performance.now();
     this.#roomMade = false;
-    const isSmall = ({ state }: KnownFile) => state!.size <= GROUP_FILE_BLOCKS * BLOCK_BYTES;
-    const end = next.findIndex((known) => !isSmall(known));
+    let bytes = 0;
+    const fits = ({ state }: KnownFile) => {
+      bytes += state!.size;
+      return state!.size <= GROUP_FILE_BLOCKS * BLOCK_BYTES && bytes <= this.#size.blocks * BLOCK_BYTES;
+    };
+    const end = next.findIndex((known) => !fits(known));
     const small = next.slice(0, end < 0 ? next.length : end);
     try {
       if (!await this.#mayIngest()) return this.#files.startedWithAll();
@@ -364,7 +360,7 @@ export class LinkIngestion implements KeySource {
     if (read.length === 0) return checked.some((result) => typeof result === "string");
     if (this.#closed || !await this.#mayIngest()) return true;
     await this.#recordServed(read.map(({ file }) => file));
-    const added = await this.#ask(() =>
+    const { result: added, pause } = await this.#store(() =>
       Promise.all(
         read.map(({ file, blocks }) =>
           store.addBlocks({
@@ -376,7 +372,6 @@ export class LinkIngestion implements KeySource {
         ),
       )
     );
-    this.#storeAnswers();
     const ms = performance.now() - this.#triedAt;
     await Promise.all(read.map(async ({ file: { known }, blocks }, i) => {
       const { stored, known: left, taken } = added[i]!;
@@ -388,6 +383,7 @@ export class LinkIngestion implements KeySource {
       this.#report(known);
       await this.#finish(known, "done");
     }));
+    await turnOfOthers(pause);
     return true;
   }
 
@@ -501,20 +497,16 @@ export class LinkIngestion implements KeySource {
         if (room <= 0) return this.#pauseForRoom(known);
         this.#resume(room, (whole - offset) / BLOCK_BYTES);
       }
-      const ready = rest ?? await (ahead ?? read(offset, room, this.#batch));
+      const ready = rest ?? await (ahead ?? read(offset, room, this.#size.blocks));
       if (!rest) ahead = undefined;
       if (!ready) return "look again";
-      const size = this.#batch;
+      const size = this.#size.blocks;
       const blocks = ready.slice(0, size);
       rest = ready.length > size ? ready.slice(size) : undefined;
       await turnOfOthers();
       if (this.#closed || !await this.#mayIngest()) return "paused";
       await this.#recordServed([checked]);
-      const { requests } = store;
-      const begun = performance.now();
-      // Small again after a failure.
-      this.#batch = BATCH_BLOCKS;
-      const adding = this.#ask(() =>
+      const adding = this.#store(() =>
         store.addBlocks({ link: this.link, blocks, maxFree: maxKeyCount, file: progressOf(checked, offset) })
       );
       const behind = offset + blocks.length * BLOCK_BYTES;
@@ -523,10 +515,7 @@ export class LinkIngestion implements KeySource {
         // A failure is for the turn that needs these blocks.
         ahead.catch(() => {});
       }
-      const added = await adding;
-      const mayBeLong = !store.blocking && store.requests === requests;
-      if (mayBeLong) this.#batch = nextBatch(blocks.length, performance.now() - begun, this.#quickMs);
-      this.#storeAnswers();
+      const { result: added, pause } = await adding;
       wipe(blocks);
       offset += added.taken * BLOCK_BYTES;
       room -= added.stored;
@@ -542,7 +531,7 @@ export class LinkIngestion implements KeySource {
           size: state.size,
         });
       }
-      await turnOfOthers();
+      await turnOfOthers(pause);
     }
     this.#resume(Infinity, 0);
     this.#report(known, performance.now() - this.#triedAt);
@@ -554,7 +543,7 @@ export class LinkIngestion implements KeySource {
     const blocks: Block[] = [];
     while (blocks.length < count) {
       if (blocks.length > 0) await turnOfOthers();
-      const missing = Math.min(BATCH_BLOCKS, count - blocks.length);
+      const missing = Math.min(FIRST_BLOCKS, count - blocks.length);
       const part = await file.blocks(offset + blocks.length * BLOCK_BYTES, missing);
       if (part === undefined) return undefined;
       blocks.push(...part);
@@ -654,6 +643,27 @@ export class LinkIngestion implements KeySource {
     }
   }
 
+  /**
+   * Runs a transaction that stores blocks.
+   *
+   * @returns its result, and the milliseconds to leave the database to requests.
+   */
+  async #store<T>(transaction: () => Promise<T>): Promise<{ result: T; pause: number }> {
+    const { store } = this.#options;
+    const { requests, blocking } = store;
+    const begun = performance.now();
+    try {
+      const result = await this.#ask(transaction);
+      this.#storeAnswers();
+      const requested = store.requests !== requests;
+      const milliseconds = performance.now() - begun;
+      return { result, pause: this.#size.stored({ milliseconds, requested, blocking }) };
+    } catch (error) {
+      this.#size.failed();
+      throw error;
+    }
+  }
+
   #storeAnswers(): void {
     if (this.#storeFailures === 0) return;
     this.#storeFailures = 0;
@@ -739,13 +749,6 @@ export class LinkIngestion implements KeySource {
   }
 }
 
-/** Blocks for the transaction after one of so many that took so long, when no request waited for the store. */
-function nextBatch(blocks: number, milliseconds: number, quick: number): number {
-  if (milliseconds > 2.5 * quick) return BATCH_BLOCKS;
-  const size = milliseconds < quick ? 2 * blocks : blocks;
-  return Math.min(Math.max(size, BATCH_BLOCKS), MAX_BATCH_BLOCKS);
-}
-
 /** Overwrites blocks that are stored: the store has copies of its own. */
 function wipe(blocks: readonly Block[]): void {
   for (const { bits } of blocks) bits.fill(0);
@@ -760,9 +763,9 @@ function progressOf({ known, state, digest }: CheckedFile, offset: number): File
   return { name: known.name, size: state.size, digest, offset };
 }
 
-/** Lets the rest of the program, requests above all, have a turn. */
-function turnOfOthers(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
+/** Lets the rest of the program, requests above all, have a turn of so many milliseconds. */
+function turnOfOthers(milliseconds = 0): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function stateText(state: FileState | undefined): string {
