@@ -37,6 +37,7 @@ Deno.test("a link may have a device instead of a directory, or beside it", async
       url: { address: { hostname: "qkd1.example", port: 443 }, path: "/device" },
       localSae: "7",
       remoteSae: "8",
+      serverCrl: undefined,
       keySize: 256,
       keysPerRequest: 128,
       targetStock: 10_000,
