@@ -73,6 +73,8 @@ export interface StoreDialect {
    * transaction can have a lock.
    */
   lockBlocks?(seqs: readonly number[]): RawBuilder<unknown>;
+  /** Work that comes up with changes but that no answer has to wait for; never throws. Absent if there is none. */
+  tidy?(): void;
   classify(error: unknown): Failure;
 }
 

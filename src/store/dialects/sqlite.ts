@@ -15,6 +15,9 @@ import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 import { errorMessage } from "../../domain/text.ts";
 import { openSqlite } from "./sqlite_library.ts";
 
+/** Pages of the write-ahead log from which on it is copied into the file. */
+const LOG_PAGES = 1000;
+
 /**
  * Opens a file, created with mode 0600 if missing, or `:memory:`.
  *
@@ -29,6 +32,8 @@ export function sqliteDialect(path: string): StoreDialect {
     database.pragma("locking_mode = EXCLUSIVE");
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = FULL");
+    // Otherwise a commit does it, before its answer: see `tidy`.
+    database.pragma(`wal_autocheckpoint = ${4 * LOG_PAGES}`);
     database.pragma("foreign_keys = ON");
     // key_IDs are random, so a batch of blocks touches pages all over the file: 16 MiB of them stay cached.
     database.pragma("cache_size = -16384");
@@ -63,6 +68,25 @@ export function sqliteDialect(path: string): StoreDialect {
     forUpdate: (query) => query,
     deleteByKey,
     classify,
+    ...path === ":memory:" ? {} : { tidy: logCopier(database) },
+  };
+}
+
+/**
+ * Copies the write-ahead log into the file when it is long: tens of writes and two fsyncs. Every commit is durable in the log
+ * already, so this may fail or come late.
+ */
+function logCopier(database: SqliteDatabase.Database): () => void {
+  const count = database.prepare<[], { log: number; checkpointed: number }>("pragma wal_checkpoint(noop)");
+  const copy = database.prepare("pragma wal_checkpoint(passive)");
+  return () => {
+    if (database.inTransaction) return;
+    try {
+      const { log, checkpointed } = count.get()!;
+      if (log - checkpointed >= LOG_PAGES) copy.get();
+    } catch {
+      // Tried again after the next commit.
+    }
   };
 }
 

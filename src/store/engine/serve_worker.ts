@@ -44,7 +44,8 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
       const answer = pack(await database!.answer(unpack(data) as Batch | Read));
       wipe(data);
       end.postMessage(answer, transferOf(answer));
-      return wipe(answer);
+      wipe(answer);
+      return database!.tidy();
     }
     switch (data.kind) {
       case "open":
@@ -71,6 +72,7 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
 
 class ServedDatabase {
   readonly executor: LocalExecutor;
+  readonly #dialect: StoreDialect;
   readonly #clock: { now: number };
   /** Not yet reported. */
   readonly #failures: SentError[];
@@ -78,11 +80,13 @@ class ServedDatabase {
 
   private constructor(
     executor: LocalExecutor,
+    dialect: StoreDialect,
     clock: { now: number },
     failures: SentError[],
     damaged: DamagedBits[],
   ) {
     this.executor = executor;
+    this.#dialect = dialect;
     this.#clock = clock;
     this.#failures = failures;
     this.#damaged = damaged;
@@ -95,22 +99,28 @@ class ServedDatabase {
     const clock = { now: 0 };
     const failures: SentError[] = [];
     const damaged: DamagedBits[] = [];
+    const dialect = openDialect(path);
     const executor = await LocalExecutor.open({
       thisKme,
       neighbours,
       processId,
       masterKey,
-      dialect: openDialect(path),
+      dialect,
       now: () => clock.now,
       onFailure: (error) => failures.push(sendError(error)),
       onDamaged: (found) => damaged.push(...found),
     });
     if (masterKey instanceof Uint8Array) masterKey.fill(0);
-    return new ServedDatabase(executor, clock, failures, damaged);
+    return new ServedDatabase(executor, dialect, clock, failures, damaged);
   }
 
   answer(request: Batch | Read): Promise<BatchAnswer | ReadAnswer> {
     return "read" in request ? this.#read(request) : this.#run(request);
+  }
+
+  /** Does what no answer has to wait for. */
+  tidy(): void {
+    this.#dialect.tidy?.();
   }
 
   async #run({ now, batch }: Batch): Promise<BatchAnswer> {

@@ -1,0 +1,49 @@
+/** The write-ahead log of an SQLite file is copied into the file after answers, not within the commits that they wait for. */
+import assert from "node:assert/strict";
+import { Kysely, sql } from "kysely";
+import { sqliteDialect } from "../../src/store/dialects/sqlite.ts";
+import { startStoreWorker } from "../../src/store/engine/worker_executor.ts";
+import { Store } from "../../src/store/store.ts";
+import { makeTempDir } from "../harness/temp_dir.ts";
+import { fill, OWN } from "./store_fixture.ts";
+
+Deno.test("sqlite: a commit only writes the log, and the work after it copies a long log into the file", async () => {
+  await using dir = await makeTempDir("kme-ledger-");
+  const path = `${dir.path}/kme.db`;
+  const dialect = sqliteDialect(path);
+  const db = new Kysely<unknown>({ dialect: dialect.kysely });
+  try {
+    const bytes = 1500 * 4096;
+    await sql`create table filler (bytes blob)`.execute(db);
+    dialect.tidy!();
+    assert.ok(Deno.statSync(path).size < bytes, "a short log stays");
+    await sql`insert into filler values (zeroblob(${bytes}))`.execute(db);
+    assert.ok(Deno.statSync(path).size < bytes);
+    dialect.tidy!();
+    assert.ok(Deno.statSync(path).size > bytes);
+  } finally {
+    await db.destroy();
+  }
+});
+
+Deno.test("sqlite: the log stays short while a store is used", async () => {
+  await using dir = await makeTempDir("kme-ledger-");
+  const path = `${dir.path}/kme.db`;
+  const store = await Store.open({
+    database: { kind: "sqlite", path },
+    thisKme: OWN,
+    neighbours: [],
+    worker: startStoreWorker,
+  });
+  try {
+    // Without the work after answers, SQLite copies the log when it has 4,000 pages of 4 KiB.
+    for (let round = 0; round < 40; round++) {
+      await fill(store, 1000);
+      // The answer to a read comes after the work that follows the answers before it.
+      await store.generation();
+      assert.ok(Deno.statSync(`${path}-wal`).size < 2500 * 4096);
+    }
+  } finally {
+    await store.close();
+  }
+});
