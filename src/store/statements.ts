@@ -36,16 +36,25 @@ export function partsToLock(ids: readonly KeyIdBytes[]): Iterable<KeyIdBytes[]> 
   return chunks(ids.length > ROWS ? ids.toSorted(Buffer.compare) : ids, ROWS);
 }
 
-/** Inserts rows that all name the same columns in the same order. */
+/**
+ * Inserts rows that all name the same columns in the same order.
+ *
+ * @param existing what happens to a row that is there already: the statement fails, or the row stays as it is.
+ */
 export async function insertRows<Table extends keyof Schema & string>(
   work: Work,
   table: Table,
   rows: readonly InsertObject<Schema, Table>[],
+  existing: "fails" | "stays" = "fails",
 ): Promise<void> {
   for (const part of chunks(rows, ROWS)) {
-    const build = () => work.trx.insertInto(table).values(part);
+    const build = () => {
+      const query = work.trx.insertInto(table).values(part);
+      return existing === "fails" ? query : work.dialect.insertIgnoring(query);
+    };
     const parameters = part.flatMap((row) => Object.values(row));
-    await run(work, `insert ${table} ${Object.keys(part[0]!)} ${part.length}`, parameters, build);
+    const shape = `insert ${existing} ${table} ${Object.keys(part[0]!)} ${part.length}`;
+    await run(work, shape, parameters, build);
   }
 }
 

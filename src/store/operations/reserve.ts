@@ -6,7 +6,7 @@ import type { Operation } from "../work.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { type Claim, claim } from "./claim.ts";
 import { chunks } from "../../domain/chunks.ts";
-import { ROWS, run } from "../statements.ts";
+import { insertRows, ROWS, run } from "../statements.ts";
 
 export interface Reserve {
   /** 16 random bytes. Reserving again with the same id adds blocks. */
@@ -24,17 +24,14 @@ export const reserve: Operation<Reserve, Block[][] | undefined> = {
   async run(work, items) {
     const claimed = await claim(work, items.map((item) => item.claims));
     const met = items.flatMap((item, i) => claimed[i] === undefined ? [] : [{ item, parts: claimed[i] }]);
-    if (met.length > 0) {
-      await work.dialect.insertIgnoring(
-        work.trx.insertInto("reservations").values(met.map(({ item }) => ({
-          reservation_id: buffer(item.reservation),
-          phase: ReservationPhase.open,
-          process_id: buffer(item.processId),
-          since: work.now,
-          plan: item.plan ?? null,
-        }))),
-      ).execute();
-    }
+    const rows = met.map(({ item }) => ({
+      reservation_id: buffer(item.reservation),
+      phase: ReservationPhase.open,
+      process_id: buffer(item.processId),
+      since: work.now,
+      plan: item.plan ?? null,
+    }));
+    await insertRows(work, "reservations", rows, "stays");
     for (const { item, parts } of met) {
       item.claims.forEach(({ link }, i) => work.stock.add(link.id, -parts[i]!.length));
       for (const [i, { pad }] of item.claims.entries()) {
