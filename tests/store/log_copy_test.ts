@@ -5,6 +5,7 @@ import { sqliteDialect } from "../../src/store/dialects/sqlite.ts";
 import { startStoreWorker } from "../../src/store/engine/worker_executor.ts";
 import { Store } from "../../src/store/store.ts";
 import { makeTempDir } from "../harness/temp_dir.ts";
+import { fullDiskTest } from "./full_disk.ts";
 import { fill, OWN } from "./store_fixture.ts";
 
 Deno.test("sqlite: a commit only writes the log, and the work after it copies a long log into the file", async () => {
@@ -25,6 +26,42 @@ Deno.test("sqlite: a commit only writes the log, and the work after it copies a 
     await db.destroy();
   }
 });
+
+fullDiskTest(
+  "sqlite: a full disk fails the copy of the log, which is not tried again after each answer",
+  32,
+  async (disk) => {
+    const path = `${disk.path}/kme.db`;
+    const dialect = sqliteDialect(path);
+    const db = new Kysely<unknown>({ dialect: dialect.kysely });
+    try {
+      const bytes = 1500 * 4096;
+      await sql`create table filler (bytes blob)`.execute(db);
+      await sql`pragma wal_checkpoint(truncate)`.execute(db);
+      await sql`insert into filler values (zeroblob(${bytes}))`.execute(db);
+      await disk.fill();
+      const past = new Date(1_000_000_000_000);
+      const isWritten = () => {
+        Deno.utimeSync(path, past, past);
+        dialect.tidy!();
+        return Deno.statSync(path).mtime!.getTime() !== past.getTime();
+      };
+      assert.equal(isWritten(), true);
+      assert.ok(Deno.statSync(path).size < bytes, "the disk is not full");
+      assert.equal(isWritten(), false, "tried again");
+      await sql`select count(*) from filler`.execute(db);
+      await disk.empty();
+      await sql`insert into filler values (null)`.execute(db);
+      assert.equal(isWritten(), true);
+      assert.ok(Deno.statSync(path).size > bytes);
+    } finally {
+      await db.destroy();
+    }
+    assert.throws(() => Deno.statSync(`${path}-wal`), Deno.errors.NotFound);
+    // The answer to a request that was under way when the database was closed.
+    dialect.tidy!();
+  },
+);
 
 Deno.test("sqlite: the log stays short while a store is used", async () => {
   await using dir = await makeTempDir("kme-ledger-");

@@ -54,6 +54,7 @@ async function leaveTheFiles(options: Record<string, unknown>): Promise<void> {
     timeout: 60_000,
     what: "spent bits gone from the files",
   });
-  assert.deepEqual(await filesWith(directory, waiting), { "kme.db": waiting.length });
+  // The log may have them too, until it is truncated again.
+  assert.equal((await filesWith(directory, waiting))["kme.db"], waiting.length);
   assert.equal(await kme!.stop(), 0);
 }

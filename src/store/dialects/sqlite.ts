@@ -79,13 +79,18 @@ export function sqliteDialect(path: string): StoreDialect {
 function logCopier(database: SqliteDatabase.Database): () => void {
   const count = database.prepare<[], { log: number; checkpointed: number }>("pragma wal_checkpoint(noop)");
   const copy = database.prepare("pragma wal_checkpoint(passive)");
+  /** Pages of the log when copying it failed: it is tried again when the log has changed, not after each answer. */
+  let failedAt: number | undefined;
   return () => {
     if (database.inTransaction) return;
     try {
       const { log, checkpointed } = count.get()!;
-      if (log - checkpointed >= LOG_PAGES) copy.get();
+      if (log - checkpointed < LOG_PAGES || log === failedAt) return;
+      failedAt = log;
+      copy.get();
+      failedAt = undefined;
     } catch {
-      // Tried again after the next commit.
+      // Every commit stays in the log.
     }
   };
 }
