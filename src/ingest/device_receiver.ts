@@ -176,7 +176,11 @@ export class DeviceReceiver {
     const remembered = this.#remembered(named);
     lost.push(...remembered);
     if (blocks.length + lost.length > 0) {
-      const received = await store.receiveDeviceKeys(kme, { blocks, lost });
+      const received = await store.receiveDeviceKeys(kme, { blocks, lost }).catch((error) => {
+        // The other end asks again.
+        this.#lostRoom += remembered.length;
+        throw error;
+      });
       [...blocks.map(({ id }) => id), ...lost].forEach((id, i) =>
         known.set(mapKey(id), received.presence[i]!)
       );
