@@ -250,7 +250,12 @@ async function rewriteTables(db: Kysely<Schema>, { name }: StoreDialect): Promis
     postgres: ["vacuum full blocks", "vacuum full byte_counts"],
     mysql: ["optimize table blocks, byte_counts"],
   }[name] ?? [];
-  for (const statement of statements) await sql.raw(statement).execute(db);
+  for (const statement of statements) {
+    const { rows } = await sql.raw<Partial<{ Msg_type: string; Msg_text: string }>>(statement).execute(db);
+    // MySQL and MariaDB report a failure in a row of the result.
+    const failure = rows.find(({ Msg_type }) => Msg_type?.toLowerCase() === "error");
+    if (failure !== undefined) throw new Error(`the tables could not be rewritten: ${failure.Msg_text}`);
+  }
 }
 
 async function finish(db: Kysely<Schema>, dialect: StoreDialect, begun: Begun): Promise<void> {
