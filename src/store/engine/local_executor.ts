@@ -208,6 +208,7 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** In a fixed order, so that two transactions do not lock the stocks of links in opposite orders. */
 function byOperation(batch: readonly Call[]): Map<Operation<unknown, unknown>, number[]> {
   const groups = new Map<Operation<unknown, unknown>, number[]>();
   batch.forEach(({ operation }, place) => {
@@ -215,5 +216,5 @@ function byOperation(batch: readonly Call[]): Map<Operation<unknown, unknown>, n
     if (places === undefined) groups.set(operation, [place]);
     else places.push(place);
   });
-  return groups;
+  return new Map([...groups].sort(([a], [b]) => a.name < b.name ? -1 : 1));
 }
