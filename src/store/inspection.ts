@@ -87,11 +87,11 @@ async function inspectFile(path: string, options: InspectionOptions): Promise<In
     if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return { kind: "inUse" };
     throw error;
   }
-  return await inspect({ kysely: new SqliteDialect({ database }) }, options);
+  return await inspect({ kysely: new SqliteDialect({ database }), exclusive: true }, options);
 }
 
 async function inspect(
-  dialect: Pick<StoreDialect, "kysely" | "wallClock">,
+  dialect: Pick<StoreDialect, "kysely" | "wallClock" | "exclusive">,
   { count, unmatchedOf }: InspectionOptions,
 ): Promise<Inspection> {
   const db = new Kysely<Schema>({ dialect: dialect.kysely });
@@ -111,7 +111,8 @@ async function inspect(
       schema,
       kme: owner?.kme_id,
       databaseId: owner && Uint8Array.from(owner.database_id),
-      processes: hasTables ? await livingProcesses(db, now) : 0,
+      // A file that can be read is not open elsewhere: rows of processes are left from a crash.
+      processes: hasTables && !dialect.exclusive ? await livingProcesses(db, now) : 0,
       generation: generation?.value,
       encryption: await inspectEncryption(db),
       crls: hasTables ? await keptCrls(db) : [],

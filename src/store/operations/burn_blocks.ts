@@ -1,6 +1,7 @@
 /** Burns blocks and keys that may have been handed out before. */
 import { oneByOne, type Operation, type Work } from "../work.ts";
 import type { Link } from "../../domain/link.ts";
+import { buffer } from "../../domain/bytes.ts";
 import { clearBits } from "../encryption/bits_cipher.ts";
 import { BYTE_COUNTS_BYTES } from "../encryption/byte_counts.ts";
 import { BlockState } from "../table_schema.ts";
@@ -96,6 +97,10 @@ export const discardDataKeys: Operation<{ readonly processId: Uint8Array }, bool
       if (await livingProcesses(trx, now, processId) > 0) return items.map(() => false);
     }
     await trx.deleteFrom("data_keys").execute();
+    // The next start need not wait for this process, which stores nothing any more.
+    for (const { processId } of items) {
+      await trx.deleteFrom("processes").where("process_id", "=", buffer(processId)).execute();
+    }
     const counts = clearBits.seal("byteCounts", new Uint8Array(BYTE_COUNTS_BYTES));
     await trx.updateTable("byte_counts").set({ counts }).where("one", "=", 1).execute();
     return items.map(() => true);
