@@ -74,12 +74,17 @@ export async function mixed(): Promise<Row[]> {
   ];
 }
 
-/** Adds key files while keys are used, until it is disposed of. */
+/** Adds a key file whenever half of the stock is used and the one before is ingested, until it is disposed of. */
 function supply(site: Site): AsyncDisposable {
   let isOver = false;
   const running = (async () => {
+    let isComing = false;
     while (!isOver) {
-      if (await site.stock("remote") < POOL / 2) await site.addFile("remote", POOL);
+      if (await site.stock("remote") >= POOL / 2) isComing = false;
+      else if (!isComing) {
+        await site.addFile("remote", POOL);
+        isComing = true;
+      }
       await new Promise((resolve) => setTimeout(resolve, SUPPLY_MS));
     }
   })();
