@@ -408,6 +408,32 @@ ledgerTest(
 );
 
 ledgerTest(
+  "bits that are stored to be burnt are never in the clear, also in a database without a data key",
+  async (ledger) => {
+    const killed = await ledger.open({ encryption: "discard" });
+    const blocks = await fill(killed, 3);
+    await closeOnce(killed);
+    await withDatabase(ledger, async (db) => {
+      const rows = await db.selectFrom("blocks").select("bits").execute();
+      assert.equal(rows.length, blocks.length);
+      for (const { bits } of rows) {
+        for (const block of blocks) {
+          assert.ok(!Buffer.from(bits as unknown as Uint8Array).includes(Buffer.from(block.bits)));
+        }
+      }
+    });
+    const store = await ledger.open({ encryption: "discard" });
+    assert.deepEqual(await store.burn(), { blocks: 3, keys: 0 });
+    await store.discardDataKeys();
+    await closeOnce(store);
+    const again = await ledger.open({ encryption: undefined });
+    await fill(again, 2);
+    assert.equal((await again.deliver(delivery(again, 2)))!.length, 2);
+  },
+  DURABLE,
+);
+
+ledgerTest(
   "bits that are burnt need no master key, and the next start makes a new data key",
   async (ledger) => {
     await using dir = await makeTempDir("kme-keys-");

@@ -224,8 +224,7 @@ export async function insertFirstKey(
 }
 
 /** For a database of which all bits are to be removed: stores bits so that they can never be read again. */
-export async function throwawayCipher(db: Kysely<Schema>): Promise<BitsCipher> {
-  if ((await encryptionState(db)).keys.length === 0) return clearBits;
+export async function throwawayCipher(): Promise<BitsCipher> {
   const key = Uint8Array.from(randomBytes(KEY_BYTES));
   const cipher = await EncryptedBits.with(new Map([[0, key]]));
   key.fill(0);

@@ -61,7 +61,7 @@ function join(
   return db.transaction().execute(async (trx) => {
     await lockOpening(trx, dialect);
     const cipher = masterKey === "discard"
-      ? await throwawayCipher(trx)
+      ? await throwawayCipher()
       : await openCipher(trx, dialect, masterKey);
     if (dialect.exclusive) {
       await trx.deleteFrom("processes").execute();
