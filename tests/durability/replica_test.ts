@@ -1,8 +1,6 @@
 /** Two processes of KME 1 on one database; one of them is killed, or stopped until the other regards it as dead. */
 import assert from "node:assert/strict";
-import mysql from "mysql2/promise";
-import pg from "pg";
-import { databaseTest } from "../harness/databases.ts";
+import { databaseTest, queryDatabase } from "../harness/databases.ts";
 import { eventually } from "../harness/eventually.ts";
 import { freePorts } from "../harness/free_port.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
@@ -110,7 +108,7 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     await stockAtPeer(8);
     // As if its lease had ended long ago. The first process has the key taken back, and has no answer to that yet.
     await firstProxy.setMode("hold answers");
-    await run(uri, "delete from processes");
+    await queryDatabase(uri, "delete from processes");
     await stockAtPeer(9);
     await secondProxy.setMode("pass");
     assert.equal((await asked)?.status, 503);
@@ -131,21 +129,8 @@ async function untilTakenOver(process: KmeProcess, audit: Audit): Promise<void> 
 async function untilAdopted(uri: string): Promise<void> {
   await eventually(async () => {
     const ended = `select process_id from processes where lease_until < ${Date.now()}`;
-    if ((await run(uri, ended)).length === 0) return false;
-    return (await run(uri, `select 1 from reservations where process_id in (${ended})`)).length === 0;
+    if ((await queryDatabase(uri, ended)).length === 0) return false;
+    return (await queryDatabase(uri, `select 1 from reservations where process_id in (${ended})`)).length ===
+      0;
   }, { what: "the adoption of the reservations", timeout: 30_000, interval: 200 });
-}
-
-async function run(uri: string, statement: string): Promise<unknown[]> {
-  if (uri.startsWith("postgres")) {
-    const client = new pg.Client(uri);
-    await client.connect();
-    const { rows } = await client.query(statement);
-    await client.end();
-    return rows;
-  }
-  const connection = await mysql.createConnection(uri);
-  const [rows] = await connection.query(statement);
-  await connection.end();
-  return Array.isArray(rows) ? rows : [];
 }

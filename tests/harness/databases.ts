@@ -382,6 +382,26 @@ function postgresDirectories(): string[] {
   }
 }
 
+/** Runs one statement on a connection of its own, as a KME would with its `db_uri`, and returns the rows. */
+export async function queryDatabase(uri: string, statement: string): Promise<unknown[]> {
+  if (uri.startsWith("postgres:")) {
+    const client = new pg.Client(uri);
+    await client.connect();
+    try {
+      return (await client.query(statement)).rows;
+    } finally {
+      await client.end();
+    }
+  }
+  const connection = await mysql.createConnection(uri);
+  try {
+    const [rows] = await connection.query(statement);
+    return Array.isArray(rows) ? rows : [];
+  } finally {
+    await connection.end();
+  }
+}
+
 async function withPostgres(port: number, statements: string[]): Promise<void> {
   const login = { host: "127.0.0.1", port, user: ADMIN, password: PASSWORD, database: "postgres" };
   const client = new pg.Client(login);

@@ -4,31 +4,12 @@ import pg from "pg";
 import {
   type DatabaseKind,
   databaseTest,
+  queryDatabase,
   startMariadb,
   startMysql,
   startPostgres,
   type TestDatabaseServer,
 } from "../harness/databases.ts";
-
-/** Runs one statement on a connection of its own, as a KME would with its `db_uri`. */
-async function query(uri: string, statement: string): Promise<unknown[]> {
-  if (uri.startsWith("postgres:")) {
-    const client = new pg.Client(uri);
-    await client.connect();
-    try {
-      return (await client.query(statement)).rows;
-    } finally {
-      await client.end();
-    }
-  }
-  const connection = await mysql.createConnection(uri);
-  try {
-    const [rows] = await connection.query(statement);
-    return Array.isArray(rows) ? rows : [];
-  } finally {
-    await connection.end();
-  }
-}
 
 async function portIsClosed(port: number): Promise<boolean> {
   try {
@@ -73,26 +54,26 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
 
   databaseTest(kind, "gives each test an empty database of its own on one server", async (uri, server) => {
     firstPort = server.port;
-    await query(uri, "CREATE TABLE t (n INTEGER)");
+    await queryDatabase(uri, "CREATE TABLE t (n INTEGER)");
     const other = await server.createDatabase();
     assert.notEqual(other, uri);
-    await query(other, "CREATE TABLE t (n INTEGER)");
-    assert.deepEqual(await query(other, "SELECT n FROM t"), []);
+    await queryDatabase(other, "CREATE TABLE t (n INTEGER)");
+    assert.deepEqual(await queryDatabase(other, "SELECT n FROM t"), []);
   }, own);
 
   databaseTest(kind, "names a database as asked, and refuses a name that needs quotes", async (_, server) => {
     const uri = await server.createDatabase("chosen_name");
     assert.match(uri, /\/chosen_name$/);
-    await query(uri, "SELECT 1");
+    await queryDatabase(uri, "SELECT 1");
     await assert.rejects(server.createDatabase('x"; DROP'), /not a plain database name/);
     await assert.rejects(server.createDatabase("chosen_name"), /exists/);
   }, own);
 
   databaseTest(kind, "drops a database", async (_, server) => {
     const uri = await server.createDatabase();
-    await query(uri, "SELECT 1");
+    await queryDatabase(uri, "SELECT 1");
     await server.dropDatabase(uri);
-    await assert.rejects(query(uri, "SELECT 1"), /does not exist|Unknown database|denied/);
+    await assert.rejects(queryDatabase(uri, "SELECT 1"), /does not exist|Unknown database|denied/);
   }, own);
 
   databaseTest(kind, "has a user who needs the password and sees no other database", async (uri, server) => {
@@ -100,37 +81,41 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     const url = new URL(uri);
     assert.match(url.password, /%/);
     url.password = "wrong";
-    await assert.rejects(query(url.href, "SELECT 1"), /password authentication failed|Access denied/);
-    await assert.rejects(query(uri, "CREATE DATABASE not_allowed"), /denied/);
+    await assert.rejects(queryDatabase(url.href, "SELECT 1"), /password authentication failed|Access denied/);
+    await assert.rejects(queryDatabase(uri, "CREATE DATABASE not_allowed"), /denied/);
   }, own);
 
   databaseTest(kind, "keeps the data over stop and start", async (uri, server) => {
     assert.equal(server.port, firstPort);
-    await query(uri, "CREATE TABLE t (n INTEGER)");
-    await query(uri, "INSERT INTO t VALUES (7)");
+    await queryDatabase(uri, "CREATE TABLE t (n INTEGER)");
+    await queryDatabase(uri, "INSERT INTO t VALUES (7)");
     await server.stop();
     assert.ok(await portIsClosed(server.port));
     await server.stop();
     await server.start();
     await server.start();
-    assert.deepEqual((await query(uri, "SELECT n FROM t")).map((row) => ({ ...row as object })), [{ n: 7 }]);
+    assert.deepEqual((await queryDatabase(uri, "SELECT n FROM t")).map((row) => ({ ...row as object })), [{
+      n: 7,
+    }]);
   }, { stopsServer: true });
 
   databaseTest(kind, "keeps the data over a crash, with a client connected", async (uri, server) => {
-    await query(uri, "CREATE TABLE t (n INTEGER)");
-    await query(uri, "INSERT INTO t VALUES (8)");
+    await queryDatabase(uri, "CREATE TABLE t (n INTEGER)");
+    await queryDatabase(uri, "INSERT INTO t VALUES (8)");
     const held = kind === "postgres" ? new pg.Client(uri) : await mysql.createConnection(uri);
     (held as { on(event: string, listener: () => void): unknown }).on("error", () => {});
     if (held instanceof pg.Client) await held.connect();
     await server.kill();
     assert.ok(await portIsClosed(server.port));
     await server.start();
-    assert.deepEqual((await query(uri, "SELECT n FROM t")).map((row) => ({ ...row as object })), [{ n: 8 }]);
+    assert.deepEqual((await queryDatabase(uri, "SELECT n FROM t")).map((row) => ({ ...row as object })), [{
+      n: 8,
+    }]);
     await server.stop();
   }, { stopsServer: true });
 
   databaseTest(kind, "runs again when the test before left it stopped", async (uri) => {
-    assert.equal((await query(uri, "SELECT 1 AS one")).length, 1);
+    assert.equal((await queryDatabase(uri, "SELECT 1 AS one")).length, 1);
   }, own);
 
   databaseTest(kind, "leaves no process and no directory when removed", async () => {

@@ -1,12 +1,11 @@
 /** Several processes of a KME on one database share the QKD device of a link: no key is there twice, and none is lost by that. */
 import assert from "node:assert/strict";
-import pg from "pg";
 import { blockKeyId } from "../../src/domain/block.ts";
 import { BlockPresence } from "../../src/domain/stock_questions.ts";
 import { formatDeviceKeysQuestion, readDeviceKeysAnswer } from "../../src/inter_kme/device_key_messages.ts";
 import { readLedger } from "../durability/delivery_record.ts";
 import { makeReplica, type Replica } from "../durability/replicas.ts";
-import { databaseTest, type TestDatabaseServer } from "../harness/databases.ts";
+import { databaseTest, queryDatabase, type TestDatabaseServer } from "../harness/databases.ts";
 import { type DeviceNetworkOptions, makeDeviceNetwork } from "../harness/device_network.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
@@ -99,7 +98,7 @@ async function makeSite(
           names.map((name) => stockOf(client(name), 3 - Number(name[0]))),
         );
         assert.deepEqual(stocks, names.map(() => blocks()));
-        const open = await query(uris[0], "select batch_id from device_batches");
+        const open = await queryDatabase(uris[0], "select batch_id from device_batches");
         assert.equal(open.length, 0, "batches that are not settled");
         return true;
       }, { what: `the same stock at ${names}`, ...TIMEOUT });
@@ -108,16 +107,6 @@ async function makeSite(
     },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
-}
-
-async function query(uri: string, statement: string): Promise<unknown[]> {
-  const client = new pg.Client(uri);
-  await client.connect();
-  try {
-    return (await client.query(statement)).rows;
-  } finally {
-    await client.end();
-  }
 }
 
 databaseTest("postgres", "one process requests keys, all of them deliver", async (uri, server) => {
@@ -165,7 +154,7 @@ databaseTest(
     await eventually(() => requests() === 1, TIMEOUT);
     await Promise.all([site.start("1b"), site.start("2b")]);
     // As if the heartbeats of the first process had come late for a moment.
-    await query(
+    await queryDatabase(
       uri,
       `update leases set process_id = (select process_id from processes where process_id not in
         (select process_id from leases)) where name = 'ingestion'`,
