@@ -354,7 +354,7 @@ export class Store implements BlockStore {
    * @throws StoreUnusable when another process has opened the database meanwhile; the keys stay then.
    */
   async discardDataKeys(): Promise<void> {
-    if (!this.encrypts || await this.#queue.submit(discardDataKeys, { processId: this.processId })) return;
+    if (await this.#queue.submit(discardDataKeys, { processId: this.processId })) return;
     throw new StoreUnusable(
       "a process of this KME has begun to use the database; stop every KME process on it and burn again",
     );
