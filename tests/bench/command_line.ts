@@ -9,6 +9,7 @@ export const GROUPS = [
   "agreement",
   "audit",
   "encryption",
+  "key_ids",
   "pools",
   "ingestion",
   "devices",

@@ -10,6 +10,7 @@ import { type Group, parseCommandLine, SHORT_USAGE, USAGE } from "./command_line
 import { devices } from "./device_rows.ts";
 import { encryption } from "./encryption_rows.ts";
 import { ingestion } from "./ingestion_rows.ts";
+import { keyIds } from "./key_id_rows.ts";
 import { latency } from "./latency_rows.ts";
 import { memory } from "./memory.ts";
 import { mixed } from "./mixed_rows.ts";
@@ -24,6 +25,7 @@ const MEASUREMENTS: Readonly<Record<Group, () => Promise<Row[]>>> = {
   agreement,
   audit,
   encryption,
+  key_ids: keyIds,
   pools,
   ingestion,
   devices,

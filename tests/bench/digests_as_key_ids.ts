@@ -1,0 +1,18 @@
+/**
+ * Changes the program so that no key_ID is stored, as when the digest of a key's block was its key_ID. Such keys cannot be collected.
+ * key_IDs are still made for the answers, which takes less than a microsecond each.
+ */
+import SqliteDatabase from "better-sqlite3";
+
+/** What is changed in the statements that hold it; both are of `src/store`. */
+const CHANGES = [
+  [/"key_id" = substr\(\?, "listed"\."key" \* 16 \+ 1, 16\)/, `"key_id" = null || ?`],
+  ["(state = 3 and key_id is not null)", "(state = 3)"],
+] as const;
+
+const { prepare } = SqliteDatabase.prototype;
+
+SqliteDatabase.prototype.prepare = function (this: SqliteDatabase.Database, source: string) {
+  const changed = CHANGES.reduce((text, [from, to]) => text.replace(from, to), source);
+  return prepare.call(this, changed);
+} as typeof prepare;
