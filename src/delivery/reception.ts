@@ -183,8 +183,12 @@ export class Reception {
           return passesOn ? { kind: "unknown", reason: "asked for again" } : { kind: "activated" };
       }
     }
-    if (passesOn && !(onward.length > 0 && await this.#passOn(passedOn, activated.keys, onward))) {
-      return { kind: "unknown", reason: `KME ${thisKme} could not pass the keys on` };
+    if (passesOn) {
+      const failures = onward.length > 0 ? await this.#passOn(passedOn, activated.keys, onward) : [];
+      if (failures !== "passed on") {
+        const reason = [`KME ${thisKme} could not pass the keys on`, ...failures].join(": ");
+        return { kind: "unknown", reason };
+      }
     }
     if (slaves.length > 0) {
       const { kmeId } = this.#options.directory.sae(transaction.origin)!;
@@ -244,7 +248,12 @@ export class Reception {
     return pads && ways.map((way, i) => ({ ...way, reservation, pads: pads[i]! }));
   }
 
-  async #passOn(transaction: Transaction, keys: readonly Key[], onward: readonly Onward[]): Promise<boolean> {
+  /** @returns what the SAE may be told of the failures, each of which names a KME, unless all keys were passed on. */
+  async #passOn(
+    transaction: Transaction,
+    keys: readonly Key[],
+    onward: readonly Onward[],
+  ): Promise<"passed on" | string[]> {
     const { reservations, recovery } = this.#options;
     const answers = await Promise.all(onward.map(({ hop, peer, pads }) => {
       let next = 0;
@@ -268,7 +277,7 @@ export class Reception {
     const all = onward.flatMap(({ pads }) => pads.map((pad) => pad.id));
     if (answers.every((answer) => answer.kind === "activated")) {
       const result = await reservations.now({ reservation, spend: all }, { reservation, unresolved: all });
-      if (result.ok) return true;
+      if (result.ok) return "passed on";
     }
     log("delivery").warn("keys could not be passed on: {reasons}", {
       reasons: answers.flatMap((answer, i) =>
@@ -283,7 +292,7 @@ export class Reception {
       unresolved: sent.flatMap(({ pads }) => pads.map((pad) => pad.id)),
     });
     await recovery.resolve(reservationOf(transaction.id, reservation, sent, this.#options.store.now()));
-    return false;
+    return answers.flatMap((answer) => "reason" in answer ? answer.reason ?? [] : []);
   }
 
   async #takeBackBeyond(

@@ -141,11 +141,44 @@ for (const { name, spec, links, away, slave, additional, burnt } of CASES) {
   }
 }
 
-Deno.test("the error for a KME that is down names its id and no internal details", async () => {
-  await using network = await startNetwork(withOptions(triangle, TIMEOUT), [1, 2, 5], [1, 3, 5]);
-  await network.processes[2]!.kill();
-  const response = await network.client(1).encKeys(2, { additional_slave_SAE_IDs: ["3"] });
-  assertProblem(response, 503, NOBODY);
-  assert.match(response.json.details[0].peer, /\bKME 3\b|ECONNREFUSED|connect/i);
-  assert.deepEqual(await stocks(network, ["1", "2"]), [5, 5]);
-});
+for (
+  const { name, spec, links, away, request, peer } of [
+    {
+      name: "at the other end of a link",
+      spec: triangle,
+      links: triangleLinks,
+      away: 3,
+      request: { slave: 2, additional: ["3"] },
+      peer: "KME 3 is unreachable",
+    },
+    {
+      name: "behind a relay",
+      spec: chain,
+      links: chainLinks,
+      away: 3,
+      request: { slave: 4, additional: [] },
+      peer: "KME 2 could not pass the keys on: KME 3 is unreachable",
+    },
+    {
+      name: "behind two relays",
+      spec: chain,
+      links: chainLinks,
+      away: 4,
+      request: { slave: 4, additional: [] },
+      peer: "KME 2 could not pass the keys on: KME 3 could not pass the keys on: KME 4 is unreachable",
+    },
+  ]
+) {
+  Deno.test(`the error for a KME that is down names its id and no internal details, ${name}`, async () => {
+    await using network = await startNetwork(
+      withOptions(spec, TIMEOUT),
+      ...links.map(([a, b]): [number, number, number] => [a, b, 5]),
+    );
+    const master = network.client(1);
+    const options = { additional_slave_SAE_IDs: request.additional };
+    // Every KME on the way is known to the others by now, and so is the stock of each link.
+    assert.equal((await master.encKeys(request.slave, options)).status, 200);
+    await network.processes[away - 1]!.kill();
+    assertProblem(await master.encKeys(request.slave, options), 503, NOBODY, [{ peer }]);
+  });
+}
