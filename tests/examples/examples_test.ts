@@ -55,6 +55,12 @@ const json = (status: number, body: unknown, headers = {}): Answer => (response)
   response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
 const key = json(200, { keys: [KEY] });
 const lost: Answer = (response) => response.socket!.destroy();
+/** The connection breaks in the middle of the key. */
+const cut: Answer = (response) => {
+  const text = JSON.stringify({ keys: [KEY] });
+  response.writeHead(200, { "content-type": "application/json", "content-length": text.length });
+  response.write(text.slice(0, -20), () => response.socket!.destroy());
+};
 const notFound = json(400, { message: "one or more keys specified are not found on KME" });
 
 /** A server with the certificate of a KME that gives these answers, one a request. */
@@ -145,6 +151,13 @@ async function tryOut(t: Deno.TestContext, example: Example): Promise<void> {
     assert.deepEqual([output.code, output.stdout], [3, ""], output.stderr);
     assert.match(output.stderr, /the answer with the key was lost; ask the master for another key/);
     assert.equal(requests.length, 2);
+  });
+
+  await t.step("an answer of dec_keys that is cut is a lost one", async () => {
+    const again = await ask([cut, key], "fetch", "2", KEY.key_ID);
+    assert.deepEqual(printed(again.output), expected);
+    const { output, requests } = await ask([cut, notFound], "fetch", "2", KEY.key_ID);
+    assert.deepEqual([output.code, output.stdout, requests.length], [3, "", 2], output.stderr);
   });
 
   await t.step("a refusal is final", async () => {

@@ -85,7 +85,10 @@ const REQUESTS: Record<string, Case> = {
     proofs: [["sae_api/requests_test.ts", "a member that comes twice in an object"]],
   },
   A26: { what: "numbers as text, 1.0 and 1e0", proofs: [LIMITS] },
-  A27: { what: "more keys than allowed", proofs: [LIMITS] },
+  A27: {
+    what: "as many keys as allowed, and more",
+    proofs: [LIMITS, ["sae_api/keys_test.ts", "await master.encKeys(3, { number: 128 })"]],
+  },
   A28: { what: "sizes of 8 and 65,536", proofs: [SIZES] },
   A29: { what: "a size of 1024", proofs: [SIZES] },
   A30: {
@@ -280,7 +283,10 @@ const OPERATION: Record<string, Case> = {
   },
   C19: {
     what: "a KME on the way that is down",
-    proofs: [["delivery/network_failures_test.ts", "the error for a KME that is down names its id"]],
+    proofs: [["delivery/network_failures_test.ts", "the error for a KME that is down names its id"], [
+      "delivery/network_failures_test.ts",
+      "behind two relays",
+    ]],
   },
   C20: {
     what: "health without a certificate",

@@ -19,7 +19,7 @@ const network = await startNetwork(
     kmes: [
       { id: 1, saes: ["sae_001", "mx304-10", "CONSA", 123456, "FGT-A", 1, LONG_ID] },
       { id: 2, saes: ["mx10008-25", "CONSB", "mt-aaa", "a2b63e2c-1111-4c1f-9c55-6b4b4d4f1d1e"] },
-      { id: 3, saes: ["mx10008-24"] },
+      { id: 3, saes: ["mx10008-24", "mx10008-23"] },
     ],
   },
   [1, 2, 420],
@@ -79,13 +79,13 @@ Deno.test("Juniper's on-box automation: key_size in the URL of both calls", asyn
   assertSameKeys(decrypt, encrypt);
 });
 
-Deno.test("Juniper's older automation: keys of 16 bytes, and one key for three routers", async () => {
+Deno.test("Juniper's older automation: keys of 16 bytes, and one key for three routers and the master", async () => {
   const short = await client("sae_001").raw({ path: `${KEYS}/mx304-10/enc_keys?number=1&size=128` });
   assert.equal(bytesOf(keysOf(short)[0]!), 16);
   const master = client("mx304-10");
-  const body = '{"additional_slave_SAE_IDs":["mx10008-24"]}';
+  const body = '{"additional_slave_SAE_IDs":["mx10008-24","mx10008-23"]}';
   const made = await post(master, `${KEYS}/mx10008-25/enc_keys`, body);
-  for (const slave of ["mx10008-25", "mx10008-24"]) {
+  for (const slave of ["mx10008-25", "mx10008-24", "mx10008-23"]) {
     assertSameKeys(await client(slave).decKeys("mx304-10", keyIdsOf(made)), made);
   }
 });
