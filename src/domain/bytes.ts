@@ -6,9 +6,28 @@ export function buffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** A string that is equal for equal bytes. */
+/**
+ * Byte strings of `length` bytes each, one after the other, in memory of their own.
+ *
+ * @throws RangeError when one of them has another length.
+ */
+export function joinBytes(parts: readonly Uint8Array[], length: number): Buffer {
+  const joined = Buffer.alloc(parts.length * length);
+  parts.forEach((part, i) => {
+    if (part.length !== length) throw new RangeError(`${part.length} bytes instead of ${length}`);
+    joined.set(part, i * length);
+  });
+  return joined;
+}
+
+/** A string that is equal for equal bytes, and sorts as they do. */
 export function mapKey(bytes: Uint8Array): string {
   return bytes.toHex();
+}
+
+/** The bytes of such strings, one after the other. */
+export function fromMapKeys(keys: readonly string[]): Buffer {
+  return buffer(Uint8Array.fromHex(keys.join("")));
 }
 
 /** Whether two byte strings are equal; not for secrets. */

@@ -4,6 +4,7 @@ import type { Link } from "../../src/domain/link.ts";
 import type { Block } from "../../src/domain/block.ts";
 import { composeBits } from "../../src/domain/key.ts";
 import {
+  assertDistinctBlocks,
   audit,
   closeOnce,
   delivery,
@@ -101,6 +102,54 @@ ledgerTest("many small files are added together, each with its own result and pr
   assert.equal(await store.freeBlocks(OWN.text), 300);
   assert.equal((await audit(ledger)).free, 601);
 });
+
+ledgerTest(
+  "a large file's blocks are stored in its order, each with its own bits, half and file",
+  async (ledger) => {
+    const store = await ledger.open({ now: () => 1_800_000_000_000 });
+    const known = await fill(store, 20, PEER.text);
+    const files = [10, 11].map((first) => ({
+      blocks: freshBlocks(700),
+      // With the largest tag and a small one.
+      digest: new Uint8Array(32).fill(first === 10 ? 255 : 0),
+      tag: first === 10 ? 2 ** 48 - 1 : 0,
+    }));
+    const [first, second] = files;
+    const add = ({ blocks, digest }: Pick<(typeof files)[0], "blocks" | "digest">, name: string) =>
+      store.addBlocks({
+        link: OWN.text,
+        blocks,
+        maxFree: 10_000,
+        file: { name, size: blocks.length * 32, digest, offset: 0 },
+      });
+    const mixed = [...first!.blocks.slice(0, 300), ...known, ...first!.blocks.slice(300)];
+    // One after the other where transactions run beside each other.
+    const adding = add({ ...first!, blocks: mixed }, "first.cor");
+    if (ledger.shared) await adding;
+    assert.deepEqual(await Promise.all([adding, add(second!, "second.cor")]), [
+      { stored: 700, known: 20, taken: 720 },
+      { stored: 700, known: 0, taken: 700 },
+    ]);
+    const rows = await ledger.tables.selectFrom("blocks").selectAll()
+      .where("link_id", "=", store.link(OWN.text)!.id).orderBy("seq").execute();
+    const blocks = files.flatMap((file) => file.blocks);
+    assert.deepEqual(rows.map((row) => hex(row.block_id)), blocks.map(({ id }) => hex(id)));
+    assert.deepEqual(rows.map(({ half }) => half), blocks.map(({ id }) => id[15]! & 1));
+    assert.deepEqual(
+      rows.map((row) => Number(row.file_tag)),
+      files.flatMap(({ tag, blocks }) => blocks.map(() => tag)),
+    );
+    assert.deepEqual([...new Set(rows.map((row) => Number(row.stored_at)))], [1_800_000_000_000]);
+    if (ledger.encryption === undefined) {
+      const bits = rows.map((row) => hex(row.bits as unknown as Uint8Array));
+      assert.deepEqual(bits, blocks.map((block) => hex(block.bits)));
+    }
+    // Encrypted ones are only readable in the row of their own block.
+    const delivered = await store.deliver({ ...delivery(store, 1400), expiresAt: 1_800_000_001_000 });
+    assertDistinctBlocks(delivered!, blocks);
+    assert.equal((await audit(ledger)).seen, 1420);
+  },
+);
 
 ledgerTest("names of key files keep case, spaces and every character", async (ledger) => {
   const store = await ledger.open();

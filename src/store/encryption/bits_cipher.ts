@@ -2,8 +2,9 @@
  * The form in which bits of blocks and keys are stored. Bits are sealed where a row is written and opened where it is read:
  * {@linkcode StoredBits} cannot be made or used in any other way.
  */
+import type { Buffer } from "node:buffer";
 import { BLOCK_BYTES, type KeyIdBytes } from "../../domain/block.ts";
-import { buffer } from "../../domain/bytes.ts";
+import { buffer, joinBytes } from "../../domain/bytes.ts";
 import type { DataKeysTable } from "../table_schema.ts";
 import { Aead, SEAL_BYTES } from "./aead.ts";
 
@@ -12,6 +13,19 @@ declare const stored: unique symbol;
 /** Bits as the database has them. */
 export interface StoredBits {
   readonly [stored]: true;
+}
+
+/** Bits of many rows for one statement, one after the other, `length` bytes each. In memory of their own, to be overwritten. */
+export interface JoinedBits {
+  readonly bytes: Buffer;
+  readonly length: number;
+}
+
+/** @param bits of at least one row. Those of all rows must be equally long. */
+export function joinBits(bits: readonly StoredBits[]): JoinedBits {
+  const each = bits as unknown as readonly Uint8Array[];
+  const { length } = each[0]!;
+  return { bytes: joinBytes(each, length), length };
 }
 
 /** The row that bits belong to. Bits that were moved to another row cannot be opened. */

@@ -8,10 +8,11 @@ import type { DeviceKey, DeviceKeyBits } from "../../domain/device_keys.ts";
 import type { Link } from "../../domain/link.ts";
 import { DEVICE_TAG, UNCONFIRMED_TAG } from "../../domain/stock_questions.ts";
 import { presenceOf } from "../matching.ts";
-import { insertRows, isInState } from "../statements.ts";
+import { isInState } from "../statements.ts";
 import { BlockState, type Schema } from "../table_schema.ts";
 import { oneByOne, type Operation, type Work } from "../work.ts";
-import { countBytes, insertBlocks, seenAmong } from "./ingest_blocks.ts";
+import { countBytes } from "./ingest_blocks.ts";
+import { insertBlocks, recordSeen, seenAmong } from "../new_blocks.ts";
 
 /** Rows that one statement changes. */
 const ROWS = 500;
@@ -64,7 +65,7 @@ async function storeOne(work: Work, { link, batch, keys }: StoreBatch): Promise<
     trx.selectFrom("device_batches").select("batch_id").where("batch_id", "=", id),
   ).executeTakeFirst();
   if (open === undefined) return undefined;
-  const seen = await seenAmong(work, keys.flatMap(({ blocks }) => blocks));
+  const seen = await seenAmong(work, keys.flatMap(({ blocks }) => blocks.map(({ id }) => id)));
   const fresh: DeviceKeyBits[] = [];
   for (const key of keys) {
     if (key.blocks.some((block) => seen.has(mapKey(block.id)))) continue;
@@ -74,12 +75,8 @@ async function storeOne(work: Work, { link, batch, keys }: StoreBatch): Promise<
   const blocks = fresh.flatMap((key) => key.blocks);
   await insertBlocks(
     work,
-    blocks.map((block) => ({
-      ...block,
-      linkId: link.id,
-      tag: UNCONFIRMED_TAG,
-      state: BlockState.unmatched,
-    })),
+    { linkId: link.id, state: BlockState.unmatched },
+    blocks.map((block) => ({ ...block, tag: UNCONFIRMED_TAG })),
   );
   await countBytes(work, blocks);
   const stored = fresh.map(({ id, blocks }): DeviceKey => ({ id, blocks: blocks.map((block) => block.id) }));
@@ -171,15 +168,16 @@ export const receiveKeys: Operation<ReceiveKeys, ReceivedKeys> = oneByOne("recei
 
 async function receiveOne(work: Work, { link, blocks, lost }: ReceiveKeys): Promise<ReceivedKeys> {
   const ids = [...blocks.map(({ id }) => id), ...lost];
-  const seen = await seenAmong(work, ids.map((id) => ({ id })));
+  const seen = await seenAmong(work, ids);
   const fresh = blocks.filter(({ id }) => !seen.has(mapKey(id)));
   await insertBlocks(
     work,
-    fresh.map((block) => ({ ...block, linkId: link.id, tag: DEVICE_TAG, state: BlockState.free })),
+    { linkId: link.id, state: BlockState.free },
+    fresh.map((block) => ({ ...block, tag: DEVICE_TAG })),
   );
   await countBytes(work, fresh);
   const refused = lost.filter((id) => !seen.has(mapKey(id)));
-  await insertRows(work, "seen_blocks", refused.map((id) => ({ block_id: buffer(id) })));
+  await recordSeen(work, refused);
   work.stock.add(link.id, fresh.length);
   return { presence: await presenceOf(work.trx, link.id, ids), stored: fresh.length };
 }

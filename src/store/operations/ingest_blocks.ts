@@ -3,12 +3,13 @@ import type { AddedBlocks, BlockBatch } from "../block_store.ts";
 import type { Block } from "../../domain/block.ts";
 import { buffer, mapKey } from "../../domain/bytes.ts";
 import type { Operation, Work } from "../work.ts";
-import { halfOf, type Link } from "../../domain/link.ts";
-import { type FileTag, fileTag } from "../../domain/stock_questions.ts";
+import type { Link } from "../../domain/link.ts";
+import { fileTag } from "../../domain/stock_questions.ts";
 import { openByteCounts } from "../encryption/byte_counts.ts";
 import { BlockState } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
 import { insertRows, ROWS, run } from "../statements.ts";
+import { insertBlocks, type NewBlock, seenAmong } from "../new_blocks.ts";
 import { freeBlocks } from "../stock.ts";
 
 export interface IngestBlocks extends Omit<BlockBatch, "link"> {
@@ -18,14 +19,15 @@ export interface IngestBlocks extends Omit<BlockBatch, "link"> {
 export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
   name: "ingestBlocks",
   async run(work, items) {
-    const seen = await seenAmong(work, items.flatMap((item) => item.blocks));
+    const seen = await seenAmong(work, items.flatMap(({ blocks }) => blocks.map(({ id }) => id)));
     const free = new Map<number, number>();
     for (const { link: { id } } of items) {
       if (!free.has(id)) free.set(id, await freeBlocks(work.trx, id) + work.stock.of(id));
     }
-    const fresh: FreshBlock[] = [];
+    const fresh = new Map([...free.keys()].map((linkId): [number, NewBlock[]] => [linkId, []]));
     const results = items.map(({ link, blocks, maxFree, file }): AddedBlocks => {
       const tag = fileTag(file.digest);
+      const ofLink = fresh.get(link.id)!;
       let room = Math.max(0, maxFree - free.get(link.id)!);
       let taken = 0;
       let stored = 0;
@@ -36,7 +38,7 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
           room--;
           stored++;
           seen.add(key);
-          fresh.push({ ...block, linkId: link.id, tag, state: BlockState.free });
+          ofLink.push({ id: block.id, bits: block.bits, tag });
         }
         taken++;
       }
@@ -44,51 +46,14 @@ export const ingestBlocks: Operation<IngestBlocks, AddedBlocks> = {
       work.stock.add(link.id, stored);
       return { stored, known: taken - stored, taken };
     });
-    await insertBlocks(work, fresh);
-    await countBytes(work, fresh);
+    for (const [linkId, blocks] of fresh) {
+      await insertBlocks(work, { linkId, state: BlockState.free }, blocks);
+    }
+    await countBytes(work, [...fresh.values()].flat());
     await recordProgress(work, items, results);
     return results;
   },
 };
-
-/** The most that a row can grow: by a reservation, or by a key_ID, a delivery and a composition. */
-const SPARE = buffer(new Uint8Array(40));
-
-export interface FreshBlock extends Block {
-  readonly linkId: number;
-  readonly tag: FileTag;
-  readonly state: number;
-}
-
-/** Those of the blocks that were stored before, at any time. */
-export async function seenAmong(work: Work, blocks: readonly Pick<Block, "id">[]): Promise<Set<string>> {
-  const seen = new Set<string>();
-  for (const part of chunks(blocks, ROWS)) {
-    const ids = part.map((block) => buffer(block.id));
-    const build = () => work.trx.selectFrom("seen_blocks").select("block_id").where("block_id", "in", ids);
-    for (const row of await run(work, `seen ${ids.length}`, ids, build)) seen.add(mapKey(row.block_id));
-  }
-  return seen;
-}
-
-/** The caller counts them as stock. */
-export async function insertBlocks(work: Work, blocks: readonly FreshBlock[]): Promise<void> {
-  await insertRows(work, "seen_blocks", blocks.map((block) => ({ block_id: buffer(block.id) })));
-  await insertRows(
-    work,
-    "blocks",
-    blocks.map((block) => ({
-      block_id: buffer(block.id),
-      link_id: block.linkId,
-      state: block.state,
-      half: halfOf(block.id),
-      stored_at: work.now,
-      file_tag: block.tag,
-      bits: work.cipher.seal({ block: block.id, linkId: block.linkId }, block.bits),
-      spare: SPARE,
-    })),
-  );
-}
 
 /** Adds the bytes of new blocks to the counts of which the entropy is computed. */
 export async function countBytes({ trx, dialect, cipher }: Work, blocks: readonly Block[]): Promise<void> {
