@@ -26,6 +26,7 @@ import type { RefusedClient } from "./client_refusal.ts";
 import { JSON_HEADERS, jsonBody } from "./json_body.ts";
 import { presentedBy } from "./peer_certificates.ts";
 import { answerRefused } from "./refused_client.ts";
+import { hasBody, lastAnswer, LINGER_MS } from "./unread_body.ts";
 
 /** The connection a request came over. */
 export interface FrontConnection extends ConnectedClient {
@@ -174,7 +175,7 @@ class MtlsFront implements Front {
     this.#maxHandshakes = options.maxHandshakes ?? 1_000;
     const requestTimeout = options.requestTimeout ?? 30_000;
     const idleTimeout = options.idleTimeout ?? 120_000;
-    const lingerTimeout = options.lingerTimeout ?? 2_000;
+    const lingerTimeout = options.lingerTimeout ?? LINGER_MS;
     this.#verifier = this.#check(options);
     // `http/1.0` is what curl --http1.0 and old clients offer. A client that offers HTTP/2 only is refused.
     const protocols = ["http/1.1", "http/1.0"];
@@ -559,12 +560,6 @@ function handshakeFailure(text: string): string {
   return text;
 }
 
-function hasBody(request: Request): boolean {
-  if (request.method === "GET" || request.method === "HEAD") return false;
-  const length = request.headers.get("content-length");
-  return length === null ? request.headers.has("transfer-encoding") : length !== "0";
-}
-
 /** An error without its message, which may contain secret values. */
 function outline(error: unknown): string {
   if (!(error instanceof Error)) return typeof error;
@@ -586,10 +581,4 @@ function unauthorized(message: string): Response {
 
 function internalError(): Response {
   return new Response(jsonBody(`{"message":"internal error"}`), { status: 500, headers: JSON_HEADERS });
-}
-
-function lastAnswer(response: Response): Response {
-  const headers = new Headers(response.headers);
-  headers.set("connection", "close");
-  return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
 }

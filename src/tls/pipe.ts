@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { CoarseClock } from "./coarse_clock.ts";
 import type { PipePorts } from "./ports.ts";
+import { MAX_DISCARDED } from "./unread_body.ts";
 import type { VerifiedClient } from "../x509/verifier.ts";
 
 /** What the pipes of one front share. Times in milliseconds. */
@@ -31,9 +32,6 @@ const PIPELINE_PAUSE = 20;
 
 /** Bytes held for an inner server that does not read them; never reached where {@linkcode ReadControl} works. */
 const MAX_HELD = 16 * 2 ** 20;
-
-/** Bytes that a client may still send after its last answer is decided. */
-const MAX_DISCARDED = 2 ** 20;
 
 /**
  * Stops and starts reading from the network. Deno's TLSSocket keeps reading without limit while it is paused; the handle of

@@ -4,14 +4,13 @@
  */
 import type { TLSSocket } from "node:tls";
 import { jsonBody } from "./json_body.ts";
+import { LINGER_MS, MAX_DISCARDED } from "./unread_body.ts";
 
-/** Maximum bytes of a request's head, and of what is discarded after the answer. */
+/** Maximum bytes of a request's head. */
 const MAX_HEAD = 16_384;
-const MAX_DISCARDED = 1_048_576;
 
-/** Milliseconds for the client to send its request, and to end its side after the answer. */
+/** Milliseconds for the client to send its request. */
 const REQUEST_MS = 5_000;
-const LINGER_MS = 2_000;
 
 /**
  * Answers the first request with a status and a reason, and closes the connection.

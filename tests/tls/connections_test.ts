@@ -371,27 +371,37 @@ Deno.test("an answer before the body is read reaches a client that goes on sendi
     await until(() => front.connections === 0, "nothing is left");
   }));
 
-Deno.test("of a body that is refused little more is read, and the connection is closed", () =>
+Deno.test("of a body that is refused little more is read, whatever the method, and the connection is closed", () =>
   withFront({
     lingerTimeout: 2000,
     handler: () => Response.json({ message: "too large" }, { status: 413 }),
   }, async (front, port) => {
     const size = 200 * MEGABYTE;
-    const wire = await secure(port, alice);
-    wire.send(`POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${size}\r\n\r\n`);
-    const chunk = new Uint8Array(MEGABYTE / 4);
-    let sent = 0;
-    const pump = () => {
-      while (sent < size && !wire.closed) {
-        sent += chunk.length;
-        if (!wire.socket.write(chunk)) return void wire.socket.once("drain", pump);
-      }
-    };
-    pump();
-    await wire.expect(/^HTTP\/1\.1 413 .*too large/s);
-    await wire.whenClosed;
-    // What is on the way in the buffers of both ends comes on top of the megabyte.
-    assert.ok(sent < 24 * MEGABYTE, `${sent / MEGABYTE} MiB were sent`);
+    for (
+      const [method, length] of [
+        ["POST", `Content-Length: ${size}`],
+        ["GET", `Content-Length: ${size}`],
+        ["HEAD", `Content-Length: ${size}`],
+        ["GET", "Transfer-Encoding: chunked"],
+      ]
+    ) {
+      const wire = await secure(port, alice);
+      wire.send(`${method} / HTTP/1.1\r\nHost: localhost\r\n${length}\r\n\r\n`);
+      if (!length!.startsWith("Content-Length")) wire.send(`${size.toString(16)}\r\n`);
+      const chunk = new Uint8Array(MEGABYTE / 4);
+      let sent = 0;
+      const pump = () => {
+        while (sent < size && !wire.closed) {
+          sent += chunk.length;
+          if (!wire.socket.write(chunk)) return void wire.socket.once("drain", pump);
+        }
+      };
+      pump();
+      await wire.expect(method === "HEAD" ? /^HTTP\/1\.1 413 / : /^HTTP\/1\.1 413 .*too large/s);
+      await wire.whenClosed;
+      // What is on the way in the buffers of both ends comes on top of the megabyte.
+      assert.ok(sent < 24 * MEGABYTE, `${method}, ${length}: ${sent / MEGABYTE} MiB were sent`);
+    }
     await until(() => front.connections === 0, "nothing is left");
   }));
 
