@@ -1,12 +1,13 @@
 /**
- * A plain HTTP server with a limit of connections, which the runtime's own server does not have: a TCP listener passes the bytes
- * of each connection to an inner server on the loopback interface.
+ * A plain HTTP server with limits, which the runtime's own server does not have: a TCP listener passes the bytes of each connection
+ * to an inner server on the loopback interface. It is for requests without a body: the body of any other one is not read.
  */
 import { connect, type Socket } from "node:net";
 import { log } from "../log.ts";
 import { firstOfTheMost, remoteOf } from "./address_group.ts";
 import { LastingHttpServer } from "./lasting_http_server.ts";
 import { TcpListener } from "./tcp_listener.ts";
+import { hasBody, lastAnswer, LINGER_MS, MAX_DISCARDED } from "./unread_body.ts";
 
 /** Milliseconds for clients to read what was sent to them when the server closes. */
 const FLUSH_MS = 500;
@@ -32,6 +33,8 @@ export class LimitedHttpServer {
   readonly #listener: TcpListener;
   /** Open connections by the client's address and port, those that have been idle longest first. */
   readonly #sockets = new Map<string, Socket>();
+  /** What ends the reading from the client, by the port of its connection to the inner server. */
+  readonly #endings = new Map<number, () => void>();
 
   private constructor(options: LimitedHttpOptions) {
     this.#options = options;
@@ -43,7 +46,11 @@ export class LimitedHttpServer {
       keepsPort: false,
       signal: this.#stop.signal,
       onError,
-      handler: (request) => handler(request),
+      handler: async (request, { remoteAddr }) => {
+        if (!hasBody(request)) return await handler(request);
+        this.#endings.get(remoteAddr.port)?.();
+        return lastAnswer(await handler(request));
+      },
     });
     this.#listener = new TcpListener({
       name,
@@ -101,13 +108,25 @@ export class LimitedHttpServer {
       this.#sockets.delete(remote);
       this.#sockets.set(remote, client);
     };
+    let ending = false;
     client.on("data", active);
     inner.on("data", active);
     client.on("close", () => {
       if (this.#sockets.get(remote) === client) this.#sockets.delete(remote);
       inner.destroy();
     });
-    inner.on("close", () => client.destroySoon());
+    // Before the first byte is passed on.
+    inner.once("connect", () => {
+      const port = inner.localPort!;
+      this.#endings.set(port, () => {
+        ending = true;
+        client.unpipe(inner);
+        discardFrom(client);
+      });
+      inner.once("close", () => this.#endings.delete(port));
+    });
+    // With a body on its way, the client has to stop first.
+    inner.on("close", () => ending ? client.end() : client.destroySoon());
     client.pipe(inner);
     inner.pipe(client);
   }
@@ -122,4 +141,17 @@ export class LimitedHttpServer {
     this.#sockets.delete(remote);
     socket.destroy();
   }
+}
+
+/** Takes little more from a client, and closes its connection when it has ended or after a moment. */
+function discardFrom(client: Socket): void {
+  const timer = setTimeout(() => client.destroy(), LINGER_MS);
+  let discarded = 0;
+  client.on("data", (chunk: Uint8Array) => {
+    discarded += chunk.length;
+    if (discarded > MAX_DISCARDED) client.pause();
+  });
+  client.once("end", () => client.destroySoon());
+  client.once("close", () => clearTimeout(timer));
+  client.resume();
 }

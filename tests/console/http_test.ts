@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import http from "node:http";
+import { connect } from "node:net";
 import { kmeStatusSchema } from "../../src/metrics/kme_status.ts";
 import { eventually } from "../harness/eventually.ts";
 import { first, follow, serve } from "./served.ts";
@@ -211,6 +212,31 @@ Deno.test("the listener is read-only", async () => {
     "text/event-stream",
   );
   assert.equal(served.console.clients, 0);
+});
+
+Deno.test("of a body little is read, and the connection is closed", async () => {
+  await using served = await serve();
+  const size = 200 * 2 ** 20;
+  for (const [method, status] of [["POST", 405], ["GET", 200], ["HEAD", 200]] as const) {
+    const { hostname, port } = new URL(served.origin);
+    const socket = connect({ host: hostname, port: Number(port) });
+    let text = "";
+    let sent = 0;
+    const chunk = new Uint8Array(2 ** 18);
+    const pump = () => {
+      while (sent < size && !socket.destroyed) {
+        sent += chunk.length;
+        if (!socket.write(chunk)) return void socket.once("drain", pump);
+      }
+    };
+    socket.setEncoding("latin1").on("data", (part: string) => text += part).on("error", () => {});
+    socket.write(`${method} /health/live HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${size}\r\n\r\n`);
+    pump();
+    await new Promise((resolve) => socket.once("close", resolve));
+    assert.match(text, new RegExp(`^HTTP/1\\.1 ${status} .*\r\nconnection: close\r\n`, "is"));
+    // What is on the way in the buffers of both ends comes on top of a megabyte.
+    assert.ok(sent < 24 * 2 ** 20, `${method}: ${sent / 2 ** 20} MiB were sent`);
+  }
 });
 
 Deno.test("it is not the SAE interface", async () => {
