@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { watchedDirectories } from "../config/watched_directories.ts";
 import { isNeighbour } from "../domain/network.ts";
+import { isKeyFileName } from "../ingest/key_file.ts";
 import { readServedFiles } from "../ingest/served_files.ts";
 import { markerPath } from "../rollback_guard/marker.ts";
 import { inspectDatabase } from "../store/inspection.ts";
@@ -89,17 +90,23 @@ async function checkKeyDirectory(member: string, path: string, deletes: boolean)
     }
   }
   let waiting = 0;
+  const odd: string[] = [];
   try {
-    for await (const entry of Deno.readDir(path)) {
-      if (!entry.name.endsWith(".cor")) continue;
+    for await (const { name, isFile } of Deno.readDir(path)) {
+      if (!isKeyFileName(name)) continue;
+      // Not opened: it may be a pipe without a writer, or lead to a file that is none of the directory's.
+      if (!isFile) {
+        odd.push(name);
+        continue;
+      }
       if (waiting++ >= MAX_OPENED) continue;
       try {
-        (await Deno.open(join(path, entry.name))).close();
+        (await Deno.open(join(path, name))).close();
       } catch (error) {
         if (error instanceof Deno.errors.NotFound) continue; // a running KME has just deleted it
         return environmentError(
           member,
-          `the key file ${join(path, entry.name)} is not readable`,
+          `the key file ${join(path, name)} is not readable`,
           "make the key files readable for the group of the KME where they are written",
         );
       }
@@ -111,28 +118,48 @@ async function checkKeyDirectory(member: string, path: string, deletes: boolean)
       "let the user of the KME read the directory",
     );
   }
-  const writable = await writableByOthers(path);
-  if (writable !== undefined) {
+  const foreign = await writtenByOthers(path);
+  if (foreign !== undefined) {
     return warn(
       member,
-      `${writable} may be written by all users: whoever writes key files knows the keys`,
-      "let only the user that delivers key files write there (chmod o-w)",
+      `${foreign}: whoever writes key files knows the keys`,
+      "let only the user that delivers key files own the directory and write there (chown, chmod o-w)",
+    );
+  }
+  if (odd.length > 0) {
+    return warn(
+      member,
+      `${path}: ${odd.length} ${
+        odd.length === 1 ? "entry is" : "entries are"
+      } named like key files but are no ` +
+        `regular files, such as ${odd[0]}; nothing of them is ingested`,
+      "remove them",
     );
   }
   const files = waiting === 0 ? "no key files" : `${waiting} key file${waiting === 1 ? "" : "s"} to ingest`;
   return ok(member, `${path} is readable${deletes ? " and writable" : ""}; ${files}`);
 }
 
-/** The directory or the first key file in it that every user of the host may write (POSIX only). */
-async function writableByOthers(directory: string): Promise<string | undefined> {
+/**
+ * What shows that other users than the one that delivers key files may have written some: a mode of the directory or of the first
+ * such key file, or its owner. That user is the directory's owner (POSIX only).
+ */
+async function writtenByOthers(directory: string): Promise<string | undefined> {
   if (!platform.hasFileModes) return undefined;
-  const isOpen = async (path: string) => (((await Deno.lstat(path)).mode ?? 0) & 0o002) !== 0;
-  if (await isOpen(directory)) return directory;
+  const { mode, uid: deliverer } = await Deno.stat(directory);
+  const forAll = (mode: number | null) => ((mode ?? 0) & 0o002) !== 0;
+  if (forAll(mode)) return `${directory} may be written by all users`;
   let looked = 0;
   for await (const { name, isFile } of Deno.readDir(directory)) {
-    if (!isFile || !name.endsWith(".cor") || looked++ >= MAX_OPENED) continue;
+    if (!isFile || !isKeyFileName(name) || looked++ >= MAX_OPENED) continue;
     const path = join(directory, name);
-    if (await isOpen(path).catch(() => false)) return path;
+    const info = await Deno.lstat(path).catch(() => undefined);
+    if (info === undefined) continue; // a running KME has just deleted it
+    if (forAll(info.mode)) return `${path} may be written by all users`;
+    const { uid } = info;
+    if (uid !== deliverer && uid !== 0 && !platform.isOwn(uid)) {
+      return `${path} belongs to user ${uid}, not to the directory's owner`;
+    }
   }
   return undefined;
 }

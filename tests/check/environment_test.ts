@@ -85,6 +85,49 @@ Deno.test("a key file that is not readable is named", posixOnly, async () => {
   found(await withoutRights(() => checkDirectories(config)), "fail", KEYS, /first\.cor is not readable/);
 });
 
+Deno.test("what only has the name of a key file is named, and not opened", posixOnly, async () => {
+  await using network = await twoKmes();
+  const directory = network.keyDirectory(1, 1);
+  await Deno.writeFile(`${directory}/first.cor`, new Uint8Array(32));
+  await Deno.symlink(`${network.kme(1).directory}/saes-server-key.pem`, `${directory}/link.cor`);
+  await Deno.symlink(`${directory}/nowhere`, `${directory}/dangling.cor`);
+  await Deno.mkdir(`${directory}/directory.cor`);
+  // Opening it would wait for a writer.
+  assert.equal((await new Deno.Command("mkfifo", { args: [`${directory}/pipe.cor`] }).output()).code, 0);
+  const lines = await checkDirectories(await configOf(network));
+  const { fix } = found(
+    lines,
+    "warn",
+    KEYS,
+    /4 entries are named like key files but are no regular files, such as .*\.cor/,
+  );
+  assert.match(fix!, /remove/);
+});
+
+Deno.test("a key directory behind a symbolic link is judged, not the link", posixOnly, async () => {
+  await using network = await twoKmes();
+  const directory = network.keyDirectory(1, 1);
+  await Deno.chmod(directory, 0o755);
+  await Deno.rename(directory, `${directory}-elsewhere`);
+  await Deno.symlink(`${directory}-elsewhere`, directory);
+  found(await checkDirectories(await configOf(network)), "ok", KEYS, /is readable/);
+  await Deno.chmod(`${directory}-elsewhere`, 0o777);
+  found(await checkDirectories(await configOf(network)), "warn", KEYS, /may be written by all users/);
+});
+
+Deno.test("a key file of an unexpected owner is named", { ignore: Deno.uid() !== 0 }, async () => {
+  await using network = await twoKmes();
+  const directory = network.keyDirectory(1, 1);
+  await Deno.writeFile(`${directory}/first.cor`, new Uint8Array(32));
+  const config = await configOf(network);
+  // As the installation guide has it: the files and the directory belong to the user that delivers them.
+  for (const path of [directory, `${directory}/first.cor`]) await Deno.chown(path, 1234, 1234);
+  found(await checkDirectories(config), "ok", KEYS, /1 key file to ingest/);
+  await Deno.writeFile(`${directory}/second.cor`, new Uint8Array(32));
+  await Deno.chown(`${directory}/second.cor`, 4321, 1234);
+  found(await checkDirectories(config), "warn", KEYS, /second\.cor belongs to user 4321/);
+});
+
 Deno.test("the directory of an SQLite database has to be writable", posixOnly, async () => {
   await using network = await twoKmes("sqlite");
   await Deno.chmod(network.directory, 0o755);
