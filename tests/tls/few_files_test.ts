@@ -7,12 +7,16 @@ import { fileURLToPath } from "node:url";
 import { eventually } from "../harness/eventually.ts";
 import type { KmeProcess } from "../harness/kme_process.ts";
 import { SaeClient } from "../harness/sae_client.ts";
+import { leaveFiles } from "../harness/process_files.ts";
 import { scrape } from "../metrics/scrape.ts";
 import { makeTestNetwork, type TestNetwork } from "../harness/test_network.ts";
 import { connectionLimits } from "../../src/tls/connection_limits.ts";
 
 const posixOnly = { ignore: Deno.build.os === "windows" };
 const FILES = 300;
+
+/** Milliseconds for a request to a KME that may have no file for it. */
+const TRY_MS = 1000;
 
 /** Two SAEs at one KME with a console. */
 async function withFewFiles(test: (network: TestNetwork, kme: KmeProcess) => Promise<void>) {
@@ -106,6 +110,73 @@ Deno.test(
         elsewhere.destroy();
       }
     }),
+);
+
+Deno.test(
+  "a KME that has no file left goes on at every listener when there are files again",
+  { ignore: Deno.build.os !== "linux" },
+  async () => {
+    await using network = await makeTestNetwork({
+      kmes: [{ id: 1, saes: [1, 2], console: true, skip: true, database: "sqlite" }, { id: 2, saes: [3] }],
+    });
+    await using kme = await network.start(1);
+    const { consolePort, skipPort, kmesPort } = network.kme(1);
+    const { cert, key } = network.kme(2).interKmeClient;
+    const { ca } = network.interKmeCa;
+    const asked: [string, () => Promise<number>][] = [
+      ["console", async () => {
+        const response = await fetch(`http://127.0.0.1:${consolePort}/health/live`, {
+          headers: { connection: "close" },
+          signal: AbortSignal.timeout(TRY_MS),
+        });
+        await response.body?.cancel();
+        return response.status;
+      }],
+      ["SAE", async () => {
+        using client = network.client(1, { agent: false, timeout: TRY_MS });
+        return (await client.status(2)).status;
+      }],
+      ["SKIP", async () => {
+        using client = network.client(1, { agent: false, timeout: TRY_MS, port: skipPort });
+        return (await client.raw({ path: "/capabilities" })).status;
+      }],
+      ["inter-KME", async () => {
+        using client = new SaeClient({ agent: false, timeout: TRY_MS, port: kmesPort, ca, cert, key });
+        const body = '{"sender_KME_ID":"2"}';
+        return (await client.raw({ method: "POST", path: "/kme/v1/hello", body })).status;
+      }],
+    ];
+    let ended = false;
+    kme.exited.then(() => ended = true);
+    let failed = 0;
+    // With none no listener can accept; with one or two the inner HTTP server cannot.
+    for (const spare of [0, 1, 2, 3]) {
+      const giveBack = await leaveFiles(kme.pid, spare);
+      await network.writeKeyFile(1, 1, 5);
+      const statuses = await Promise.all(asked.map(([, ask]) => ask().catch(() => 0)));
+      failed += statuses.filter((status) => status !== 200).length;
+      await giveBack();
+      for (const [name, ask] of asked) {
+        await eventually(async () => await ask() === 200, {
+          what: `with ${spare} files before, the ${name} interface answers`,
+          timeout: 30_000,
+        });
+      }
+      assert.equal(ended, false, kme.lines.join("\n"));
+    }
+    assert.ok(failed > 8, `only ${failed} requests found no file`);
+    using client = network.client(1);
+    await eventually(async () => (await client.status(2)).json.stored_key_count === 20, {
+      what: "key files that came meanwhile are ingested",
+      timeout: 30_000,
+    });
+    assert.match(kme.lines.join("\n"), /inner .* listener: .*it is opened again/);
+    assert.match(
+      kme.lines.join("\n"),
+      /no connection is accepted on .* any more; the listener is opened again/,
+    );
+    assert.equal(await kme.stop(), 0);
+  },
 );
 
 Deno.test(
