@@ -105,7 +105,8 @@ export class Audit {
   readonly #failures: string[] = [];
   readonly #workers: Promise<void>[] = [];
   readonly #readings = new Set<Promise<void>>();
-  readonly #milestones = new Set<{ at: number; reached: () => void }>();
+  /** Called once with the next key. */
+  readonly #nextKeys = new Set<() => void>();
   #stopping = false;
   #lastRefusal = "none";
 
@@ -169,20 +170,21 @@ export class Audit {
     }
   }
 
-  /** Resolves when so many more keys have been handed out. */
+  /** Resolves when so many more keys have been handed out; rejects when none is handed out for a minute. */
   async untilDelivered(more: number): Promise<void> {
     const at = this.delivered + more;
-    const reached = Promise.withResolvers<void>();
-    const milestone = { at, reached: reached.resolve };
-    this.#milestones.add(milestone);
-    const timer = setTimeout(() => {
-      const facts =
-        `${this.#underWay.size} requests are under way, the last refusal was: ${this.#lastRefusal}`;
-      const failures = this.#failures.slice(0, 10).join("\n");
-      reached.reject(new Error(`no ${more} more keys within 60 s ${this.#say()}: ${facts}\n${failures}`));
-    }, 60_000);
-    await reached.promise.finally(() => clearTimeout(timer));
-    this.#milestones.delete(milestone);
+    while (this.delivered < at) {
+      const next = Promise.withResolvers<void>();
+      this.#nextKeys.add(next.resolve);
+      const timer = setTimeout(() => {
+        const facts =
+          `${this.#underWay.size} requests are under way, the last refusal was: ${this.#lastRefusal}`;
+        const failures = this.#failures.slice(0, 10).join("\n");
+        const missing = `${at - this.delivered} of ${more} more keys are missing, none came within 60 s`;
+        next.reject(new Error(`${missing} ${this.#say()}: ${facts}\n${failures}`));
+      }, 60_000);
+      await next.promise.finally(() => clearTimeout(timer));
+    }
   }
 
   /** Ends the load; every key has then been read by its slaves. */
@@ -265,7 +267,7 @@ export class Audit {
 
   async #read(slave: string, master: string, keyIds: readonly string[], reading: UnderWay): Promise<void> {
     const before: string[] = [];
-    for (const end = Date.now() + 60_000;;) {
+    for (let end = Date.now() + 60_000;;) {
       let answer: SaeResponse | undefined;
       try {
         answer = await this.#client(slave).decKeys(master, keyIds);
@@ -284,7 +286,8 @@ export class Audit {
       if (answer !== undefined && answer.status !== 503) {
         return this.#fail(`${what}: ${answer.status} ${answer.text}, before: ${before}`);
       }
-      if (Date.now() > end) return this.#fail(`${what} within a minute`);
+      if (this.#isStruck(this.#kmeOf.get(slave)!)) end = Date.now() + 60_000;
+      if (Date.now() > end) return this.#fail(`${what} within a minute after its KME was back`);
       if (answer !== undefined) before.push(answer.text);
       await pause(50);
     }
@@ -494,14 +497,19 @@ export class Audit {
     }
     this.#handed.set(key_ID, { keyId: key_ID, master, slaves, digest: digest(bits), readers: new Map() });
     this.figures.delivered++;
-    for (const { at, reached } of this.#milestones) if (this.delivered >= at) reached();
+    for (const delivered of this.#nextKeys) delivered();
+    this.#nextKeys.clear();
   }
 
   #begin(kmes: readonly string[]): UnderWay {
-    const request: UnderWay = { kmes: new Set(kmes), struck: false };
-    for (const strike of this.#strikes) if (kmes.some((kme) => strike.has(kme))) request.struck = true;
+    const request: UnderWay = { kmes: new Set(kmes), struck: kmes.some((kme) => this.#isStruck(kme)) };
     this.#underWay.add(request);
     return request;
+  }
+
+  /** Whether a KME is being killed, or waits for what {@linkcode kill} takes away. */
+  #isStruck(kme: string): boolean {
+    return [...this.#strikes].some((strike) => strike.has(kme));
   }
 
   #client(sae: string): SaeClient {

@@ -82,7 +82,7 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
     if (options.databases !== undefined) {
       await eventually(isSettled, {
         what: "the end of all reservations and key files",
-        timeout: 40_000,
+        timeout: 120_000,
         interval: 250,
       });
       await Promise.all([stop(), ...more.map((process) => process.stop())]);
@@ -106,7 +106,7 @@ export async function makePair(options: PairOptions = {}): Promise<Pair> {
     for (const [kme, other] of [["1", "1"], ["1", "2"], ["2", "1"], ["2", "2"]] as const) {
       await eventually(async () => await stock(kme, other) === blocks, {
         what: `the blocks of the link ${kme}-${other}`,
-        timeout: 60_000,
+        timeout: 180_000,
       });
     }
   };

@@ -18,7 +18,11 @@ const INGESTED = /: \d+ keys stored/;
 for (const kind of ["postgres", "mariadb", "mysql"] as const) {
   databaseTest(kind, "SIGKILL and SIGSTOP of one of two replicas under load", async (uri, server) => {
     const random = new Random();
-    await using pair = await makePair({ databases: [uri, await server.createDatabase()] });
+    await using pair = await makePair({
+      databases: [uri, await server.createDatabase()],
+      // A busy machine must not let the lease of a process end that runs.
+      options: { lease_seconds: 10 },
+    });
     const { network } = pair;
     const replica = await makeReplica(network);
     const audit = new Audit({
@@ -44,14 +48,17 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
 
     // The process that ingests key files is killed last.
     const ingester = ingesting[0] === second ? "second" : "first";
+    let secondId: string | undefined;
     for (const victim of ingester === "first" ? ["second", "first"] : ["first", "second"]) {
       await audit.untilDelivered(random.between(30, 60));
       await pause(random.between(0, 100));
       if (victim === "second") {
+        const known = await processes(uri);
         await audit.kill(["1"], () => second.kill());
         await audit.untilDelivered(30);
         if (ingester === victim) await untilTakenOver(pair.process("1"), audit);
         second = await replica.start();
+        secondId = await newProcess(uri, known);
       } else {
         await audit.kill(["1"], () => pair.kill("1"));
         await audit.untilDelivered(10); // KME 2 cannot reach the other process, which can still reach KME 2
@@ -64,8 +71,10 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
     await audit.untilDelivered(30);
     await audit.kill(["1"], async () => {
       second.signal("SIGSTOP");
-      await untilAdopted(uri);
+      await untilAdopted(uri, secondId!);
       second.signal("SIGCONT");
+      // Until then the other one adopts what it reserves, and blocks of requests that begin may be burnt.
+      await untilRunning(uri, secondId!);
     });
     await audit.untilDelivered(30);
     await audit.stopLoad();
@@ -122,15 +131,39 @@ for (const kind of ["postgres", "mariadb", "mysql"] as const) {
 /** The other process ingests key files when the lease of the killed one has ended. */
 async function untilTakenOver(process: KmeProcess, audit: Audit): Promise<void> {
   await audit.addKeys("1", "1", 10, "taken-over.cor");
-  await process.waitForLine(/taken-over.cor.*: 10 keys stored/);
+  await process.waitForLine(/taken-over.cor.*: 10 keys stored/, 120_000);
+}
+
+/** The processes that the database knows, by their ids: those that run, and for a day those that have been killed. */
+async function processes(uri: string, where = "1 = 1"): Promise<string[]> {
+  const rows = await queryDatabase(uri, `select process_id from processes where ${where}`);
+  return (rows as { process_id: Uint8Array }[]).map(({ process_id }) => Uint8Array.from(process_id).toHex());
+}
+
+/** The process that has been started since. */
+async function newProcess(uri: string, known: readonly string[]): Promise<string> {
+  const found = (await processes(uri)).filter((id) => !known.includes(id));
+  assert.equal(found.length, 1, "one process was started");
+  return found[0]!;
 }
 
 /** The lease of a process has ended, and the other one has adopted its reservations. */
-async function untilAdopted(uri: string): Promise<void> {
+async function untilAdopted(uri: string, id: string): Promise<void> {
   await eventually(async () => {
-    const ended = `select process_id from processes where lease_until < ${Date.now()}`;
-    if ((await queryDatabase(uri, ended)).length === 0) return false;
-    return (await queryDatabase(uri, `select 1 from reservations where process_id in (${ended})`)).length ===
-      0;
-  }, { what: "the adoption of the reservations", timeout: 30_000, interval: 200 });
+    if (!(await processes(uri, `lease_until < ${Date.now()}`)).includes(id)) return false;
+    const rows = await queryDatabase(uri, "select process_id from reservations");
+    return (rows as { process_id: Uint8Array }[]).every(({ process_id }) =>
+      Uint8Array.from(process_id).toHex() !== id
+    );
+    // A transaction that was under way is ended by the server after a while.
+  }, { what: "the adoption of the reservations", timeout: 120_000, interval: 200 });
+}
+
+/** A process that was stopped renews its lease again. */
+async function untilRunning(uri: string, id: string): Promise<void> {
+  await eventually(async () => (await processes(uri, `lease_until > ${Date.now()}`)).includes(id), {
+    what: "the renewal of the lease",
+    timeout: 120_000,
+    interval: 50,
+  });
 }
