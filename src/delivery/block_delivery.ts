@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { log } from "../log.ts";
 import type { KeyIdBytes } from "../domain/block.ts";
 import type { ConfiguredId, KmeId } from "../domain/ids.ts";
-import { mapKey } from "../domain/bytes.ts";
+import { mapKey, overwrite } from "../domain/bytes.ts";
 import type { Key } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
 import type { Store } from "../store/store.ts";
@@ -73,6 +73,16 @@ export class BlockDelivery {
       activated: [],
       refused: [],
     };
+    let keys: Key[] = [];
+    try {
+      return keys = await this.#deliver(request, agreement);
+    } finally {
+      const returned = new Set(keys.map(({ bits }) => bits));
+      overwrite([...agreement.bits.values()].filter((bits) => !returned.has(bits)).map((bits) => ({ bits })));
+    }
+  }
+
+  async #deliver(request: BlockRequest, agreement: Agreement): Promise<Key[]> {
     await this.#agree(request, agreement);
     const { reservation, activated, refused: absent } = agreement;
     // The peer knows the keys by the digests of their blocks only.

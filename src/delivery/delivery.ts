@@ -4,7 +4,7 @@ import { type Events, EventText } from "../events/events.ts";
 import { BLOCK_BITS, formatKeyId, type KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { Sae } from "../domain/network.ts";
-import { mapKey } from "../domain/bytes.ts";
+import { mapKey, overwrite } from "../domain/bytes.ts";
 import { blocksPerKey, type Key, KeySize, MAX_REQUEST_BITS, newKeyIds } from "../domain/key.ts";
 import { StoreUnavailable } from "../domain/store_errors.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -682,7 +682,7 @@ async function onceRecorded(keys: readonly Key[], recorded: Promise<unknown>): P
     await recorded;
     return keys;
   } catch (error) {
-    for (const { bits } of keys) bits.fill(0);
+    overwrite(keys);
     throw error;
   }
 }

@@ -5,7 +5,7 @@ import { log } from "../log.ts";
 import type { Block, KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
-import { mapKey } from "../domain/bytes.ts";
+import { mapKey, overwrite } from "../domain/bytes.ts";
 import { inSlices, type Steps } from "../domain/slices.ts";
 import { applyPad, blocksPerKey, composeBits, type Key, KeySize } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
@@ -183,12 +183,14 @@ export class Reception {
           return passesOn ? { kind: "unknown", reason: "asked for again" } : { kind: "activated" };
       }
     }
-    if (passesOn) {
-      const failures = onward.length > 0 ? await this.#passOn(passedOn, activated.keys, onward) : [];
-      if (failures !== "passed on") {
-        const reason = [`KME ${thisKme} could not pass the keys on`, ...failures].join(": ");
-        return { kind: "unknown", reason };
-      }
+    const { keys } = activated;
+    let failures: readonly string[] | "passed on" = "passed on";
+    if (passesOn) failures = onward.length > 0 ? await this.#passOn(passedOn, keys, onward) : [];
+    // The store has the keys that are read here, and the neighbours those that were passed on.
+    overwrite([...keys, ...onward.flatMap(({ pads }) => pads)]);
+    if (failures !== "passed on") {
+      const reason = [`KME ${thisKme} could not pass the keys on`, ...failures].join(": ");
+      return { kind: "unknown", reason };
     }
     if (slaves.length > 0) {
       const { kmeId } = this.#options.directory.sae(transaction.origin)!;

@@ -6,7 +6,7 @@
 import { randomBytes } from "node:crypto";
 import type { Block, KeyIdBytes } from "../domain/block.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
-import { mapKey } from "../domain/bytes.ts";
+import { mapKey, overwrite } from "../domain/bytes.ts";
 import { applyPad, blocksPerKey, composeBits, isWholeBlock, type Key, newKeyId } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
@@ -110,6 +110,16 @@ export class TransactionDelivery {
 
   async #attempt(request: TransactionRequest): Promise<Outcome> {
     const attempt = await this.#reserve(request);
+    const outcome = await this.#agree(request, attempt);
+    // Not after an error: the store may still be going to store them.
+    for (const part of attempt.padded) overwrite(part.blocks);
+    if (!("keys" in outcome)) overwrite(attempt.keys);
+    // Otherwise they are the bits of the keys.
+    if (!("keys" in outcome) || !isWholeBlock(request.size)) overwrite(attempt.source);
+    return outcome;
+  }
+
+  async #agree(request: TransactionRequest, attempt: Attempt): Promise<Outcome> {
     const { composing } = attempt;
     if (composing !== undefined) {
       const answer = await this.#send(request, attempt, composing);

@@ -30,6 +30,11 @@ export function fromMapKeys(keys: readonly string[]): Buffer {
   return buffer(Uint8Array.fromHex(keys.join("")));
 }
 
+/** Overwrites bits that are not needed any more: their memory may be in use for other things much later. */
+export function overwrite(items: Iterable<{ readonly bits: Uint8Array }>): void {
+  for (const { bits } of items) bits.fill(0);
+}
+
 /** Whether two byte strings are equal; not for secrets. */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);

@@ -323,6 +323,14 @@ function keysOf(value: unknown, limit = Infinity): GivenKey[] {
   const container = Array.isArray(keys) ? { keys: keys.slice(0, limit) } : value;
   return read(containerSchema, container).keys.map(({ key_ID, key }) => ({
     id: key_ID,
-    bits: Uint8Array.from(Buffer.from(key, "base64")),
+    bits: decoded(key),
   }));
+}
+
+/** Base64 as bytes in memory of their own: a Buffer shares its memory with others. */
+function decoded(base64: string): Uint8Array {
+  const shared = Buffer.from(base64, "base64");
+  const bytes = Uint8Array.from(shared);
+  shared.fill(0);
+  return bytes;
 }

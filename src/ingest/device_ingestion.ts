@@ -13,7 +13,7 @@ import { type DeviceDirection, directionConflict, type ToldDirection } from "../
 import type { KmeId } from "../domain/ids.ts";
 import { BlockPresence } from "../domain/stock_questions.ts";
 import { errorMessage, toOneLine } from "../domain/text.ts";
-import { sameBytes } from "../domain/bytes.ts";
+import { overwrite, sameBytes } from "../domain/bytes.ts";
 import { within } from "../domain/within.ts";
 import { log } from "../log.ts";
 import type { Store } from "../store/store.ts";
@@ -364,6 +364,7 @@ export class DeviceIngestion implements KeySource {
       const { keys, problem } = this.#accept(given, number);
       const stored = keys.length === 0 ? [] : await store.storeDeviceBatch(this.link, batch, keys);
       if (keys.length === 0) await store.giveUpDeviceBatch(batch);
+      overwrite(given);
       // Without a problem it would be asked again at once.
       if (given.length === 0) throw new DeviceProblem(`the device ${client.name} gave no keys`);
       if (stored === undefined) {

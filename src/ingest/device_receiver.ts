@@ -1,7 +1,7 @@
 /** Fetches keys from this end's QKD device that the other end of the link has got from its own. */
 import { hash } from "node:crypto";
 import { type Block, blocksOf, type KeyIdBytes } from "../domain/block.ts";
-import { mapKey, sameBytes } from "../domain/bytes.ts";
+import { mapKey, overwrite, sameBytes } from "../domain/bytes.ts";
 import type { DeviceKey, DeviceKeysAnswer, DeviceKeysQuestion } from "../domain/device_keys.ts";
 import type { DeviceSource } from "../config/config.ts";
 import type { DeviceDirection } from "../domain/device_direction.ts";
@@ -188,6 +188,7 @@ export class DeviceReceiver {
       rate.add(received.stored);
       observer.stored(kme, received.stored, false);
     }
+    overwrite(fetched.given);
     const beyond = named.slice(remembered.length);
     if (beyond.length > 0) {
       // Another process may have stored them. Otherwise they are gone too: the other end would wait for them for ever.

@@ -1,7 +1,7 @@
 /** Ingestion of one link's directory: one loop that looks for files, waits until they do not change, and reads them. */
 import { join } from "node:path";
 import { type Block, BLOCK_BYTES, blocksOf } from "../domain/block.ts";
-import { sameBytes } from "../domain/bytes.ts";
+import { overwrite, sameBytes } from "../domain/bytes.ts";
 import type { KmeId } from "../domain/ids.ts";
 import type { WatchedDirectory } from "../domain/network.ts";
 import { errorMessage } from "../domain/text.ts";
@@ -343,6 +343,9 @@ export class LinkIngestion implements KeySource {
       })
     ));
     const read: { file: CheckedFile; blocks: Block[] }[] = [];
+    // What the store may be storing is not among them.
+    const unstored = new Set(checked.flatMap((result) => typeof result === "string" ? [] : [result.bytes!]));
+    opened.defer(() => unstored.forEach((bytes) => bytes.fill(0)));
     for (const [i, result] of checked.entries()) {
       const known = files[i]!;
       if (typeof result === "string") {
@@ -360,6 +363,7 @@ export class LinkIngestion implements KeySource {
     if (read.length === 0) return checked.some((result) => typeof result === "string");
     if (this.#closed || !await this.#mayIngest()) return true;
     await this.#recordServed(read.map(({ file }) => file));
+    for (const { file } of read) unstored.delete(file.bytes!);
     const { result: added, pause } = await this.#store(() =>
       Promise.all(
         read.map(({ file, blocks }) =>
@@ -373,12 +377,12 @@ export class LinkIngestion implements KeySource {
       )
     );
     const ms = performance.now() - this.#triedAt;
-    await Promise.all(read.map(async ({ file: { known }, blocks }, i) => {
+    await Promise.all(read.map(async ({ file: { known, bytes }, blocks }, i) => {
       const { stored, known: left, taken } = added[i]!;
       known.tally.stored += stored;
       known.tally.known += left;
       known.tally.ms += ms / read.length;
-      wipe(blocks);
+      bytes!.fill(0);
       if (taken < blocks.length) return this.#pauseForRoom(known);
       this.#report(known);
       await this.#finish(known, "done");
@@ -433,6 +437,7 @@ export class LinkIngestion implements KeySource {
     const whole = wholeBytes(state.size);
     if (whole === 0) return "done";
     const check = await file.check(health !== "off", turnOfOthers, keepsBytes);
+    unused.defer(() => void check?.bytes?.fill(0));
     if (check === undefined || !sameState(state, await stateAt(this.#path(known.name)))) return "look again";
     const { digest, marks, healthProblem, bytes } = check;
     known.digest = digest;
@@ -487,7 +492,10 @@ export class LinkIngestion implements KeySource {
     let rest: Block[] | undefined;
     let ahead: Promise<Block[] | undefined> | undefined;
     await using reading = new AsyncDisposableStack();
-    reading.defer(() => ahead?.then(() => {}, () => {}));
+    reading.defer(async () => {
+      overwrite(rest ?? []);
+      overwrite(await ahead?.catch(() => undefined) ?? []);
+    });
     const read = (from: number, most: number, size: number) =>
       this.#readBlocks(checked, from, Math.min(size, most, (whole - from) / BLOCK_BYTES));
     while (offset < whole) {
@@ -504,7 +512,10 @@ export class LinkIngestion implements KeySource {
       const blocks = ready.slice(0, size);
       rest = ready.length > size ? ready.slice(size) : undefined;
       await turnOfOthers();
-      if (this.#closed || !await this.#mayIngest()) return "paused";
+      if (this.#closed || !await this.#mayIngest()) {
+        overwrite(blocks);
+        return "paused";
+      }
       await this.#recordServed([checked]);
       const adding = this.#store(() =>
         store.addBlocks({ link: this.link, blocks, maxFree: maxKeyCount, file: progressOf(checked, offset) })
@@ -516,7 +527,7 @@ export class LinkIngestion implements KeySource {
         ahead.catch(() => {});
       }
       const { result: added, pause } = await adding;
-      wipe(blocks);
+      overwrite(blocks);
       offset += added.taken * BLOCK_BYTES;
       room -= added.stored;
       known.tally.stored += added.stored;
@@ -545,10 +556,12 @@ export class LinkIngestion implements KeySource {
       if (blocks.length > 0) await turnOfOthers();
       const missing = Math.min(FIRST_BLOCKS, count - blocks.length);
       const part = await file.blocks(offset + blocks.length * BLOCK_BYTES, missing);
-      if (part === undefined) return undefined;
+      if (part === undefined) break;
       blocks.push(...part);
     }
-    return sameState(state, await stateAt(this.#path(known.name))) ? blocks : undefined;
+    if (blocks.length === count && sameState(state, await stateAt(this.#path(known.name)))) return blocks;
+    overwrite(blocks);
+    return undefined;
   }
 
   /** Files are recorded beside them before any of their blocks is stored: one that is to be deleted may stay for a while. */
@@ -747,11 +760,6 @@ export class LinkIngestion implements KeySource {
   #path(name: string): string {
     return join(this.#directory, name);
   }
-}
-
-/** Overwrites blocks that are stored: the store has copies of its own. */
-function wipe(blocks: readonly Block[]): void {
-  for (const { bits } of blocks) bits.fill(0);
 }
 
 /** As the runtime or its Node.js library tells that a file is not there. */

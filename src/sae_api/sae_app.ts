@@ -4,6 +4,7 @@ import type { Sae } from "../domain/network.ts";
 import type { Delivery } from "../delivery/delivery.ts";
 import type { Directory } from "../delivery/directory.ts";
 import { InvalidRequest } from "../domain/refusals.ts";
+import { overwrite } from "../domain/bytes.ts";
 import { formatKeyId } from "../domain/block.ts";
 import { idToJson } from "../domain/ids.ts";
 import { type Key, KeySize } from "../domain/key.ts";
@@ -151,7 +152,7 @@ function saeId(c: SaeContext, parameter: "slave" | "master"): string {
 function container(keys: readonly Key[]): string {
   // None of it needs an escape, so the text is made without objects.
   const items = keys.map(({ id, bits }) => `{"key_ID":"${formatKeyId(id)}","key":"${bits.toBase64()}"}`);
-  for (const key of keys) key.bits.fill(0);
+  overwrite(keys);
   return `{"keys":[${items.join()}]}`;
 }
 

@@ -3,7 +3,7 @@ import { Hono } from "hono";
 import { randomBytes } from "node:crypto";
 import type { Delivery } from "../delivery/delivery.ts";
 import type { Directory } from "../delivery/directory.ts";
-import { buffer } from "../domain/bytes.ts";
+import { buffer, overwrite } from "../domain/bytes.ts";
 import { type Key, KeySize } from "../domain/key.ts";
 import { mayReach, type Sae } from "../domain/network.ts";
 import type { FrontEnv } from "../http/context.ts";
@@ -71,8 +71,9 @@ export function skipApp({ delivery, directory, observer }: SkipAppOptions): Hono
 }
 
 /** Overwrites the bits of the key: this memory is not needed any more. */
-function keyAnswer([key]: readonly Key[]) {
+function keyAnswer(keys: readonly Key[]) {
+  const [key] = keys;
   const answer = { keyId: key!.id.toHex(), key: buffer(key!.bits).toString("hex") };
-  key!.bits.fill(0);
+  overwrite(keys);
   return answer;
 }

@@ -27,6 +27,19 @@ roomTest("a full link keeps its files and resumes where it stopped", async (room
   assert.equal(room.lines.all.filter(({ text }) => text.includes("full")).length, 2);
 });
 
+roomTest("what was read of a file is overwritten, also the part that was stored before", async (room) => {
+  room.drop("a.cor", testKey(4 * 32));
+  room.start({ maxKeyCount: 2 });
+  await room.line("is full");
+  await room.stop();
+  room.drop("b.cor", testKey(32));
+  await room.start().started;
+  assert.deepEqual(room.store.batches.map(({ blocks }) => blocks.length), [2, 2, 1]);
+  for (const { blocks } of room.store.batches) {
+    assert.ok(new Uint8Array(blocks[0]!.bits.buffer).every((byte) => byte === 0));
+  }
+});
+
 roomTest("a full link resumes by itself", async (room) => {
   room.drop("a.cor", testKey(64));
   await room.start({ maxKeyCount: 1, rescanMs: 20 }).started;
