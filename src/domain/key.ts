@@ -64,7 +64,10 @@ export function newKeyId(): KeyIdBytes {
 }
 
 export function newKeyIds(number: number): KeyIdBytes[] {
-  return Array.from({ length: number }, newKeyId);
+  const ids: KeyIdBytes[] = [];
+  // For one key, `Array.from` with a function takes as long as the key_ID itself.
+  while (ids.length < number) ids.push(newKeyId());
+  return ids;
 }
 
 /** One-time pad: XOR of `bits` and `pad`. `pad` is at least as long, and used for nothing else. */
