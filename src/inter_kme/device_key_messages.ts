@@ -11,6 +11,7 @@ import {
 import type { KmeId } from "../domain/ids.ts";
 import { BlockPresence } from "../domain/stock_questions.ts";
 import { formatKeyIdList, keyIdList } from "./key_id_list.ts";
+import { listOf } from "./list_of.ts";
 import { parseMessage } from "./wire.ts";
 
 /** Characters of a reason. */
@@ -23,8 +24,10 @@ const blocks = keyIdList(z.base64().min(1));
 
 const questionSchema = z.object({
   sender_KME_ID: z.string().max(291),
-  keys: z.array(z.object({ key_ID: z.string().min(1).max(MAX_DEVICE_KEY_ID), blocks }))
-    .min(1).max(MAX_DEVICE_KEYS),
+  keys: listOf(z.object({ key_ID: z.string().min(1).max(MAX_DEVICE_KEY_ID), blocks }), {
+    min: 1,
+    max: MAX_DEVICE_KEYS,
+  }),
 });
 
 const answerSchema = z.object({

@@ -10,6 +10,7 @@ import {
   type StockQuestion,
 } from "../domain/stock_questions.ts";
 import { formatKeyIdList, ID_BYTES, keyIdList } from "./key_id_list.ts";
+import { listOf } from "./list_of.ts";
 import { parseMessage } from "./wire.ts";
 
 /** Bytes of a question: the longest asks for {@linkcode MAX_ASKED_BLOCKS} blocks. */
@@ -19,7 +20,7 @@ const hash = z.int().nonnegative().max(2 ** 48);
 const count = z.int().nonnegative();
 const name = z.string().max(1024);
 const database = z.string().regex(/^[0-9a-f]{32}$/);
-const buckets = z.array(z.object({ files: count, hash })).length(FILE_BUCKETS);
+const buckets = listOf(z.object({ files: count, hash }), { min: FILE_BUCKETS, max: FILE_BUCKETS });
 
 const ids = keyIdList(z.base64().max(Math.ceil(MAX_ASKED_BLOCKS * ID_BYTES / 3) * 4));
 
@@ -27,7 +28,7 @@ const questionSchema = z.object({
   sender_KME_ID: z.string().max(291),
   question: z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("summary"), database, free: count, buckets }),
-    z.object({ kind: z.literal("files"), buckets: z.array(z.int().min(0).max(255)).max(FILE_BUCKETS) }),
+    z.object({ kind: z.literal("files"), buckets: listOf(z.int().min(0).max(255), { max: FILE_BUCKETS }) }),
     z.object({ kind: z.literal("held") }),
     z.object({ kind: z.literal("blocks"), ids }),
   ]),
@@ -37,11 +38,11 @@ const answerSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("summary"), database, free: count, buckets }),
   z.object({
     kind: z.literal("files"),
-    files: z.array(z.object({ tag: hash, name, blocks: count })).max(MAX_LISTED_FILES),
+    files: listOf(z.object({ tag: hash, name, blocks: count }), { max: MAX_LISTED_FILES }),
   }),
   z.object({
     kind: z.literal("held"),
-    files: z.array(z.object({ tag: hash, blocks: count, hash })).max(MAX_LISTED_FILES).optional(),
+    files: listOf(z.object({ tag: hash, blocks: count, hash }), { max: MAX_LISTED_FILES }).optional(),
   }),
   z.object({
     kind: z.literal("blocks"),

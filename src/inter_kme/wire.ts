@@ -11,6 +11,7 @@ import { chunks } from "../domain/chunks.ts";
 import type { ToldDirection } from "../domain/device_direction.ts";
 import type { KmeId, SaeId } from "../domain/ids.ts";
 import { MAX_REQUEST_BLOCKS } from "../domain/key.ts";
+import { listOf } from "./list_of.ts";
 import type { Steps } from "../domain/slices.ts";
 
 /** Prefix of these paths. */
@@ -53,9 +54,9 @@ export const MAX_BLOCKS = MAX_REQUEST_BLOCKS;
 export const helloAnswerSchema = z.object({
   protocol: z.int().min(1),
   KME_ID: z.string(),
-  SAE_IDs: z.array(z.string()),
+  SAE_IDs: listOf(z.string()),
   /** SAEs that its configuration assigns to the KME that asks. */
-  sender_SAE_IDs: z.array(z.string()).optional(),
+  sender_SAE_IDs: listOf(z.string()).optional(),
   /** Which end requests keys from its QKD device, as this KME has it; an older version does not tell. */
   device_direction: z.enum(["this", "other", "both", "none"]).optional().catch(undefined),
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import tls from "node:tls";
 import type { NetworkSpec, TestNetwork } from "../harness/test_network.ts";
+import { PeerPath } from "../../src/inter_kme/wire.ts";
 import { stockOf } from "../sae_api/api_fixture.ts";
 import { KmeCaller, startFirst } from "./rust_kme.ts";
 
@@ -27,7 +28,7 @@ async function sendHead(network: TestNetwork, certificate: { cert: string; key: 
 Deno.test("an unknown caller is refused before its body has come, a neighbour is not", async () => {
   await using network = await startFirst(spec, [1, 2, 3]);
   const unknown = await network.interKmeCa.client({ commonName: "some other KME" });
-  for (const path of ["/keys/activate", "/kme/v1/hello", "/kme/v1/transactions", "/kme/v1/take-back"]) {
+  for (const path of ["/keys/activate", ...Object.values(PeerPath)]) {
     const { socket, answer } = await sendHead(network, unknown, path);
     assert.match(await answer, /^HTTP\/1\.1 400 /, path);
     socket.destroy();
