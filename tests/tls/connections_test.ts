@@ -562,7 +562,8 @@ Deno.test("one certificate has at most half of the connections, so that others g
 });
 
 Deno.test({
-  name: "a flood of handshakes from one address ends no handshake of another",
+  name:
+    "a flood of handshakes from one address ends no handshake of another, and keeps no other from connecting",
   // Other systems have one address for the loopback.
   ignore: Deno.build.os !== "linux",
   fn: () =>
@@ -571,6 +572,17 @@ Deno.test({
       await until(() => front.handshakes === 1, "it is there");
       const flood = await Promise.all(Array.from({ length: 40 }, () => tcp(port)));
       await until(() => flood.filter(({ closed }) => closed).length >= 31, "the flood ends its own");
+      assert.equal(other.closed, false);
+      // While it goes on, clients of another address connect and are answered.
+      let isFlooding = true;
+      const flooding = (async () => {
+        while (isFlooding) flood.push(await tcp(port));
+      })();
+      for (let i = 0; i < 20; i++) {
+        assert.equal(await get(port, alice, { localAddress: "127.0.0.2" }), "a11ce");
+      }
+      isFlooding = false;
+      await flooding;
       assert.equal(other.closed, false);
       for (const wire of [other, ...flood]) wire.reset();
       await until(() => front.connections === 0, "nothing is left");

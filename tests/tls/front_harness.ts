@@ -117,13 +117,16 @@ export async function tcp(port: number, host = "127.0.0.1", options: object = {}
   return wire;
 }
 
+/** `localAddress`: from which the client calls. */
+export type ClientOptions = ConnectionOptions & { readonly localAddress?: string };
+
 /** A TLS connection, in the handshake. */
 export function tls(
   port: number,
   who: Pick<TestCertificate, "cert" | "key"> | undefined,
-  options: ConnectionOptions = {},
+  options: ClientOptions = {},
 ): Wire {
-  const raw = connectTcp({ port, host: "127.0.0.1" });
+  const raw = connectTcp({ port, host: "127.0.0.1", localAddress: options.localAddress });
   raw.on("error", () => {});
   const socket = connectTls({
     socket: raw,
@@ -141,7 +144,7 @@ export function tls(
 export async function secure(
   port: number,
   who: Pick<TestCertificate, "cert" | "key">,
-  options: ConnectionOptions = {},
+  options: ClientOptions = {},
 ): Promise<Wire> {
   const wire = tls(port, who, options);
   let secured = false;
@@ -154,7 +157,7 @@ export async function secure(
 export async function get(
   port: number,
   who: Pick<TestCertificate, "cert" | "key"> | undefined,
-  options: ConnectionOptions = {},
+  options: ClientOptions = {},
 ): Promise<string | undefined> {
   const answer = await ask(port, who, options);
   return answer?.status === 200 ? answer.body : undefined;
@@ -164,7 +167,7 @@ export async function get(
 export async function ask(
   port: number,
   who: Pick<TestCertificate, "cert" | "key"> | undefined,
-  options: ConnectionOptions = {},
+  options: ClientOptions = {},
 ): Promise<{ status: number; body: string } | undefined> {
   const wire = tls(port, who, options);
   wire.socket.once(
