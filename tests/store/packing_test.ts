@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
-import { pack, type Packed, transferOf, unpack } from "../../src/store/engine/packing.ts";
+import { overwriteKeys, pack, type Packed, transferOf, unpack } from "../../src/store/engine/packing.ts";
 
 function sent(packed: Packed): unknown {
   return unpack(structuredClone(packed, { transfer: transferOf(packed) }));
@@ -64,4 +64,17 @@ Deno.test("undefined values are omitted; values that are not plain are refused",
   for (const value of [1n, NaN, Infinity, Symbol(), () => {}, new Map(), new Date(), { a: [new Set()] }]) {
     assert.throws(() => pack(value), TypeError);
   }
+});
+
+Deno.test("the bits of packed keys can be overwritten where they came from, and nothing else is", () => {
+  const key = () => ({ id: new Uint8Array(16).fill(1), bits: new Uint8Array(32).fill(2) });
+  const value = { keys: [key(), key()], sizes: [[key()]], digest: new Uint8Array(32).fill(3) };
+  const packed = pack(value);
+  assert.deepEqual(unpack(packed), value);
+  overwriteKeys(value);
+  for (const { id, bits } of [...value.keys, ...value.sizes.flat()]) {
+    assert.deepEqual([id[0], bits.every((byte) => byte === 0)], [1, true]);
+  }
+  assert.equal(value.digest[0], 3);
+  assert.deepEqual((unpack(packed) as typeof value).keys, [key(), key()]);
 });

@@ -61,6 +61,13 @@ export function wipe(packed: Packed): void {
   if (typeof packed !== "string" && packed[1].length > 0) packed[1].fill(0);
 }
 
+/** Overwrites the bits of all keys and blocks in a value that was packed, and is not needed any more. */
+export function overwriteKeys(value: unknown): void {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return;
+  if (isKey(value)) value.bits.fill(0);
+  else for (const member of Object.values(value)) overwriteKeys(member);
+}
+
 /** Unpacks a value. Its bytes are views of the memory of the message. */
 export function unpack(packed: Packed): unknown {
   if (typeof packed === "string") return JSON.parse(packed);

@@ -17,7 +17,7 @@ import {
   type SentError,
 } from "./messages.ts";
 import { OPERATIONS } from "./operations.ts";
-import { isPacked, pack, transferOf, unpack, wipe } from "./packing.ts";
+import { isPacked, overwriteKeys, pack, transferOf, unpack, wipe } from "./packing.ts";
 import { QUERIES } from "./queries.ts";
 
 /** A thread's end of its messages. */
@@ -41,7 +41,9 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
   let database: ServedDatabase | undefined;
   end.onmessage = async ({ data }: MessageEvent<Request>) => {
     if (isPacked(data)) {
-      const answer = pack(await database!.answer(unpack(data) as Batch | Read));
+      const result = await database!.answer(unpack(data) as Batch | Read);
+      const answer = pack(result);
+      overwriteKeys(result);
       wipe(data);
       end.postMessage(answer, transferOf(answer));
       wipe(answer);
