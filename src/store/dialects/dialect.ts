@@ -50,6 +50,8 @@ export interface StoreDialect {
   readonly partialIndexes: boolean;
   /** Whether a statement can read a list of numbers from one parameter, with `json_each`. */
   readonly readsJson: boolean;
+  /** Whether a statement can read lists of any type from one parameter each, and rows of a table from JSON. */
+  readonly readsArrays: boolean;
   /** Appended to `create table`, like an engine. */
   readonly tableSuffix?: string;
   /** Appended to `create table` of a table whose only access is by primary key. */

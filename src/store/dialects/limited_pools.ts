@@ -47,7 +47,11 @@ function limitedPostgresClient(client: pg.PoolClient, limit?: number): PostgresP
     // deno-lint-ignore no-explicit-any
     query: (sql: any, parameters: readonly unknown[] = []): any =>
       statements.run(() => {
-        const answer: Promise<PostgresQueryResult<unknown>> = client.query(sql, [...parameters]);
+        const answer: Promise<PostgresQueryResult<unknown>> = client.query({
+          name: preparedName(sql, parameters.length),
+          text: sql,
+          values: [...parameters],
+        });
         // After a fatal error the server closes the connection a moment later.
         answer.catch((error) => {
           if (error?.severity === "FATAL") statements.lose(error);
@@ -56,6 +60,19 @@ function limitedPostgresClient(client: pg.PoolClient, limit?: number): PostgresP
       }),
     release: (destroy?: boolean) => client.release(destroy === true || statements.lost !== undefined),
   };
+}
+
+/** Parameters of a prepared statement: few, so that there are few statements. The server keeps each until the connection ends. */
+const MAX_PREPARED_PARAMETERS = 8;
+
+const preparedNames = new Map<string, string>();
+
+/** The name under which a connection prepares a statement once; `undefined` for one that is parsed at each use. */
+function preparedName(text: string, parameters: number): string | undefined {
+  if (parameters === 0 || parameters > MAX_PREPARED_PARAMETERS) return undefined;
+  let name = preparedNames.get(text);
+  if (name === undefined) preparedNames.set(text, name = `kme_${preparedNames.size}`);
+  return name;
 }
 
 interface MysqlLimits {

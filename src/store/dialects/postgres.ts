@@ -6,8 +6,11 @@ import { tlsOptions } from "./server_tls.ts";
 import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 import { limitedPostgresPool } from "./limited_pools.ts";
 
-/** Transactions side by side; reads use the rest of the pool. */
-const LANES = 4;
+/**
+ * Transactions side by side; reads use the rest of the pool. Two, so that a long one, as of a key file, does not stop all others. With
+ * more, each would serve fewer of the requests that wait, at the same cost.
+ */
+const LANES = 2;
 
 const INT8 = 20;
 const NUMERIC = 1700;
@@ -46,6 +49,7 @@ export function postgresDialect(
     sequence: { type: "bigint", define: (column) => column.generatedByDefaultAsIdentity() },
     partialIndexes: true,
     readsJson: false,
+    readsArrays: true,
     insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
     skipLocked: (query) => query.forUpdate().skipLocked() as typeof query,
     forUpdate: (query) => query.forUpdate() as typeof query,
@@ -76,15 +80,18 @@ function openPool(
   return pool;
 }
 
-/** Settings that the operations rely on, independent of defaults of the server, the database or the user. */
-const ISOLATION = "-c default_transaction_isolation=read\\ committed";
+/**
+ * Settings that the operations rely on, independent of defaults of the server, the database or the user. The plan of a prepared
+ * statement is made for each use: a table that was empty when it was made may have millions of rows soon after.
+ */
+const SETTINGS = "-c default_transaction_isolation=read\\ committed -c plan_cache_mode=force_custom_plan";
 
 /** Adds to the options of a connection. If an option is given twice, the last one counts. Options in a URI replace `PGOPTIONS`. */
 function isolated(uri: string): string {
   const [address, query = ""] = uri.split(/\?(.*)/s);
   const parameters = new URLSearchParams(query);
   const given = parameters.get("options") ?? Deno.env.get("PGOPTIONS");
-  parameters.set("options", given ? `${given} ${ISOLATION}` : ISOLATION);
+  parameters.set("options", given ? `${given} ${SETTINGS}` : SETTINGS);
   return `${address}?${parameters}`;
 }
 

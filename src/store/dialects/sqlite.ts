@@ -62,6 +62,7 @@ export function sqliteDialect(path: string): StoreDialect {
     sequence: { type: "integer", define: (column) => column.autoIncrement() },
     partialIndexes: true,
     readsJson: true,
+    readsArrays: false,
     insertIgnoring: (query) => query.onConflict((conflict) => conflict.doNothing()) as typeof query,
     keyedTableSuffix: "without rowid",
     skipLocked: (query) => query,
