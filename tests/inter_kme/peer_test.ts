@@ -52,7 +52,7 @@ Deno.test("many large transactions at once are spread over messages that the pee
   using channel = openChannel({ port: peer.port });
   const to = new PeerKme("1", channel);
   const answers = await Promise.all(
-    Array.from({ length: MAX_TRANSACTIONS }, (_, i) => to.send(transaction(i, MAX_BLOCKS / 5 / 16))),
+    Array.from({ length: MAX_TRANSACTIONS }, (_, i) => to.send(transaction(i, MAX_BLOCKS / 4 / 16))),
   );
   assert.deepEqual(kinds(answers), new Set(["activated"]));
   const sizes = peer.requests.map(({ body }) => body.length);
