@@ -13,6 +13,7 @@ export const GROUPS = [
   "pools",
   "ingestion",
   "devices",
+  "stall",
   "mixed",
   "large",
 ] as const;

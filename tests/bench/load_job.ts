@@ -44,6 +44,7 @@ export interface Latencies {
   readonly count: number;
   readonly p50: number;
   readonly p99: number;
+  readonly max: number;
 }
 
 export interface LoadResult {
@@ -57,6 +58,7 @@ export interface LoadResult {
   /** Milliseconds. */
   readonly p50: number;
   readonly p99: number;
+  readonly max: number;
   /** The same by kind of request. */
   readonly kinds: readonly Latencies[];
   /** Keys in all answers, those before the time that counts included. */

@@ -66,15 +66,16 @@ export class LoadWindow {
     }
   }
 
-  close(): Pick<LoadResult, "ok" | "seconds" | "p50" | "p99" | "kinds" | "cpu"> {
+  close(): Pick<LoadResult, "ok" | "seconds" | "p50" | "p99" | "max" | "kinds" | "cpu"> {
     const end = this.#end ?? this.#now();
     const begin = this.#begin ?? end;
-    const { count, p50, p99 } = latenciesOf(this.#latencies.flat());
+    const { count, p50, p99, max } = latenciesOf(this.#latencies.flat());
     return {
       ok: count,
       seconds: (end.at - begin.at) / 1000,
       p50,
       p99,
+      max,
       kinds: this.#latencies.map(latenciesOf),
       cpu: {
         generator: (end.generator - begin.generator) / count,
@@ -92,5 +93,5 @@ export class LoadWindow {
 function latenciesOf(values: readonly number[]): Latencies {
   const sorted = values.toSorted((a, b) => a - b);
   const at = (part: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? NaN;
-  return { count: sorted.length, p50: at(0.5), p99: at(0.99) };
+  return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) };
 }

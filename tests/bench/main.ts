@@ -3,6 +3,7 @@
  * `--against`, another server. docs/performance.md says how to read it, `--help` tells the options.
  */
 import { measureServer } from "./against.ts";
+import { stall } from "./stall_rows.ts";
 import { agreement } from "./agreement_rows.ts";
 import { audit } from "./audit_rows.ts";
 import { databases } from "./bench_databases.ts";
@@ -29,6 +30,7 @@ const MEASUREMENTS: Readonly<Record<Group, () => Promise<Row[]>>> = {
   pools,
   ingestion,
   devices,
+  stall,
   mixed,
   large: largest,
 };

@@ -43,6 +43,8 @@ export interface Request {
   /** `local`: both SAEs at KME 1; `remote`: the slave at KME 2. */
   readonly slave: "local" | "remote";
   readonly keys?: number;
+  /** Bits of each key, 256 by default. */
+  readonly size?: number;
   readonly handshakes?: boolean;
   readonly connections?: number;
   /** Requests per second; as many as are answered by default. */
@@ -312,25 +314,39 @@ export class Site implements AsyncDisposable {
     return sum;
   }
 
-  /** @param requests kinds with their shares; connections and pace are those of the first. */
-  job(requests: readonly (Request & Pick<LoadKind, "share">)[], times: Times): LoadJob {
+  /**
+   * @param requests kinds with their shares; connections and pace are those of the first.
+   * @param master at KME 1; or at KME 2, and then its slave is at KME 1.
+   */
+  job(
+    requests: readonly (Request & Pick<LoadKind, "share">)[],
+    times: Times,
+    master: "1" | "3" = "1",
+  ): LoadJob {
     const { pace, connections = 32 } = requests[0]!;
     return {
       ...times,
-      ...this.#endpoint("1"),
+      ...this.#endpoint(master),
       pace,
       connections,
-      kinds: requests.map((request) => this.#kind(request)),
+      kinds: requests.map((request) => this.#kind(request, master)),
       pids: this.pids,
     };
   }
 
-  #kind({ way, slave, keys = 1, handshakes, share }: Request & Pick<LoadKind, "share">): LoadKind {
-    const to = SLAVES[slave];
-    const number = keys === 1 ? "" : `?number=${keys}`;
+  #kind(
+    { way, slave, keys = 1, size = 256, handshakes, share }: Request & Pick<LoadKind, "share">,
+    master: "1" | "3",
+  ): LoadKind {
+    const to = master === "3" ? "1" : SLAVES[slave];
+    const query = [...keys === 1 ? [] : [`number=${keys}`], ...size === 256 ? [] : [`size=${size}`]].join(
+      "&",
+    );
     return {
-      path: `/api/v1/keys/${to}/${way === "status" ? "status" : `enc_keys${number}`}`,
-      then: way === "enc+dec" ? { ...this.#endpoint(to), path: "/api/v1/keys/1/dec_keys" } : undefined,
+      path: `/api/v1/keys/${to}/${way === "status" ? "status" : `enc_keys${query && `?${query}`}`}`,
+      then: way === "enc+dec"
+        ? { ...this.#endpoint(to), path: `/api/v1/keys/${master}/dec_keys` }
+        : undefined,
       keys: way === "status" ? undefined : keys,
       handshakes,
       share,
