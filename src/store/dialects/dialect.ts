@@ -75,8 +75,12 @@ export interface StoreDialect {
    * transaction can have a lock.
    */
   lockBlocks?(seqs: readonly number[]): RawBuilder<unknown>;
-  /** Work that comes up with changes but that no answer has to wait for; never throws. Absent if there is none. */
-  tidy?(): void;
+  /**
+   * Work that comes up with changes but that no answer has to wait for; never throws. Absent if there is none.
+   *
+   * @param isQuiet whether no work is expected at once: then less is left for later.
+   */
+  tidy?(isQuiet: boolean): void;
   classify(error: unknown): Failure;
 }
 

@@ -15,8 +15,11 @@ import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
 import { errorMessage } from "../../domain/text.ts";
 import { openSqlite } from "./sqlite_library.ts";
 
-/** Pages of the write-ahead log from which on it is copied into the file. */
-const LOG_PAGES = 1000;
+/**
+ * Pages of the write-ahead log from which on it is copied into the file. A page that changes often is copied once, so a long log is
+ * cheaper; a short one is copied before the next request comes, if few come.
+ */
+const LOG_PAGES = { busy: 1000, quiet: 200 } as const;
 
 /**
  * Opens a file, created with mode 0600 if missing, or `:memory:`.
@@ -33,7 +36,7 @@ export function sqliteDialect(path: string): StoreDialect {
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = FULL");
     // Otherwise a commit does it, before its answer: see `tidy`.
-    database.pragma(`wal_autocheckpoint = ${4 * LOG_PAGES}`);
+    database.pragma(`wal_autocheckpoint = ${4 * LOG_PAGES.busy}`);
     database.pragma("foreign_keys = ON");
     // key_IDs are random, so a batch of blocks touches pages all over the file: 16 MiB of them stay cached.
     database.pragma("cache_size = -16384");
@@ -77,16 +80,16 @@ export function sqliteDialect(path: string): StoreDialect {
  * Copies the write-ahead log into the file when it is long: tens of writes and two fsyncs. Every commit is durable in the log
  * already, so this may fail or come late.
  */
-function logCopier(database: SqliteDatabase.Database): () => void {
+function logCopier(database: SqliteDatabase.Database): (isQuiet: boolean) => void {
   const count = database.prepare<[], { log: number; checkpointed: number }>("pragma wal_checkpoint(noop)");
   const copy = database.prepare("pragma wal_checkpoint(passive)");
   /** Pages of the log when copying it failed: it is tried again when the log has changed, not after each answer. */
   let failedAt: number | undefined;
-  return () => {
+  return (isQuiet) => {
     if (database.inTransaction) return;
     try {
       const { log, checkpointed } = count.get()!;
-      if (log - checkpointed < LOG_PAGES || log === failedAt) return;
+      if (log - checkpointed < LOG_PAGES[isQuiet ? "quiet" : "busy"] || log === failedAt) return;
       failedAt = log;
       copy.get();
       failedAt = undefined;

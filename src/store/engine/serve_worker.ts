@@ -20,6 +20,9 @@ import { OPERATIONS } from "./operations.ts";
 import { isPacked, overwriteKeys, pack, transferOf, unpack, wipe } from "./packing.ts";
 import { QUERIES } from "./queries.ts";
 
+/** Milliseconds without work after which none is expected at once. A request has pauses that are shorter, for its neighbour's part. */
+const QUIET_MS = 5;
+
 /** A thread's end of its messages. */
 export interface MessageEnd {
   onmessage: ((event: MessageEvent) => void) | null;
@@ -39,7 +42,9 @@ function byName<T extends { readonly name: string }>(
 export function serveStore(end: MessageEnd, openDialect: (path: string) => StoreDialect): void {
   const reply = (message: Reply) => end.postMessage(message, []);
   let database: ServedDatabase | undefined;
+  let quiet: ReturnType<typeof setTimeout> | undefined;
   end.onmessage = async ({ data }: MessageEvent<Request>) => {
+    clearTimeout(quiet);
     if (isPacked(data)) {
       const result = await database!.answer(unpack(data) as Batch | Read);
       const answer = pack(result);
@@ -47,7 +52,9 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
       wipe(data);
       end.postMessage(answer, transferOf(answer));
       wipe(answer);
-      return database!.tidy();
+      database!.tidy(false);
+      quiet = setTimeout(() => database!.tidy(true), QUIET_MS);
+      return;
     }
     switch (data.kind) {
       case "open":
@@ -121,8 +128,8 @@ class ServedDatabase {
   }
 
   /** Does what no answer has to wait for. */
-  tidy(): void {
-    this.#dialect.tidy?.();
+  tidy(isQuiet: boolean): void {
+    this.#dialect.tidy?.(isQuiet);
   }
 
   async #run({ now, batch }: Batch): Promise<BatchAnswer> {
