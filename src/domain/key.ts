@@ -5,10 +5,10 @@ import { BLOCK_BITS, type KeyIdBytes } from "./block.ts";
 export const KeySize = { default: BLOCK_BITS, min: 8, max: 65_536 } as const;
 
 /**
- * Maximum bits of the blocks that the keys of one request take: 4 keys of the largest size, or 1,024 of the default size. All of
+ * Maximum bits of the blocks that the keys of one request take: 2 keys of the largest size, or 512 of the default size. All of
  * them are delivered in one transaction, for which the requests of others wait: it must take much less than 50 ms.
  */
-export const MAX_REQUEST_BITS = 4 * KeySize.max;
+export const MAX_REQUEST_BITS = 2 * KeySize.max;
 
 /** The same in blocks, and so the maximum number of keys in one request. */
 export const MAX_REQUEST_BLOCKS = MAX_REQUEST_BITS / BLOCK_BITS;

@@ -43,7 +43,7 @@ export const FULL_MESSAGE_BYTES = 1024 * 1024;
 
 /**
  * Maximum bytes of a message, sent or received. {@linkcode MAX_KEYS} padded keys with their
- * {@linkcode MAX_BLOCKS} blocks take 0.2 MB, {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another
+ * {@linkcode MAX_BLOCKS} blocks take 0.1 MB, {@linkcode MAX_SAES} SAEs with the longest ids, each at a different KME, another
  * 1.8 MB.
  */
 export const MAX_MESSAGE_BYTES = 3 * 1024 * 1024;

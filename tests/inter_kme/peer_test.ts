@@ -18,8 +18,8 @@ import { answer, type Handler, openChannel, TestPeer } from "./test_peer.ts";
 
 const minutes = 60_000;
 
-/** A transaction with one block for each key, as many bytes as the padding takes. */
-function transaction(number: number, keys: number, saes = 1): Transaction {
+/** A transaction of padded keys, of 16 blocks each by default. */
+function transaction(number: number, keys: number, saes = 1, blocks = 16): Transaction {
   const id = new Uint8Array(16).fill(number);
   return {
     id,
@@ -27,9 +27,9 @@ function transaction(number: number, keys: number, saes = 1): Transaction {
     recipients: [{ kme: "2", saes: Array.from({ length: saes }, (_, i) => `${i}`.padEnd(291, "x")) }],
     keys: Array.from({ length: keys }, (_, i) => ({
       id: Uint8Array.from(id, (byte, j) => j < 12 ? byte : i >> 8 * (j - 12)),
-      size: 4096,
-      blocks: Array.from({ length: 16 }, () => id),
-      padded: new Uint8Array(512),
+      size: 256 * blocks,
+      blocks: Array.from({ length: blocks }, () => id),
+      padded: new Uint8Array(32 * blocks),
     })),
   };
 }
@@ -83,7 +83,7 @@ Deno.test("small transactions share messages up to their number", async () => {
   using channel = openChannel({ port: peer.port });
   const to = new PeerKme("1", channel);
   const answers = await Promise.all(
-    Array.from({ length: MAX_TRANSACTIONS + 1 }, (_, i) => to.send(transaction(i, 1))),
+    Array.from({ length: MAX_TRANSACTIONS + 1 }, (_, i) => to.send(transaction(i, 1, 1, 1))),
   );
   assert.deepEqual(kinds(answers), new Set(["activated"]));
   assert.deepEqual(

@@ -62,7 +62,7 @@ Deno.test("min_key_size to max_key_size are delivered in steps of 8, for a block
 });
 
 Deno.test("the sizes can be limited, and the bits of one request are limited together", async () => {
-  const limits = { min_key_size: 128, max_key_size: 65_536, max_key_per_request: 1024 };
+  const limits = { min_key_size: 128, max_key_size: 65_536, max_key_per_request: 512 };
   await using network = await startNetwork(oneKmeWith(limits), [1, 1, 300]);
   const client = network.client(1);
   const { min_key_size, max_key_size } = (await client.status(2)).json;
@@ -73,13 +73,13 @@ Deno.test("the sizes can be limited, and the bits of one request are limited tog
     "size: keys of 128 to 65536 bits can be delivered",
   );
   assertSizes(await client.encKeys(2, { size: 128 }), 1, 128);
-  const tooMany = /^number and size: at most 262144 bits\b/;
-  assertProblem(await client.encKeys(2, { number: 5, size: 65_536 }), 400, tooMany);
+  const tooMany = /^number and size: at most 131072 bits\b/;
+  assertProblem(await client.encKeys(2, { number: 3, size: 65_536 }), 400, tooMany);
   // Each takes 17 blocks.
-  assertProblem(await client.encKeys(2, { number: 61, size: 4104 }), 400, tooMany);
+  assertProblem(await client.encKeys(2, { number: 31, size: 4104 }), 400, tooMany);
   // Not too many, but more than there are.
-  assertProblem(await client.encKeys(2, { number: 4, size: 65_536 }), 503);
-  assertProblem(await client.encKeys(2, { number: 60, size: 4104 }), 503);
+  assertProblem(await client.encKeys(2, { number: 2, size: 65_536 }), 503);
+  assertProblem(await client.encKeys(2, { number: 30, size: 4104 }), 503);
   assert.equal(await stockOf(client, 2), 299);
 });
 
