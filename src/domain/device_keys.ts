@@ -33,9 +33,9 @@ export interface DeviceKeysAnswer {
   readonly reason?: string;
 }
 
-/** Keys in one message, and their blocks. */
+/** Keys in one message, and their blocks. They are stored in one transaction, for which the requests of others wait. */
 export const MAX_DEVICE_KEYS = 1024;
-export const MAX_DEVICE_BLOCKS = 4096;
+export const MAX_DEVICE_BLOCKS = 1024;
 
 /** Characters of a device's key_ID. The standard has UUIDs (ETSI GS QKD 014 V1.1.1, clause 6.3). */
 export const MAX_DEVICE_KEY_ID = 255;

@@ -96,7 +96,7 @@ Deno.test("a neighbour that names blocks that never were does not fill the datab
     assert.deepEqual(new Set(presence), new Set([BlockPresence.gone]));
     assert.equal(presence.length, blocks.length);
   };
-  for (let i = 0; i < 4; i++) await ask();
+  for (let i = 0; i < MAX_LOST / MAX_DEVICE_BLOCKS; i++) await ask();
   await Promise.all(Array.from({ length: 4 }, ask));
   assert.deepEqual([...(await site.ask(honest.slice(1))).presence], [BlockPresence.held]);
   assert.equal(await stockOf(site.network.client(2), 1), 2);
