@@ -238,10 +238,10 @@ fullDiskTest("keys that the database fails to deliver are recorded as not delive
   await using network = await audited({
     kmes: [{ id: 1, saes: [1, 2], database: `sqlite://${disk.path}/kme.db` }],
   });
-  await network.writeKeyFile(1, 1, 2000);
+  await network.writeKeyFile(1, 1, 500);
   const process = await network.start(1);
   const client = network.client(1);
-  assertProblem(await client.encKeys(2, { number: 2000 / 16, size: 4096 + 256 }), 503);
+  assertProblem(await client.encKeys(2, { number: 30, size: 17 * 256 }), 503);
   await disk.fill();
   const given: string[] = [];
   for (let refused = 0; refused === 0;) {

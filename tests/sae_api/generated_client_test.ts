@@ -55,7 +55,7 @@ Deno.test("the zod client that @hey-api/openapi-ts generates accepts every answe
   }
   accepted("zError", await one.decKeys(2, unknownKeyId()), 400);
   accepted("zError", await one.encKeys(2, { extension_mandatory: [{ abc_x: 1 }] }), 400);
-  accepted("zError", await one.encKeys(2, { number: 120, size: 4096 }), 503);
+  accepted("zError", await one.encKeys(2, { number: 32, size: 4096 }), 503);
 });
 
 Deno.test("no type in the document is a list, except with null: oapi-codegen (Go) stops at any other", async () => {
