@@ -6,9 +6,6 @@
 /** Result of {@linkcode pack}, to be posted: only the text if there are no bytes. The text never contains bytes of keys. */
 export type Packed = string | readonly [text: string, bytes: Uint8Array];
 
-/** Number of bytes above which transferring the memory is faster than copying it. */
-const COPIED = 32_768;
-
 const ID_BYTES = 16;
 
 /** Stands in the text for `$` bytes. */
@@ -51,14 +48,17 @@ export function isPacked(message: unknown): message is Packed {
   return typeof message === "string" || Array.isArray(message);
 }
 
-/** The memory to transfer with a packed value when it is posted. */
+/**
+ * The memory to transfer with a packed value when it is posted. To copy a few bytes would be faster, but the runtime does not
+ * overwrite the copy that it makes on the way.
+ */
 export function transferOf(packed: Packed): Transferable[] {
-  return typeof packed !== "string" && packed[1].length > COPIED ? [packed[1].buffer as ArrayBuffer] : [];
+  return typeof packed === "string" ? [] : [packed[1].buffer as ArrayBuffer];
 }
 
-/** Overwrites the bytes of a packed value that was posted or answered, unless they were transferred. */
+/** Overwrites the bytes of a packed value that came and was answered. */
 export function wipe(packed: Packed): void {
-  if (typeof packed !== "string" && packed[1].length > 0) packed[1].fill(0);
+  if (typeof packed !== "string") packed[1].fill(0);
 }
 
 /** Overwrites the bits of all keys and blocks in a value that was packed, and is not needed any more. */

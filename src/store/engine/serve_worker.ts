@@ -51,7 +51,6 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
       overwriteKeys(result);
       wipe(data);
       end.postMessage(answer, transferOf(answer));
-      wipe(answer);
       database!.tidy(false);
       quiet = setTimeout(() => database!.tidy(true), QUIET_MS);
       return;

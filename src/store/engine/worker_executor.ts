@@ -16,7 +16,7 @@ import {
   type Request,
   type SentError,
 } from "./messages.ts";
-import { isPacked, pack, type Packed, transferOf, unpack, wipe } from "./packing.ts";
+import { isPacked, pack, type Packed, transferOf, unpack } from "./packing.ts";
 
 /** Starts the thread of the program. */
 export function startStoreWorker(): Worker {
@@ -135,7 +135,6 @@ export class WorkerExecutor implements Executor {
     if (unsent.size === calls.length) return calls.map((call) => ({ error: unsent.get(call) }));
     const pending = this.#batch = Promise.withResolvers<BatchAnswer>();
     this.#worker.postMessage(packed, transferOf(packed));
-    wipe(packed);
     try {
       const { outcomes, errors } = await pending.promise;
       const causes = errors.map(receiveError);
