@@ -6,7 +6,9 @@ export const FIRST_BLOCKS = 2048;
 const MOST_BLOCKS = 16_384;
 const FEWEST_BLOCKS = 256;
 /** Milliseconds that a transaction may take while requests come: each of them waits for one of its own and one of these. */
-const BUSY_MS = 20;
+const BUSY_MS = 10;
+/** Milliseconds of pause for each millisecond of a transaction while requests come. A key over two KMEs needs several transactions, one after the other. */
+const PAUSE = 3;
 /** Milliseconds after a request for which others are expected. */
 const QUIET_MS = 1000;
 const LONGEST_PAUSE_MS = 500;
@@ -39,7 +41,7 @@ export class TransactionSize {
     return this.#blocks;
   }
 
-  /** @returns milliseconds to leave the database to others, as long as the transaction took while requests come. */
+  /** @returns milliseconds to leave the database to others, three times as long as the transaction took while requests come. */
   stored({ milliseconds, requested, blocking }: StoredTransaction): number {
     const now = this.#now();
     if (requested) this.#busyUntil = now + QUIET_MS;
@@ -50,7 +52,7 @@ export class TransactionSize {
         : milliseconds < BUSY_MS
         ? Math.min(2 * blocks, FIRST_BLOCKS)
         : blocks;
-      return Math.min(milliseconds, LONGEST_PAUSE_MS);
+      return Math.min(PAUSE * milliseconds, LONGEST_PAUSE_MS);
     }
     if (blocking || milliseconds > 2.5 * this.#quickMs) this.#blocks = FIRST_BLOCKS;
     else {

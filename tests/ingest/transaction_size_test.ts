@@ -31,18 +31,18 @@ Deno.test("transactions do not grow where they would block the thread", () => {
   assert.equal(size.blocks, FIRST_BLOCKS);
 });
 
-Deno.test("while requests come, transactions become short, and requests get as much time as ingestion", () => {
+Deno.test("while requests come, transactions become short, and requests get three times as much time as ingestion", () => {
   const { size, stored } = sized();
   for (let i = 0; i < 5; i++) stored(50, false);
-  assert.equal(stored(100, true), 100);
+  assert.equal(stored(100, true), 300);
   assert.equal(size.blocks, 1024);
-  assert.equal(stored(100, true), 100);
-  assert.equal(stored(100, true), 100);
+  assert.equal(stored(100, true), 300);
+  assert.equal(stored(100, true), 300);
   assert.equal(size.blocks, 256);
   stored(100, true);
   assert.equal(size.blocks, 256);
   // Short ones may be longer again, up to the size that the first one has.
-  for (let i = 0; i < 9; i++) assert.equal(stored(1, true), 1);
+  for (let i = 0; i < 9; i++) assert.equal(stored(1, true), 3);
   assert.equal(size.blocks, FIRST_BLOCKS);
   assert.equal(stored(5000, true), 500);
 });
@@ -50,7 +50,7 @@ Deno.test("while requests come, transactions become short, and requests get as m
 Deno.test("a transaction without a request grows only when no request has come for a second", () => {
   const { size, stored, wait } = sized();
   stored(100, true);
-  assert.equal(stored(100, false), 100);
+  assert.equal(stored(100, false), 300);
   assert.equal(size.blocks, 512);
   wait(1000);
   assert.equal(stored(100, false), 0);
