@@ -7,6 +7,7 @@ import type { KmeId, SaeId } from "../domain/ids.ts";
 import type { ClientIdentity } from "../x509/client_identity.ts";
 import { mapKey, overwrite } from "../domain/bytes.ts";
 import { inSlices, type Steps } from "../domain/slices.ts";
+import { toOneLine } from "../domain/text.ts";
 import { applyPad, blocksPerKey, composeBits, type Key, KeySize } from "../domain/key.ts";
 import type { Link } from "../domain/link.ts";
 import type { AdoptedReservation } from "../store/operations/adopt.ts";
@@ -26,6 +27,9 @@ import type {
   Transaction,
   TransactionAnswer,
 } from "../domain/transaction.ts";
+
+/** Characters of the reason that the sender is told. */
+const MAX_REASON = 1000;
 
 /** The answer to the sender. */
 export type ReceptionAnswer = Exclude<TransactionAnswer, { kind: "unreached" }>;
@@ -190,7 +194,8 @@ export class Reception {
     overwrite([...keys, ...onward.flatMap(({ pads }) => pads)]);
     if (failures !== "passed on") {
       const reason = [`KME ${thisKme} could not pass the keys on`, ...failures].join(": ");
-      return { kind: "unknown", reason };
+      // With long texts of other KMEs the sender could not read the answer, nor those to other transactions beside it.
+      return { kind: "unknown", reason: toOneLine(reason).slice(0, MAX_REASON) };
     }
     if (slaves.length > 0) {
       const { kmeId } = this.#options.directory.sae(transaction.origin)!;

@@ -59,8 +59,8 @@ const GROUP_BYTES = 4;
 /**
  * The key_ID of a new key: a random UUID, version 4 (RFC 9562), so that it says nothing about the key.
  *
- * Those that are made in the same turn of the event loop begin alike, with random bytes as well: they are stored in one transaction, and
- * so next to each other in the index. Otherwise each would change a page of its own.
+ * Those that are made in the same turn of the event loop begin alike, with random bytes as well: they are usually stored in one transaction,
+ * and next to each other in the index. Otherwise each would change a page of its own. Each has 90 random bits of its own.
  */
 export function newKeyId(): KeyIdBytes {
   if (used === random.length) {

@@ -4,7 +4,7 @@ import { setImmediate } from "node:timers";
 /** Milliseconds of work between two pauses. */
 const SLICE_MS = 4;
 
-/** Milliseconds in one turn after which {@linkcode ShortTurns} begins no other step. A request of others takes several turns. */
+/** Milliseconds in one turn after which {@linkcode ShortTurns} begins no other step. Short, because a request of others waits for several turns. */
 const TURN_MS = 1;
 
 /**

@@ -343,7 +343,7 @@ export class LinkIngestion implements KeySource {
       })
     ));
     const read: { file: CheckedFile; blocks: Block[] }[] = [];
-    // What the store may be storing is not among them.
+    // Bytes that were never given to the store.
     const unstored = new Set(checked.flatMap((result) => typeof result === "string" ? [] : [result.bytes!]));
     opened.defer(() => unstored.forEach((bytes) => bytes.fill(0)));
     for (const [i, result] of checked.entries()) {

@@ -2,7 +2,7 @@
 
 /** About 3 ms of hashing between two turns of the event loop, then some more of inserting. */
 export const FIRST_BLOCKS = 2048;
-/** Key_IDs are random, so a transaction writes to many pages, and a larger one writes fewer of them twice. */
+/** Digests are random, so a transaction writes to many pages, and a larger one writes fewer of them twice. */
 const MOST_BLOCKS = 16_384;
 const FEWEST_BLOCKS = 256;
 /** Milliseconds that a transaction may take while requests come: each of them waits for one of its own and one of these. */

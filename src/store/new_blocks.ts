@@ -1,5 +1,5 @@
 /**
- * Blocks that come into the database. Where a statement can read a list from one parameter, it gets all key_IDs in one value and
+ * Blocks that come into the database. Where a statement can read JSON, it gets all digests in one value and
  * all bits in another: to pass each of them takes longer than to use it.
  */
 import { type CompiledQuery, type RawBuilder, sql } from "kysely";
@@ -42,7 +42,7 @@ function readSeen(work: Work, part: readonly string[]): Promise<{ block_id: Uint
     const build = () => work.trx.selectFrom("seen_blocks").select("block_id").where("block_id", "in", ids);
     return run(work, `seen ${ids.length}`, ids, build);
   }
-  const parameters = [listOfNone(part.length), fromMapKeys(part)] as const;
+  const parameters = [placeholders(part.length), fromMapKeys(part)] as const;
   const [list, ids] = parameters;
   // A cross join is done in this order.
   return run(work, "seen in list", parameters, () =>
@@ -60,7 +60,7 @@ export async function recordSeen(work: Work, ids: readonly KeyIdBytes[]): Promis
       await insertRows(work, "seen_blocks", part.map((id) => ({ block_id: fromMapKeys([id]) })));
       continue;
     }
-    const parameters = [fromMapKeys(part), listOfNone(part.length)] as const;
+    const parameters = [fromMapKeys(part), placeholders(part.length)] as const;
     const [ids, list] = parameters;
     await run(work, "insert seen list", parameters, () =>
       compiled(
@@ -133,7 +133,7 @@ function inOrder(ids: readonly KeyIdBytes[]): Iterable<string[]> {
 }
 
 /** So many elements, of which only the places are read. */
-function listOfNone(count: number): string {
+function placeholders(count: number): string {
   return `[${"0,".repeat(count - 1)}0]`;
 }
 

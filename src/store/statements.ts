@@ -47,10 +47,10 @@ export async function insertRows<Table extends keyof Schema & string>(
   rows: readonly InsertObject<Schema, Table>[],
   existing: "fails" | "stays" = "fails",
 ): Promise<void> {
-  const isRecords = work.dialect.readsArrays && !HOLDS_BITS.has(table);
+  const passesRecords = work.dialect.readsArrays && !TABLES_WITH_SECRETS.has(table);
   for (const part of chunks(rows, ROWS)) {
     const columns = Object.keys(part[0]!);
-    const records = isRecords ? toJson(part) : undefined;
+    const records = passesRecords ? toJson(part) : undefined;
     const build = () => {
       const insert = work.trx.insertInto(table);
       const query = records === undefined
@@ -64,8 +64,8 @@ export async function insertRows<Table extends keyof Schema & string>(
   }
 }
 
-/** Tables with secrets, which are never made into a text: a text cannot be overwritten. */
-const HOLDS_BITS: ReadonlySet<keyof Schema> = new Set(["blocks", "byte_counts", "data_keys"]);
+/** Secrets are never made into a text: a text cannot be overwritten. */
+const TABLES_WITH_SECRETS: ReadonlySet<keyof Schema> = new Set(["blocks", "byte_counts", "data_keys"]);
 
 /** One parameter for any number of rows, so that the statement is the same. */
 function recordsOf(table: string, columns: readonly string[], records: string) {

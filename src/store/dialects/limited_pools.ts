@@ -3,6 +3,7 @@
  * a late answer is never taken for the answer to another statement. The drivers' own time limits would put the connection back
  * into the pool in the middle of a transaction, or wait without limit.
  */
+import { hash } from "node:crypto";
 import type {
   MysqlPool,
   MysqlPoolConnection,
@@ -62,16 +63,23 @@ function limitedPostgresClient(client: pg.PoolClient, limit?: number): PostgresP
   };
 }
 
-/** Parameters of a prepared statement: few, so that there are few statements. The server keeps each until the connection ends. */
+/**
+ * Parameters of a prepared statement. A list makes a statement of its own for each length, and the server keeps every one until the
+ * connection ends, so those with long lists are not prepared.
+ */
 const MAX_PREPARED_PARAMETERS = 8;
 
+/** By text. */
 const preparedNames = new Map<string, string>();
 
-/** The name under which a connection prepares a statement once; `undefined` for one that is parsed at each use. */
+/**
+ * The name under which a connection prepares a statement once; `undefined` for one that is parsed at each use. It is a digest of the
+ * text, so the same name never stands for another statement.
+ */
 function preparedName(text: string, parameters: number): string | undefined {
   if (parameters === 0 || parameters > MAX_PREPARED_PARAMETERS) return undefined;
   let name = preparedNames.get(text);
-  if (name === undefined) preparedNames.set(text, name = `kme_${preparedNames.size}`);
+  if (name === undefined) preparedNames.set(text, name = `kme_${hash("sha256", text).slice(0, 32)}`);
   return name;
 }
 

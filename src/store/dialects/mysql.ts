@@ -7,8 +7,8 @@ import type { Failure, StoreDialect } from "./dialect.ts";
 import { limitedMysqlPool } from "./limited_pools.ts";
 
 /**
- * Transactions side by side; reads use the rest of the pool. Two, so that a long one, as of a key file, does not stop all others. With
- * more, each would serve fewer of the requests that wait, at the same cost.
+ * Transactions side by side; reads use the rest of the pool. Two, so that requests go on while a key file is
+ * ingested. With more, each would serve fewer of the requests that wait, at the same cost.
  */
 const LANES = 2;
 

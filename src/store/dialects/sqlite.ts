@@ -38,7 +38,7 @@ export function sqliteDialect(path: string): StoreDialect {
     // Otherwise a commit does it, before its answer: see `tidy`.
     database.pragma(`wal_autocheckpoint = ${4 * LOG_PAGES.busy}`);
     database.pragma("foreign_keys = ON");
-    // key_IDs are random, so a batch of blocks touches pages all over the file: 16 MiB of them stay cached.
+    // Digests are random, so a batch of blocks touches pages all over the file: 16 MiB of them stay cached.
     database.pragma("cache_size = -16384");
     // Bits of spent keys are overwritten, not left in free pages.
     database.pragma("secure_delete = ON");

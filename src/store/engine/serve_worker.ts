@@ -20,7 +20,8 @@ import { OPERATIONS } from "./operations.ts";
 import { isPacked, overwriteKeys, pack, transferOf, unpack, wipe } from "./packing.ts";
 import { QUERIES } from "./queries.ts";
 
-/** Milliseconds without work after which none is expected at once. A request has pauses that are shorter, for its neighbour's part. */
+/** Milliseconds without work after which none is expected at once. Within a request there are shorter pauses, while the
+ * neighbour works. */
 const QUIET_MS = 5;
 
 /** A thread's end of its messages. */
@@ -52,6 +53,7 @@ export function serveStore(end: MessageEnd, openDialect: (path: string) => Store
       wipe(data);
       end.postMessage(answer, transferOf(answer));
       database!.tidy(false);
+      clearTimeout(quiet);
       quiet = setTimeout(() => database!.tidy(true), QUIET_MS);
       return;
     }
