@@ -1,5 +1,4 @@
 /** Keys made of blocks. */
-import { setImmediate } from "node:timers";
 import { BLOCK_BITS, type KeyIdBytes } from "./block.ts";
 
 /** Sizes of keys, in bits. A KME can be configured to deliver less. */
@@ -52,15 +51,16 @@ export function isWholeBlock(size: number): boolean {
 const random = new Uint8Array(4096);
 let used = random.length;
 
-/** First bytes of the key_IDs that are made in this turn of the event loop. */
-let group: Uint8Array | undefined;
-const GROUP_BYTES = 4;
+/** First bytes of the key_IDs that are made at about the same time. */
+let group = new Uint8Array(4);
+let groupEnd = -Infinity;
+const GROUP_MS = 5;
 
 /**
  * The key_ID of a new key: a random UUID, version 4 (RFC 9562), so that it says nothing about the key.
  *
- * Those that are made in the same turn of the event loop begin alike, with random bytes as well: they are usually stored in one transaction,
- * and next to each other in the index. Otherwise each would change a page of its own. Each has 90 random bits of its own.
+ * Those that are made within 5 ms begin alike, with random bytes as well: they are usually stored in one transaction, and next to each
+ * other in the index. Otherwise each would change a page of its own. Each has 90 random bits of its own.
  */
 export function newKeyId(): KeyIdBytes {
   if (used === random.length) {
@@ -68,11 +68,11 @@ export function newKeyId(): KeyIdBytes {
     used = 0;
   }
   const id = random.slice(used, used += 16);
-  if (group === undefined) {
-    group = id.slice(0, GROUP_BYTES);
-    setImmediate(() => group = undefined);
-  } else {
-    id.set(group);
+  const now = performance.now();
+  if (now < groupEnd) id.set(group);
+  else {
+    group = id.slice(0, group.length);
+    groupEnd = now + GROUP_MS;
   }
   id[6] = (id[6]! & 0x0f) | 0x40;
   id[8] = (id[8]! & 0x3f) | 0x80;
