@@ -83,7 +83,10 @@ testWith(PROMTOOL, "prometheus is not installed", "no alert fires at a healthy K
   // Certificates of tests are valid for two days only.
   const full = await metricsWith(
     network,
-    (samples) => samples.of("kme_link_free_blocks")['kme="2"'] === 1999,
+    (samples) =>
+      samples.of("kme_link_free_blocks")['kme="2"'] === 1999 &&
+      // Other tests may have kept the machine busy for a moment; what was measured then would last for an hour here.
+      samples.value("kme_event_loop_lag_p99_seconds")! < 0.2,
   );
   const text = full.replace(/^kme_certificate_expiry.*\n/gm, "");
   assert.deepEqual([...await firing(promtool, { before: text, after: text, minutes: 59 })], []);
