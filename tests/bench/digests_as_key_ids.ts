@@ -10,9 +10,20 @@ const CHANGES = [
   ["(state = 3 and key_id is not null)", "(state = 3)"],
 ] as const;
 
-const { prepare } = SqliteDatabase.prototype;
-
-SqliteDatabase.prototype.prepare = function (this: SqliteDatabase.Database, source: string) {
-  const changed = CHANGES.reduce((text, [from, to]) => text.replace(from, to), source);
-  return prepare.call(this, changed);
-} as typeof prepare;
+/**
+ * @param isChanged whether a database is; by default all are.
+ * @returns how many statements have been changed so far.
+ */
+export function storeDigests(
+  isChanged: (database: SqliteDatabase.Database) => boolean = () => true,
+): () => number {
+  const { prepare } = SqliteDatabase.prototype;
+  let count = 0;
+  SqliteDatabase.prototype.prepare = function (this: SqliteDatabase.Database, source: string) {
+    if (!isChanged(this)) return prepare.call(this, source);
+    const changed = CHANGES.reduce((text, [from, to]) => text.replace(from, to), source);
+    if (changed !== source) count++;
+    return prepare.call(this, changed);
+  } as typeof prepare;
+  return () => count;
+}

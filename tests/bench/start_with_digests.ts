@@ -1,6 +1,8 @@
 /** Starts a KME with digests as key_IDs: what random key_IDs are measured against. */
-import "./digests_as_key_ids.ts";
 import { runKme } from "../../src/cli/run_kme.ts";
+import { storeDigests } from "./digests_as_key_ids.ts";
+
+storeDigests();
 
 const ProgramWorker = globalThis.Worker;
 
