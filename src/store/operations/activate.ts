@@ -103,7 +103,7 @@ export const activate: Operation<PeerActivation, Activated> = {
       if (item.keys.every((key) => isRepeated(keys.get(mapKey(key.id)), item))) return { kind: "repeated" };
       if (item.onlyRepeated) return { kind: "refused", blocks: [], absent: [] };
       const ids = item.keys.flatMap((key) => key.blocks);
-      // Made once: the largest message has thousands.
+      // Made once: the largest message has hundreds.
       const names = ids.map(mapKey);
       const refused = ids.filter((_, i) => !mayActivate(blocks.get(names[i]!), item.link));
       if (refused.length > 0 || new Set(names).size !== names.length) {
