@@ -14,6 +14,7 @@ import { removeDamaged } from "../damaged_bits.ts";
 import type { StoredBits } from "../encryption/bits_cipher.ts";
 import { BlockState, ReservationPhase } from "../table_schema.ts";
 import { chunks } from "../../domain/chunks.ts";
+import { seenAmong } from "../new_blocks.ts";
 import { partsToLock, ROWS, run } from "../statements.ts";
 import { handOver, type NewDelivery, type UsedBlock } from "./hand_over.ts";
 import {
@@ -86,7 +87,7 @@ export const activate: Operation<PeerActivation, Activated> = {
     const keys = await loadKeys(work, items.flatMap((item) => item.keys.map((key) => key.id)));
     const voided = await voidedAmong(work, transactions);
     const deliveries: NewDelivery[] = [];
-    const seen = await seenAmong(work, items, blocks);
+    const seen = await everStored(work, items, blocks);
     const damaged: StoredBlock[] = [];
     // A damaged block is as if it were not here from then on.
     const open = (name: string): OpenedBlock | undefined => {
@@ -171,8 +172,8 @@ function linkTransaction({ transaction, link }: PeerActivation): LinkTransaction
 }
 
 /** Blocks that were stored here at any time, among those that are asked for and not here now; and all that are. */
-async function seenAmong(
-  { trx }: Work,
+async function everStored(
+  work: Work,
   items: readonly PeerActivation[],
   blocks: ReadonlyMap<string, StoredBlock>,
 ): Promise<Set<string>> {
@@ -180,11 +181,7 @@ async function seenAmong(
   const missing = items.flatMap((item) => item.keys.flatMap((key) => key.blocks)).filter((id) =>
     !seen.has(mapKey(id))
   );
-  for (const part of chunks(missing, 2000)) {
-    const rows = await trx.selectFrom("seen_blocks").select("block_id")
-      .where("block_id", "in", part.map(buffer)).execute();
-    for (const row of rows) seen.add(mapKey(row.block_id));
-  }
+  for (const name of await seenAmong(work, missing)) seen.add(name);
   return seen;
 }
 

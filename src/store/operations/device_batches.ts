@@ -8,14 +8,11 @@ import type { DeviceKey, DeviceKeyBits } from "../../domain/device_keys.ts";
 import type { Link } from "../../domain/link.ts";
 import { DEVICE_TAG, UNCONFIRMED_TAG } from "../../domain/stock_questions.ts";
 import { presenceOf } from "../matching.ts";
-import { isInState } from "../statements.ts";
+import { isInState, ROWS } from "../statements.ts";
 import { BlockState, type Schema } from "../table_schema.ts";
 import { oneByOne, type Operation, type Work } from "../work.ts";
 import { countBytes } from "./ingest_blocks.ts";
 import { insertBlocks, recordSeen, seenAmong } from "../new_blocks.ts";
-
-/** Rows that one statement changes. */
-const ROWS = 500;
 
 const ID_BYTES = 16;
 
