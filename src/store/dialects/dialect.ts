@@ -19,6 +19,12 @@ export type Failure =
   /** The statement is at fault. */
   | "fault";
 
+/**
+ * Transactions side by side on a server; reads use the rest of the pool. Two, so that requests go on while a key file is ingested.
+ * With more, each would serve fewer of the requests that wait, at the same cost.
+ */
+export const SERVER_LANES = 2;
+
 export interface StoreDialect {
   readonly name: string;
   /** Has a time limit of a few seconds for each statement if the database is a server. */

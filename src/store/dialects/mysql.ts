@@ -3,14 +3,8 @@ import { MysqlDialect, type MysqlPool, sql } from "kysely";
 import { createPool } from "mysql2";
 import type { DatabaseServer } from "../../config/config.ts";
 import { verifiedMysqlTls } from "./server_tls.ts";
-import type { Failure, StoreDialect } from "./dialect.ts";
+import { type Failure, SERVER_LANES, type StoreDialect } from "./dialect.ts";
 import { limitedMysqlPool } from "./limited_pools.ts";
-
-/**
- * Transactions side by side; reads use the rest of the pool. Two, so that requests go on while a key file is
- * ingested. With more, each would serve fewer of the requests that wait, at the same cost.
- */
-const LANES = 2;
 
 const SESSION = [
   // Read committed: no gap locks, so writers of different blocks do not wait for each other.
@@ -34,12 +28,12 @@ function bounds(limit: number): string {
 export function mysqlDialect(server: DatabaseServer, limit: number): StoreDialect {
   return {
     name: "mysql",
-    kysely: new MysqlDialect({ pool: openPool(server, LANES + 4, limit, true) }),
+    kysely: new MysqlDialect({ pool: openPool(server, SERVER_LANES + 4, limit, true) }),
     unbounded: () => new MysqlDialect({ pool: openPool(server, 1, limit, false) }),
     transactionalDdl: false,
     exclusive: false,
     wallClock: sql`unix_timestamp(now(3)) * 1000`,
-    lanes: LANES,
+    lanes: SERVER_LANES,
     bytes: (length) => sql.raw(`binary(${length})`),
     varbytes: (length) => sql.raw(length < 16384 ? `varbinary(${length})` : "mediumblob"),
     // No padding: otherwise names that differ only in spaces at their end would be equal. MySQL and MariaDB have different names

@@ -3,14 +3,8 @@ import { PostgresDialect, sql } from "kysely";
 import pg from "pg";
 import type { DatabaseServer } from "../../config/config.ts";
 import { tlsOptions } from "./server_tls.ts";
-import { deleteByKey, type Failure, type StoreDialect } from "./dialect.ts";
+import { deleteByKey, type Failure, SERVER_LANES, type StoreDialect } from "./dialect.ts";
 import { limitedPostgresPool } from "./limited_pools.ts";
-
-/**
- * Transactions side by side; reads use the rest of the pool. Two, so that requests go on while a key file is
- * ingested. With more, each would serve fewer of the requests that wait, at the same cost.
- */
-const LANES = 2;
 
 const INT8 = 20;
 const NUMERIC = 1700;
@@ -35,13 +29,13 @@ export function postgresDialect(
   return {
     name: "postgres",
     kysely: new PostgresDialect({
-      pool: limitedPostgresPool(open({ max: LANES + 4, ...bounds }), limit),
+      pool: limitedPostgresPool(open({ max: SERVER_LANES + 4, ...bounds }), limit),
     }),
     unbounded: () => new PostgresDialect({ pool: limitedPostgresPool(open({ max: 1 })) }),
     transactionalDdl: true,
     exclusive: false,
     wallClock: sql`extract(epoch from clock_timestamp()) * 1000`,
-    lanes: LANES,
+    lanes: SERVER_LANES,
     bytes: () => "bytea",
     varbytes: () => "bytea",
     text: sql`varchar(291) collate "C"`,

@@ -20,8 +20,10 @@ import { OPERATIONS } from "./operations.ts";
 import { isPacked, overwriteKeys, pack, transferOf, unpack, wipe } from "./packing.ts";
 import { QUERIES } from "./queries.ts";
 
-/** Milliseconds without work after which none is expected at once. Within a request there are shorter pauses, while the
- * neighbour works. */
+/**
+ * Milliseconds without work after which none is expected at once. Within a request there are shorter pauses, while the neighbour
+ * works.
+ */
 const QUIET_MS = 5;
 
 /** A thread's end of its messages. */
