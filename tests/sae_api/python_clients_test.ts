@@ -1,26 +1,8 @@
 /** Clients of ETSI GS QKD 014 from PyPI, as their users call them. */
 import assert from "node:assert/strict";
-import { runChild } from "../harness/child_process.ts";
 import { testIfInstalled } from "../harness/installed.ts";
-import { pythonWith } from "../harness/python.ts";
-import type { TestNetwork } from "../harness/test_network.ts";
+import { pythonWith, runAsSaes } from "../harness/python.ts";
 import { startNetwork, twoKmes } from "./api_fixture.ts";
-
-/** Writes the files of SAEs, and runs a script with their directory and the ports of KME 1 and 2. */
-async function run(python: string, network: TestNetwork, script: string): Promise<string[]> {
-  for (const sae of [1, 3]) {
-    const { ca, cert, key } = network.sae(sae);
-    await Deno.writeTextFile(`${network.directory}/${sae}-ca.pem`, ca);
-    await Deno.writeTextFile(`${network.directory}/${sae}-cert.pem`, cert);
-    await Deno.writeTextFile(`${network.directory}/${sae}-key.pem`, key, { mode: 0o600 });
-  }
-  const ports = [1, 2].map((kme) => String(network.kme(kme).saesPort));
-  const { code, stdout, stderr } = await runChild(python, {
-    args: ["-c", script, network.directory, ...ports],
-  });
-  assert.equal(code, 0, stderr);
-  return stdout.trimEnd().split("\n");
-}
 
 const LIP6 = `
 import sys
@@ -51,7 +33,7 @@ testIfInstalled(
   "the Python package etsi-qkd-014-client gets status and keys, and reads the errors",
   async (python) => {
     await using network = await startNetwork(twoKmes, [1, 2, 10]);
-    assert.deepEqual(await run(python, network, LIP6), [
+    assert.deepEqual(await runAsSaes(python, network, LIP6, "saesPort"), [
       "200 3 256 10",
       "200 200 1 True",
       "200 200 2 True",
@@ -88,7 +70,7 @@ testIfInstalled(
   "the Python package qkdsec gets keys, and its conformance probe finds no fault",
   async (python) => {
     await using network = await startNetwork(twoKmes, [1, 2, 10], [1, 1, 10]);
-    assert.deepEqual(await run(python, network, QKDSEC), [
+    assert.deepEqual(await runAsSaes(python, network, QKDSEC, "saesPort"), [
       "True [512, 512]",
       "reachability pass",
       "status_fields pass",

@@ -1,8 +1,7 @@
 /** The PyPI package skip-qkd as a client of the SKIP interface. */
 import assert from "node:assert/strict";
-import { runChild } from "../harness/child_process.ts";
 import { testIfInstalled } from "../harness/installed.ts";
-import { pythonWith } from "../harness/python.ts";
+import { pythonWith, runAsSaes } from "../harness/python.ts";
 import { startNetwork } from "../sae_api/api_fixture.ts";
 import { twoSkipKmes } from "./skip_fixture.ts";
 
@@ -43,19 +42,8 @@ testIfInstalled(
   "the Python package skip-qkd gets keys, capabilities and entropy",
   async (python) => {
     await using network = await startNetwork(twoSkipKmes, [1, 2, 10]);
-    for (const sae of [1, 3]) {
-      const { ca, cert, key } = network.sae(sae);
-      await Deno.writeTextFile(`${network.directory}/${sae}-ca.pem`, ca);
-      await Deno.writeTextFile(`${network.directory}/${sae}-cert.pem`, cert);
-      await Deno.writeTextFile(`${network.directory}/${sae}-key.pem`, key, { mode: 0o600 });
-    }
-    const ports = [1, 2].map((kme) => String(network.kme(kme).skipPort));
-    const { code, stdout, stderr } = await runChild(python, {
-      args: ["-c", SCRIPT, network.directory, ...ports],
-    });
-    assert.equal(code, 0, stderr);
     const bad = "Server returned error: HTTP/1.1 400 Bad Request";
-    assert.deepEqual(stdout.trimEnd().split("\n"), [
+    assert.deepEqual(await runAsSaes(python, network, SCRIPT, "skipPort"), [
       "1 ['3', '5'] True True",
       ...["True 256", bad, "True 128", bad, "True 256", bad],
       bad,
